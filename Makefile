@@ -1,0 +1,135 @@
+# Kettle. `make help` lists the targets.
+#
+# One build folder per variant, so that sanitizer builds never mix with release ones:
+#   VARIANT=release (default)  build/            -O2, jemalloc
+#   VARIANT=asan               build/asan/       AddressSanitizer + UBSan, libc allocator
+#   VARIANT=tsan               build/tsan/       ThreadSanitizer
+#   VARIANT=fuzz               build/fuzz/       clang, libFuzzer + ASan
+VARIANT ?= release
+BUILD_TLS ?= yes
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+ifeq ($(filter $(VARIANT),release asan tsan fuzz),)
+$(error VARIANT must be release, asan, tsan or fuzz)
+endif
+ifeq ($(filter $(BUILD_TLS),yes module),)
+$(warning BUILD_TLS=$(BUILD_TLS): TLS is always built in)
+endif
+
+ifeq ($(VARIANT),fuzz)
+CC := clang
+else ifeq ($(origin CC),default)
+CC := gcc
+endif
+AR ?= ar
+
+LAYERS := base ktls net proto data cmd persist repl cluster server tools
+OUT := $(if $(filter release,$(VARIANT)),build,build/$(VARIANT))
+OBJ := $(OUT)/obj
+
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
+        -Wimplicit-fallthrough -Wwrite-strings -Wcast-qual
+OPT_release := -O2 -g
+OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+OPT_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SAN := $(OPT_$(VARIANT))
+
+# User CFLAGS and LDFLAGS come last, so that a packager can override.
+K_CFLAGS := -std=gnu11 $(WARN) $(SAN) -fno-strict-aliasing -fPIC -fvisibility=hidden -pthread -D_GNU_SOURCE -Isrc -Isrc/ktls
+K_LDFLAGS := $(SAN) -pthread -rdynamic
+LIBS_ssl := -lssl -lcrypto
+LIBS := $(LIBS_ssl) -lm -ldl
+ifeq ($(VARIANT),release)
+K_CFLAGS += -DHAVE_JEMALLOC
+LIBS += -ljemalloc
+endif
+
+src = $(sort $(wildcard src/$(1)/*.c src/$(1)/*/*.c))
+obj = $(patsubst src/%.c,$(OBJ)/%.o,$(1))
+
+SERVER_LAYERS := base ktls net proto data cmd persist repl cluster
+# Programs have their main() in a file of their own; everything else goes into one archive per layer.
+MAIN_SRC := src/server/main.c $(wildcard src/tools/main_*.c)
+layer_obj = $(call obj,$(filter-out $(MAIN_SRC),$(call src,$(1))))
+$(foreach l,$(LAYERS),$(eval OBJS_$(l) := $(call layer_obj,$(l))))
+# Lower layers last, for the linker.
+ARCHIVES_server := $(foreach l,server cluster repl persist cmd data proto net ktls base,$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
+ARCHIVES_tools := $(foreach l,tools net proto ktls base,$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
+ARCHIVES_all := $(foreach l,server tools cluster repl persist cmd data proto net ktls base,$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
+
+PROGRAMS := $(OUT)/kettle-server $(OUT)/kettle-cli $(OUT)/kettle-benchmark $(OUT)/ktls-probe
+LIBRARIES := $(OUT)/libktls.a $(OUT)/libktls.so
+EXAMPLES := $(patsubst docs/examples/%.c,$(OUT)/examples/%,$(sort $(wildcard docs/examples/*.c)))
+UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))
+UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC))
+
+.PHONY: all
+all: $(PROGRAMS) $(LIBRARIES) $(EXAMPLES)
+
+# A changed compiler or flag rebuilds everything of this variant.
+$(OBJ)/.flags: FORCE
+	@mkdir -p $(OBJ); echo '$(CC) $(K_CFLAGS) $(CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(K_CFLAGS) $(CFLAGS) $(LDFLAGS)' > $@
+.PHONY: FORCE
+FORCE:
+
+$(OBJ)/%.o: src/%.c $(OBJ)/.flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(K_CFLAGS) -MMD -MP $(CFLAGS) -c -o $@ $<
+
+define archive_rule
+$(OUT)/lib/lib$(1).a: $(OBJS_$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$(Q)$(AR) rcs $$@ $$^
+.PHONY: layer-$(1) unit-$(1)
+layer-$(1): $(if $(OBJS_$(1)),$(OUT)/lib/lib$(1).a)
+unit-$(1): $(filter $(OUT)/unit/$(1)/%,$(UNIT))
+	@set -e; for t in $$^; do echo "== $$$$t"; $$$$t; done
+endef
+$(foreach l,$(LAYERS),$(eval $(call archive_rule,$(l))))
+
+$(OUT)/kettle-server: $(OBJ)/server/main.o $(ARCHIVES_server)
+	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_server) -Wl,--end-group $(LDFLAGS) $(LIBS)
+$(OUT)/kettle-cli: $(OBJ)/tools/main_cli.o $(ARCHIVES_tools)
+	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_tools) -Wl,--end-group $(LDFLAGS) $(LIBS) -ledit
+$(OUT)/kettle-benchmark: $(OBJ)/tools/main_benchmark.o $(ARCHIVES_tools)
+	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_tools) -Wl,--end-group $(LDFLAGS) $(LIBS)
+$(OUT)/ktls-probe: $(OBJ)/tools/main_ktls_probe.o $(OUT)/lib/libktls.a
+	$(Q)$(CC) $(K_LDFLAGS) -o $@ $^ $(LDFLAGS) $(LIBS_ssl)
+
+$(OUT)/libktls.a: $(OBJS_ktls)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+$(OUT)/libktls.so: $(OBJS_ktls) $(wildcard src/ktls/libktls.map)
+	$(Q)$(CC) $(SAN) -shared -Wl,-soname,libktls.so.0 $(if $(wildcard src/ktls/libktls.map),-Wl$(comma)--version-script=src/ktls/libktls.map) -Wl,-z,defs -o $@ $(OBJS_ktls) $(LDFLAGS) $(LIBS_ssl)
+comma := ,
+
+$(OUT)/examples/%: docs/examples/%.c $(OUT)/libktls.a $(OBJ)/.flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARN) $(SAN) -D_GNU_SOURCE -Isrc/ktls -MMD -MP $(CFLAGS) -o $@ $< $(OUT)/libktls.a $(LDFLAGS) $(LIBS_ssl)
+
+UNIT_LAYERS_base := base
+UNIT_LAYERS_ktls := ktls
+UNIT_LAYERS_net := net ktls base
+UNIT_LAYERS_proto := proto base
+UNIT_LAYERS_data := data base
+UNIT_LAYERS_cmd := cmd data proto base
+UNIT_LAYERS_server := server cmd data proto net ktls base
+UNIT_LAYERS_tools := tools net proto ktls base
+
+# Unit tests: one program per file, linked with the archives of its layer and those below.
+unit_archives = $(foreach l,$(UNIT_LAYERS_$(1)),$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
+define unit_rule
+$(OUT)/unit/$(1): tests/unit/$(1).c $(call unit_archives,$(firstword $(subst /, ,$(1)))) $(OBJ)/.flags
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(K_CFLAGS) -Itests/support -Itests/unit/$$(firstword $$(subst /, ,$(1))) -MMD -MP $$(CFLAGS) -o $$@ $$< -Wl,--start-group $(call unit_archives,$(firstword $(subst /, ,$(1)))) -Wl,--end-group $$(K_LDFLAGS) $$(LDFLAGS) -lcmocka $$(LIBS)
+endef
+$(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(patsubst tests/unit/%.c,%,$(t)))))
+
+.PHONY: unit
+unit: $(UNIT)
+	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
+
+-include $(shell find $(OBJ) $(OUT)/unit $(OUT)/examples $(OUT)/fuzz-bin -name '*.d' 2>/dev/null)
