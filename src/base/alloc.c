@@ -1,0 +1,139 @@
+/* Memory: jemalloc or libc behind one face that never returns NULL. Any thread. */
+#include "base/alloc.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#ifdef HAVE_JEMALLOC
+#include <jemalloc/jemalloc.h>
+#endif
+
+#include "base/log.h"
+
+static void out_of_memory(size_t size) {
+    char text[96];
+    int n = snprintf(text, sizeof text, "Out Of Memory allocating %zu bytes!\n", size);
+    log_raw_signal_safe(text, (size_t)n);
+    abort();
+}
+
+void *mem_alloc(size_t size) {
+    void *p = malloc(size ? size : 1);
+    if (!p) out_of_memory(size);
+    return p;
+}
+
+void *mem_zalloc(size_t size) {
+    return mem_calloc(1, size);
+}
+
+void *mem_calloc(size_t count, size_t size) {
+    void *p = calloc(count ? count : 1, size ? size : 1);
+    if (!p) out_of_memory(size && count > SIZE_MAX / size ? SIZE_MAX : count * size);
+    return p;
+}
+
+void *mem_realloc(void *ptr, size_t size) {
+    void *p = realloc(ptr, size ? size : 1);
+    if (!p) out_of_memory(size);
+    return p;
+}
+
+void *mem_try_alloc(size_t size) {
+    return malloc(size ? size : 1);
+}
+
+void mem_free(void *ptr) {
+    free(ptr);
+}
+
+char *mem_strdup(const char *s) {
+    return mem_memdup0(s, strlen(s));
+}
+
+char *mem_memdup0(const void *p, size_t len) {
+    char *copy = mem_alloc(len + 1);
+    if (len) memcpy(copy, p, len);
+    copy[len] = 0;
+    return copy;
+}
+
+char *mem_asprintf(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    char *text = mem_alloc((size_t)(n < 0 ? 0 : n) + 1);
+    va_start(ap, fmt);
+    vsnprintf(text, (size_t)(n < 0 ? 0 : n) + 1, fmt, ap);
+    va_end(ap);
+    return text;
+}
+
+size_t mem_usable(void *ptr) {
+    return ptr ? malloc_usable_size(ptr) : 0;
+}
+
+static size_t rss_bytes(void) {
+    char text[128];
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    char *at = strchr(text, ' ');
+    return at ? (size_t)strtoull(at, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+#ifdef HAVE_JEMALLOC
+static size_t je_stat(const char *name) {
+    size_t v = 0, len = sizeof v;
+    mallctl(name, &v, &len, NULL, 0);
+    return v;
+}
+
+void mem_stats_get(struct mem_stats *ret) {
+    uint64_t epoch = 1;
+    size_t len = sizeof epoch;
+    mallctl("epoch", &epoch, &len, &epoch, len); /* figures are as of the last epoch */
+    ret->allocated = je_stat("stats.allocated");
+    ret->active = je_stat("stats.active");
+    ret->resident = je_stat("stats.resident");
+    ret->mapped = je_stat("stats.mapped");
+    ret->rss = rss_bytes();
+}
+
+const char *mem_allocator_name(void) {
+    static const char name[] = "jemalloc-" JEMALLOC_VERSION;
+    static char text[sizeof name];
+    if (!text[0]) {
+        size_t n = strcspn(name, "-");
+        n += 1 + strcspn(name + n + 1, "-"); /* "jemalloc-5.3.0-0-g..." without the commit */
+        memcpy(text, name, n);
+    }
+    return text;
+}
+#else
+void mem_stats_get(struct mem_stats *ret) {
+    struct mallinfo2 mi = mallinfo2();
+    ret->allocated = mi.uordblks + mi.hblkhd;
+    ret->active = mi.arena + mi.hblkhd;
+    ret->resident = ret->active;
+    ret->mapped = ret->active;
+    ret->rss = rss_bytes();
+}
+
+const char *mem_allocator_name(void) {
+    return "libc";
+}
+#endif
+
+void mem_wipe(void *ptr, size_t len) {
+    explicit_bzero(ptr, len);
+}

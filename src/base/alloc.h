@@ -1,0 +1,38 @@
+/* Memory for the server: jemalloc where it is linked (release), the libc allocator under sanitizers.
+ * Out of memory ends the process with a message, so callers never see NULL. Any thread. */
+#ifndef KETTLE_BASE_ALLOC_H
+#define KETTLE_BASE_ALLOC_H
+
+#include <stddef.h>
+
+/* size 0 gives a valid pointer that may be freed. */
+void *mem_alloc(size_t size) __attribute__((malloc, returns_nonnull));
+void *mem_zalloc(size_t size) __attribute__((malloc, returns_nonnull));
+void *mem_calloc(size_t count, size_t size) __attribute__((malloc, returns_nonnull)); /* aborts on overflow */
+void *mem_realloc(void *ptr, size_t size) __attribute__((returns_nonnull));
+/* As mem_alloc, but NULL when the memory is not there: for sizes a peer or a command asks for. */
+void *mem_try_alloc(size_t size);
+void mem_free(void *ptr); /* NULL is fine */
+char *mem_strdup(const char *s) __attribute__((malloc, returns_nonnull));
+char *mem_memdup0(const void *p, size_t len) __attribute__((malloc, returns_nonnull)); /* copy + NUL */
+char *mem_asprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2), malloc, returns_nonnull));
+
+/* Bytes really occupied by ptr's allocation. */
+size_t mem_usable(void *ptr);
+
+struct mem_stats {
+    size_t allocated; /* bytes asked for by the program, as the allocator rounds them */
+    size_t active;    /* bytes in active pages */
+    size_t resident;  /* bytes the allocator holds resident */
+    size_t mapped;    /* bytes the allocator has mapped */
+    size_t rss;       /* resident set of the process, /proc/self/statm */
+};
+void mem_stats_get(struct mem_stats *ret);
+
+/* "jemalloc-5.3.0" or "libc": what INFO's mem_allocator says. Static string. */
+const char *mem_allocator_name(void);
+
+/* Overwrites len bytes so that the compiler cannot drop it. */
+void mem_wipe(void *ptr, size_t len);
+
+#endif

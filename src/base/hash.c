@@ -1,0 +1,111 @@
+/*
+ * Hashes. SipHash-1-3 with a key of the process: fast on short keys, and a client that does not know the key cannot make keys collide. CRC16 gives cluster slots.
+ * Any thread; the key is drawn before threads start.
+ */
+#include "base/hash.h"
+
+#include <string.h>
+
+#include "base/rand.h"
+
+static uint8_t process_key[16];
+
+#define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
+#define ROUND                                                                                                             \
+    do {                                                                                                                  \
+        v0 += v1;                                                                                                         \
+        v2 += v3;                                                                                                         \
+        v1 = ROTL(v1, 13) ^ v0;                                                                                           \
+        v3 = ROTL(v3, 16) ^ v2;                                                                                           \
+        v0 = ROTL(v0, 32);                                                                                                \
+        v2 += v1;                                                                                                         \
+        v0 += v3;                                                                                                         \
+        v1 = ROTL(v1, 17) ^ v2;                                                                                           \
+        v3 = ROTL(v3, 21) ^ v0;                                                                                           \
+        v2 = ROTL(v2, 32);                                                                                                \
+    } while (0)
+
+/* ASCII capitals of eight bytes at once: bit 7 of each lane that holds 'A'..'Z' is moved to bit 5 (0x20). Lanes with the top bit set are left alone. */
+static uint64_t lower8(uint64_t w) {
+    const uint64_t ones = 0x0101010101010101ULL;
+    uint64_t low7 = w & (ones * 0x7f);
+    uint64_t ge_a = low7 + ones * (0x80 - 'A'), gt_z = low7 + ones * (0x80 - 'Z' - 1);
+    uint64_t is_upper = (ge_a ^ gt_z) & ~w & (ones * 0x80);
+    return w | (is_upper >> 2);
+}
+
+static uint64_t load8(const uint8_t *p) {
+    uint64_t w;
+    memcpy(&w, p, 8);
+    return w;
+}
+
+static inline uint64_t sip13(const void *data, size_t len, const uint8_t key[16], int nocase) {
+    uint64_t k0 = load8(key), k1 = load8(key + 8);
+    uint64_t v0 = 0x736f6d6570736575ULL ^ k0, v1 = 0x646f72616e646f6dULL ^ k1;
+    uint64_t v2 = 0x6c7967656e657261ULL ^ k0, v3 = 0x7465646279746573ULL ^ k1;
+    const uint8_t *p = data, *end = p + (len & ~(size_t)7);
+    for (; p != end; p += 8) {
+        uint64_t m = nocase ? lower8(load8(p)) : load8(p);
+        v3 ^= m;
+        ROUND;
+        v0 ^= m;
+    }
+    uint64_t tail = 0;
+    if (len & 7) memcpy(&tail, p, len & 7);
+    if (nocase) tail = lower8(tail);
+    tail |= (uint64_t)len << 56;
+    v3 ^= tail;
+    ROUND;
+    v0 ^= tail;
+    v2 ^= 0xff;
+    ROUND;
+    ROUND;
+    ROUND;
+    return v0 ^ v1 ^ v2 ^ v3;
+}
+
+void hash_seed_init(void) {
+    rand_secure(process_key, sizeof process_key);
+}
+
+uint64_t hash_bytes(const void *p, size_t len) {
+    return sip13(p, len, process_key, 0);
+}
+
+uint64_t hash_bytes_nocase(const void *p, size_t len) {
+    return sip13(p, len, process_key, 1);
+}
+
+uint64_t hash_sip13(const void *p, size_t len, const uint8_t key[16]) {
+    return sip13(p, len, key, 0);
+}
+
+/* ---- CRC16, polynomial 0x1021, initial value 0 (XMODEM) ---- */
+
+static uint16_t crc_table[256];
+
+__attribute__((constructor)) static void crc_table_init(void) {
+    for (unsigned i = 0; i < 256; i++) {
+        uint16_t crc = (uint16_t)(i << 8);
+        for (int bit = 0; bit < 8; bit++) crc = (uint16_t)(crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1);
+        crc_table[i] = crc;
+    }
+}
+
+uint16_t hash_crc16(const void *p, size_t len) {
+    const uint8_t *at = p;
+    uint16_t crc = 0;
+    while (len--) crc = (uint16_t)((crc << 8) ^ crc_table[(crc >> 8) ^ *at++]);
+    return crc;
+}
+
+uint16_t hash_slot(const void *key, size_t len) {
+    const char *open = memchr(key, '{', len);
+    if (open) {
+        size_t rest = len - (size_t)(open - (const char *)key) - 1;
+        const char *close = memchr(open + 1, '}', rest);
+        if (close && close != open + 1) return hash_crc16(open + 1, (size_t)(close - open - 1)) & (HASH_SLOTS - 1);
+    }
+    return hash_crc16(key, len) & (HASH_SLOTS - 1);
+}
