@@ -1,0 +1,274 @@
+/*
+ * libktls: TLS connections whose records the Linux kernel encrypts and decrypts.
+ *
+ * OpenSSL does the handshake; the traffic keys go to the kernel with setsockopt(SOL_TLS); from then on the descriptor is an
+ * ordinary socket. Where the kernel cannot, the same connection is served by OpenSSL in userspace, and the reason is told.
+ *
+ *     ctx  = ktls_ctx_new(...)                      once, shared by all threads
+ *     conn = ktls_conn_new(ctx, fd, ...)            per connected, non-blocking socket
+ *     ktls_handshake(conn) ... until KTLS_DONE      poll(2) for what it asks in between
+ *     ktls_conn_mode(conn)
+ *       KTLS_MODE_KERNEL   recv/send/writev/sendfile/io_uring on the fd itself; on EIO call ktls_control()
+ *       KTLS_MODE_USER     ktls_read/ktls_write, or the ktls_mem_* calls for a loop that does its own I/O
+ *     ktls_shutdown(conn), ktls_conn_free(conn), close(fd)
+ *
+ * Threads: a ctx may be used by many threads at once; a conn by one thread at a time, any thread.
+ * Errors: 0 or positive on success, else a negative errno value or one of KTLS_E*; details in ktls_conn_error(). The library
+ * never logs, never prints, never exits; out of memory is -ENOMEM.
+ * The fd stays the caller's: the library neither closes it nor changes its flags. SIGPIPE is never raised (MSG_NOSIGNAL).
+ */
+#ifndef KTLS_H
+#define KTLS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KTLS_API __attribute__((visibility("default")))
+#define KTLS_VERSION_MAJOR 0
+#define KTLS_VERSION_MINOR 1
+
+struct ktls_ctx;
+struct ktls_conn;
+
+/* ---- Results ------------------------------------------------------------------------------------------------------- */
+
+/* Non-negative results of the drivers (handshake, control, shutdown, flush). */
+#define KTLS_DONE 0       /* finished; for ktls_control(): carry on reading */
+#define KTLS_WANT_READ 1  /* poll for POLLIN, then call again */
+#define KTLS_WANT_WRITE 2 /* poll for POLLOUT, then call again */
+#define KTLS_EOF 3        /* ktls_control(): close_notify received, the peer sends no more */
+
+/* Errors beside errno's. All are below -4095, so they never collide with -errno. */
+#define KTLS_EALERT (-5001)     /* the peer sent a fatal alert: see ktls_error.alert */
+#define KTLS_EPROTOCOL (-5002)  /* the peer broke the protocol; an alert was sent where one could be */
+#define KTLS_EVERIFY (-5003)    /* certificate missing, not trusted, expired, or of the wrong name */
+#define KTLS_ENOTTLS (-5004)    /* the first bytes are not TLS (plaintext sent to a TLS port) */
+#define KTLS_ETRUNCATED (-5005) /* FIN without close_notify */
+#define KTLS_EKEYUPDATE (-5006) /* KeyUpdate received and this kernel cannot rekey; closed in order */
+#define KTLS_ENOKTLS (-5007)    /* policy KTLS_POLICY_REQUIRE and the kernel cannot take this connection */
+#define KTLS_ECONFIG (-5008)    /* a file or option of the context is wrong: the text says which */
+
+/* Static name of a result or error, "KTLS_EALERT", "ECONNRESET". */
+KTLS_API const char *ktls_strerror(int err);
+/* RFC 8446 6.2 name of an alert description, "handshake_failure"; "unknown" for others. Static. */
+KTLS_API const char *ktls_alert_name(int alert);
+
+/* ---- The kernel ---------------------------------------------------------------------------------------------------- */
+
+enum ktls_version { KTLS_TLS12 = 0, KTLS_TLS13 = 1, KTLS_N_VERSIONS };
+enum ktls_cipher { KTLS_AES_128_GCM = 0, KTLS_AES_256_GCM, KTLS_CHACHA20_POLY1305, KTLS_AES_128_CCM, KTLS_N_CIPHERS, KTLS_CIPHER_OTHER = 15 };
+enum ktls_dir { KTLS_TX = 0, KTLS_RX = 1, KTLS_N_DIRS };
+
+/* Why a connection is in userspace. */
+enum ktls_reason {
+    KTLS_REASON_NONE = 0,      /* it is in the kernel */
+    KTLS_REASON_POLICY,        /* the caller asked for userspace */
+    KTLS_REASON_NO_ULP,        /* TCP_ULP "tls": ENOENT: no CONFIG_TLS, or tls.ko not loaded (modprobe tls) */
+    KTLS_REASON_PERMISSION,    /* EPERM/EACCES: seccomp or a security module */
+    KTLS_REASON_NOT_TCP,       /* not a TCP socket */
+    KTLS_REASON_CIPHER,        /* a suite the kernel does not know (CBC, or a missing crypto module) */
+    KTLS_REASON_VERSION,       /* TLS 1.0/1.1, or a version this kernel lacks */
+    KTLS_REASON_RECORD_LIMIT,  /* the peer negotiated max_fragment_length (RFC 6066 4); the kernel would exceed it */
+    KTLS_REASON_SETSOCKOPT,    /* the probe said yes and this socket's setsockopt still failed before anything was changed */
+    KTLS_N_REASONS
+};
+KTLS_API const char *ktls_reason_name(enum ktls_reason reason);   /* "no-ulp", ... static */
+KTLS_API const char *ktls_reason_remedy(enum ktls_reason reason); /* one sentence for the operator, or ""; static */
+
+struct ktls_probe {
+    int usable;                       /* 1: at least one cipher works both ways */
+    enum ktls_reason reason;          /* when not usable */
+    int err;                          /* errno behind the reason */
+    /* 0 works, else the errno that setsockopt or the data test gave */
+    int result[KTLS_N_VERSIONS][KTLS_N_CIPHERS][KTLS_N_DIRS];
+    int rekey;                        /* TLS 1.3 second TLS_TX/TLS_RX: 0 works, else errno (EBUSY before 6.14) */
+    int expect_no_pad;                /* TLS_RX_EXPECT_NO_PAD: 0 works, else errno */
+    char kernel[65];                  /* uname release */
+};
+
+/* What this kernel can, found by doing it: data is sent and received over a loopback TCP pair for every version, cipher and
+ * direction (about 2 ms). The first call probes and caches; later calls copy. Thread-safe. 0, or -errno when no socket pair
+ * could be made (the result then says not usable, with that errno). */
+KTLS_API int ktls_probe(struct ktls_probe *ret);
+/* Probes again (after modprobe). Connections made before are not touched. */
+KTLS_API int ktls_probe_again(struct ktls_probe *ret);
+
+/* ---- Context ------------------------------------------------------------------------------------------------------- */
+
+enum ktls_role { KTLS_SERVER = 0, KTLS_CLIENT = 1 };
+enum ktls_policy {
+    KTLS_POLICY_AUTO = 0, /* kernel where the probe says both directions work, else userspace */
+    KTLS_POLICY_REQUIRE,  /* kernel or the handshake fails with KTLS_ENOKTLS */
+    KTLS_POLICY_OFF       /* userspace */
+};
+enum ktls_verify { KTLS_VERIFY_NONE = 0, KTLS_VERIFY_OPTIONAL, KTLS_VERIFY_REQUIRE };
+
+/* Bits for ktls_ctx_opts.protocols. */
+#define KTLS_PROTO_TLS1 1u
+#define KTLS_PROTO_TLS1_1 2u
+#define KTLS_PROTO_TLS1_2 4u
+#define KTLS_PROTO_TLS1_3 8u
+
+/* Zero-initialise, set `size`, fill what differs. All strings are copied; NULL or "" means not set. */
+struct ktls_ctx_opts {
+    size_t size; /* sizeof(struct ktls_ctx_opts): lets the library grow the struct */
+    enum ktls_role role;
+    enum ktls_policy policy;
+    enum ktls_verify verify;      /* of the peer's certificate. Client: REQUIRE also checks the name given to ktls_conn_new */
+    unsigned protocols;           /* KTLS_PROTO_* bits; 0: TLS 1.2 and 1.3 */
+    const char *cert_file;        /* PEM, leaf first, then the chain. A server must have one */
+    const char *key_file;         /* PEM */
+    const char *key_pass;         /* passphrase of key_file; wiped after use */
+    const char *ca_file;          /* PEM trust anchors; with neither this nor ca_dir: the system's */
+    const char *ca_dir;           /* hashed directory */
+    const char *dh_params_file;   /* PEM, TLS 1.2 DHE; NULL: automatic */
+    const char *ciphers;          /* OpenSSL list, TLS 1.2 and below */
+    const char *ciphersuites;     /* colon list, TLS 1.3 */
+    int prefer_server_ciphers;
+    int no_session_cache;         /* 1: no resumption (no tickets, no cache) */
+    int session_cache_size;       /* TLS 1.2 entries; 0: 20480 */
+    int session_cache_timeout_s;  /* 0: 300 */
+    int num_tickets;              /* TLS 1.3 tickets after a full handshake, 0..8; -1: 2 */
+};
+
+/* Makes a context; files are read and checked (key belongs to certificate, PEM is whole) now. *ret is untouched on failure and
+ * err (errlen bytes, NUL-terminated, may be NULL) says what was wrong with which file; no key material in it.
+ * 0, KTLS_ECONFIG, -ENOMEM. The caller owns one reference. */
+KTLS_API int ktls_ctx_new(const struct ktls_ctx_opts *opts, struct ktls_ctx **ret, char *err, size_t errlen);
+KTLS_API struct ktls_ctx *ktls_ctx_ref(struct ktls_ctx *ctx);   /* connections hold a reference of their own */
+KTLS_API struct ktls_ctx *ktls_ctx_unref(struct ktls_ctx *ctx); /* NULL is fine; always returns NULL */
+
+struct ktls_cert_info {
+    char subject[256];  /* RFC 2253 one line */
+    char issuer[256];
+    char serial[80];    /* hex */
+    int64_t not_before; /* seconds since the epoch */
+    int64_t not_after;
+};
+/* The context's own certificate. 0 or -ENOENT when it has none. */
+KTLS_API int ktls_ctx_cert_info(const struct ktls_ctx *ctx, struct ktls_cert_info *ret);
+
+/* ---- Connection ---------------------------------------------------------------------------------------------------- */
+
+enum ktls_mode { KTLS_MODE_NONE = 0, KTLS_MODE_KERNEL, KTLS_MODE_USER };
+
+/* fd: connected, non-blocking stream socket; must outlive the conn. server_name: client only, DNS name or address literal for SNI
+ * (never sent for addresses, RFC 6066 3) and for the check of the certificate's name; NULL: neither. 0, -ENOMEM, -EINVAL. */
+KTLS_API int ktls_conn_new(struct ktls_ctx *ctx, int fd, const char *server_name, struct ktls_conn **ret);
+/* Client: send server_name as SNI but do not check the certificate's name. Before the handshake. */
+KTLS_API void ktls_conn_set_no_name_check(struct ktls_conn *conn);
+/* Wipes the secrets, frees. NULL is fine; always NULL. Does not send close_notify, does not close the fd. */
+KTLS_API struct ktls_conn *ktls_conn_free(struct ktls_conn *conn);
+
+/* Drives the handshake and, at its end, the hand-over. Reads no byte beyond the peer's last handshake record: what the peer
+ * sent after it is still in the socket when this returns KTLS_DONE. KTLS_DONE, KTLS_WANT_READ, KTLS_WANT_WRITE, or an error
+ * (KTLS_EALERT, KTLS_EPROTOCOL, KTLS_EVERIFY, KTLS_ENOTTLS, KTLS_ENOKTLS, -ECONNRESET, -EPIPE ...); after an error only
+ * ktls_conn_error() and ktls_conn_free() make sense. A fatal alert was already sent where RFC 8446 6.2 wants one. */
+KTLS_API int ktls_handshake(struct ktls_conn *conn);
+
+KTLS_API enum ktls_mode ktls_conn_mode(const struct ktls_conn *conn);
+
+struct ktls_conn_info {
+    enum ktls_mode mode;
+    enum ktls_reason reason;      /* why userspace */
+    int reason_errno;             /* errno behind KTLS_REASON_SETSOCKOPT and such, else 0 */
+    const char *version;          /* "TLSv1.3"; static */
+    const char *cipher;           /* OpenSSL/IANA name, "TLS_AES_128_GCM_SHA256"; static */
+    enum ktls_version ver_id;
+    enum ktls_cipher cipher_id;
+    int resumed;                  /* 1: abbreviated handshake / PSK */
+    int peer_cert;                /* 1: the peer gave a certificate and it verified */
+    char peer_subject[256];       /* "" without */
+    char server_name[256];        /* server: SNI the client sent, or "" */
+    uint64_t handshake_us;        /* first call to done */
+    uint64_t rx_seq0, tx_seq0;    /* record sequence numbers at the hand-over (diagnosis, tests) */
+    uint64_t control_records;     /* control records met since */
+    uint64_t key_updates_in, key_updates_out;
+};
+/* 0, or -EAGAIN before the handshake is done (what is known is filled in). */
+KTLS_API int ktls_conn_info(const struct ktls_conn *conn, struct ktls_conn_info *ret);
+
+struct ktls_error {
+    int err;        /* the result that was returned */
+    int alert;      /* alert sent or received, -1 for none */
+    int alert_sent; /* 1: we sent it, 0: the peer did */
+    char text[256]; /* one line for a log: no key material, no unescaped peer bytes */
+};
+/* The last error; a static "no error" before any. Valid until the next call on conn. */
+KTLS_API const struct ktls_error *ktls_conn_error(const struct ktls_conn *conn);
+
+/* ---- After the hand-over, KTLS_MODE_KERNEL --------------------------------------------------------------------------- */
+
+/* recv gave EIO: the next record is not data. Takes in the control records at the head of the stream (alerts, KeyUpdate,
+ * NewSessionTicket), bounded to 32 a call. KTLS_DONE: read on. KTLS_EOF: close_notify. KTLS_WANT_WRITE: an answer (KeyUpdate)
+ * is due: poll for writing, call ktls_flush(), and send no data before it returned KTLS_DONE. KTLS_EALERT, KTLS_EPROTOCOL,
+ * KTLS_EKEYUPDATE, -errno: end the connection (the alert, if one is due, was sent). */
+KTLS_API int ktls_control(struct ktls_conn *conn);
+/* Finishes what ktls_control() or ktls_key_update() left unsent. KTLS_DONE, KTLS_WANT_WRITE, -errno. */
+KTLS_API int ktls_flush(struct ktls_conn *conn);
+/* Sends a KeyUpdate and changes the sending key. request_peer: ask for the peer's too. Not between a partly sent MSG_MORE
+ * record and its end. KTLS_DONE, KTLS_WANT_WRITE, -EOPNOTSUPP (TLS 1.2, or a kernel that cannot rekey), -errno. */
+KTLS_API int ktls_key_update(struct ktls_conn *conn, int request_peer);
+/* What an errno of recv/send on a kernel-TLS socket means: EBADMSG authentication failed, EMSGSIZE record too long, EINVAL bad
+ * version, EKEYEXPIRED rekey pending. Sends the alert that is due; returns the KTLS_E* or -errno to report. err 0: recv returned 0;
+ * gives KTLS_EOF after a close_notify, else KTLS_ETRUNCATED, counted. */
+KTLS_API int ktls_io_error(struct ktls_conn *conn, int err);
+
+/* ---- Both modes ------------------------------------------------------------------------------------------------------ */
+
+/* Sends close_notify, once; later calls do nothing. KTLS_DONE, KTLS_WANT_WRITE, -errno. Call before close(2). */
+KTLS_API int ktls_shutdown(struct ktls_conn *conn);
+
+/* Non-blocking read/write over the fd, control records handled. Bytes > 0; 0: end of stream after close_notify (read);
+ * -EAGAIN (poll for POLLIN when reading, POLLOUT when writing, or what ktls_conn_wants() says); errors as above;
+ * KTLS_ETRUNCATED: FIN without close_notify. In kernel mode they are recv/sendmsg plus ktls_control().
+ * In user mode a write that gave -EAGAIN has begun a record: the next write must begin with the same bytes, at least as many (the memory
+ * may differ; more may follow), else -EINVAL. */
+KTLS_API ssize_t ktls_read(struct ktls_conn *conn, void *buf, size_t len);
+KTLS_API ssize_t ktls_write(struct ktls_conn *conn, const void *buf, size_t len);
+KTLS_API ssize_t ktls_writev(struct ktls_conn *conn, const struct iovec *iov, int iovcnt);
+KTLS_API int ktls_conn_wants(const struct ktls_conn *conn); /* KTLS_WANT_READ or KTLS_WANT_WRITE after -EAGAIN */
+/* Bytes already decrypted in userspace: a poll on the fd would not show them. Always 0 in kernel mode. */
+KTLS_API size_t ktls_pending(const struct ktls_conn *conn);
+
+/* ---- KTLS_MODE_USER without an fd: the caller moves the ciphertext ----------------------------------------------------- */
+
+/* Detaches the connection from its fd: from now on ktls_read() takes from what ktls_mem_input() gave and ktls_write*() adds to
+ * what ktls_mem_output() shows (it never gives -EAGAIN: the caller bounds the queue by ktls_mem_output's length). 0, -EINVAL in kernel mode or
+ * before the handshake is done, -ENOMEM. */
+KTLS_API int ktls_mem_start(struct ktls_conn *conn);
+/* Ciphertext from the peer: wholly taken (copied). NULL with len 0: the peer closed. 0 or -ENOMEM. Read until -EAGAIN after each call. */
+KTLS_API int ktls_mem_input(struct ktls_conn *conn, const void *data, size_t len);
+/* Ciphertext to send: *ret_data valid until the next call that writes. Returns its length. */
+KTLS_API size_t ktls_mem_output(struct ktls_conn *conn, const void **ret_data);
+KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of it went out */
+
+/* ---- Counters of the process ------------------------------------------------------------------------------------------ */
+
+struct ktls_stats {
+    uint64_t handshakes_ok[2];                /* by role */
+    uint64_t handshakes_resumed[2];
+    uint64_t handshakes_failed[2];
+    uint64_t failed_alert, failed_protocol, failed_verify, failed_not_tls, failed_reset, failed_other;
+    uint64_t mode_kernel, mode_user;          /* connections that came out so */
+    uint64_t version[5];                      /* TLSv1, 1.1, 1.2, 1.3, other */
+    uint64_t reason[KTLS_N_REASONS];          /* fallbacks by reason */
+    uint64_t control_records;                 /* met after the hand-over */
+    uint64_t alerts_in, alerts_out;           /* close_notify included */
+    uint64_t key_updates_in, key_updates_out;
+    uint64_t tickets_in;                      /* NewSessionTicket after the hand-over */
+    uint64_t closed_key_update;               /* ended because the kernel cannot rekey */
+    uint64_t truncated;                       /* FIN without close_notify */
+};
+KTLS_API void ktls_stats(struct ktls_stats *ret); /* relaxed reads, any thread */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,214 @@
+/*
+ * The connection object: its life, its errors, what is known about it.
+ *
+ * Place in the flow: made for a connected socket, driven by ktls_handshake.c, then by ktls_control.c and ktls_io.c. One thread at a
+ * time. In kernel mode it is all that is left in userspace: some 600 bytes, two traffic secrets among them (TLS 1.3), wiped here.
+ */
+#include "ktls_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <malloc.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+uint64_t ktls_now_ns(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- Errors ------------------------------------------------------------------------------------------------------------------- */
+
+static const struct ktls_error no_error = {.alert = -1, .text = "no error"};
+
+int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...) {
+    conn->state = KTLS_STATE_FAILED;
+    if (!conn->error) conn->error = malloc(sizeof *conn->error);
+    if (!conn->error) return err;
+    conn->error->err = err;
+    conn->error->alert = alert;
+    conn->error->alert_sent = alert_sent;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(conn->error->text, sizeof conn->error->text, fmt, ap);
+    va_end(ap);
+    return err;
+}
+
+const struct ktls_error *ktls_conn_error(const struct ktls_conn *conn) {
+    return conn->error ? conn->error : &no_error;
+}
+
+/* An error of OpenSSL's own: which class it is, with the alert that went out because of it. */
+static int protocol_error(struct ktls_conn *conn, unsigned long code, const char *what) {
+    int reason = ERR_GET_REASON(code);
+    const char *text = ERR_reason_error_string(code);
+    bool is_ssl = ERR_GET_LIB(code) == ERR_LIB_SSL;
+    int sent = conn->alert_out > 0;
+    if (is_ssl && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
+        return ktls_fail(conn, KTLS_EVERIFY, conn->alert_out, sent, "certificate verify failed: %s",
+                         X509_verify_cert_error_string(SSL_get_verify_result(conn->ssl)));
+    if (is_ssl && reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
+        return ktls_fail(conn, KTLS_EVERIFY, conn->alert_out, sent, "the peer sent no certificate");
+    if (conn->alert_in > 0)
+        return ktls_fail(conn, KTLS_EALERT, conn->alert_in, 0, "peer sent fatal alert %s", ktls_alert_name(conn->alert_in));
+    if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE) return ktls_fail(conn, -ENOMEM, -1, 0, "%s: out of memory", what);
+    if (sent)
+        return ktls_fail(conn, KTLS_EPROTOCOL, conn->alert_out, 1, "%s: %s (sent alert %s)", what, text ? text : "unknown cause",
+                         ktls_alert_name(conn->alert_out));
+    return ktls_fail(conn, KTLS_EPROTOCOL, -1, 0, "%s: %s", what, text ? text : "unknown cause");
+}
+
+int ktls_ssl_result(struct ktls_conn *conn, int ret, const char *what) {
+    struct ktls_wire *w = conn->wire;
+    unsigned long code = ERR_peek_error();
+    int e = SSL_get_error(conn->ssl, ret);
+    if (e == SSL_ERROR_WANT_READ) return KTLS_WANT_READ;
+    if (e == SSL_ERROR_WANT_WRITE) return KTLS_WANT_WRITE;
+    ERR_clear_error();
+    if (w->not_tls) return ktls_fail(conn, KTLS_ENOTTLS, -1, 0, "%s: the first bytes are not TLS: %s", what, w->not_tls);
+    if (e == SSL_ERROR_SSL) return protocol_error(conn, code, what);
+    if (w->eof) {
+        if (!SSL_is_init_finished(conn->ssl))
+            return ktls_fail(conn, -ECONNRESET, -1, 0, "%s: the peer closed the connection", what);
+        KTLS_COUNT(truncated);
+        return ktls_fail(conn, KTLS_ETRUNCATED, -1, 0, "%s: the peer closed without close_notify", what);
+    }
+    int err = w->err ? w->err : EIO;
+    return ktls_fail(conn, -err, -1, 0, "%s: %s", what, strerrordesc_np(err));
+}
+
+/* ---- Secrets -------------------------------------------------------------------------------------------------------------------- */
+
+void ktls_wipe_secrets(struct ktls_conn *conn) {
+    OPENSSL_cleanse(conn->secret, sizeof conn->secret);
+    conn->secret_len[KTLS_TX] = conn->secret_len[KTLS_RX] = 0;
+}
+
+/* OpenSSL keeps the application traffic secrets in arrays inside the SSL object and SSL_free() gives that block back unwiped. Nothing
+ * public clears them, so the block is searched for the secrets, which are known here, and only these bytes are cleared; the object
+ * needs them no more. */
+static void wipe_in_block(void *block, const uint8_t *secret, size_t len) {
+    uint8_t *p = block;
+    size_t left = malloc_usable_size(block);
+    while (len > 0 && left >= len) {
+        uint8_t *hit = memmem(p, left, secret, len);
+        if (!hit) return;
+        OPENSSL_cleanse(hit, len);
+        left -= (size_t)(hit + len - p);
+        p = hit + len;
+    }
+}
+
+void ktls_free_ssl(struct ktls_conn *conn) {
+    if (!conn->ssl) return;
+    CRYPTO_malloc_fn m = NULL;
+    CRYPTO_get_mem_functions(&m, NULL, NULL);
+    if (m == CRYPTO_malloc) /* the block is malloc's: its size can be asked for */
+        for (int dir = 0; dir < KTLS_N_DIRS; dir++) wipe_in_block(conn->ssl, conn->secret[dir], conn->secret_len[dir]);
+    /* Without a shutdown OpenSSL takes the session for a broken one and throws it out of the cache. */
+    if (conn->state != KTLS_STATE_FAILED) SSL_set_shutdown(conn->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_free(conn->ssl);
+    conn->ssl = NULL;
+    ERR_clear_error();
+}
+
+/* ---- Life ----------------------------------------------------------------------------------------------------------------------- */
+
+static bool is_address(const char *name) {
+    struct in6_addr a;
+    return inet_pton(AF_INET, name, &a) == 1 || inet_pton(AF_INET6, name, &a) == 1;
+}
+
+static int make_ssl(struct ktls_conn *conn) {
+    conn->wire = ktls_wire_new(conn->fd);
+    conn->ssl = conn->wire ? SSL_new(conn->ctx->ssl) : NULL;
+    BIO *bio = conn->ssl ? ktls_wire_bio(conn->wire) : NULL;
+    if (!bio) return -ENOMEM;
+    SSL_set_bio(conn->ssl, bio, bio);
+    SSL_set_app_data(conn->ssl, conn);
+    if (conn->ctx->role == KTLS_SERVER) {
+        SSL_set_accept_state(conn->ssl);
+        return 0;
+    }
+    SSL_set_connect_state(conn->ssl);
+    if (conn->name && !is_address(conn->name) && SSL_set_tlsext_host_name(conn->ssl, conn->name) != 1) return -EINVAL;
+    return 0;
+}
+
+int ktls_conn_new(struct ktls_ctx *ctx, int fd, const char *server_name, struct ktls_conn **ret) {
+    if (fd < 0) return -EINVAL;
+    struct ktls_conn *conn = calloc(1, sizeof *conn);
+    if (!conn) return -ENOMEM;
+    conn->ctx = ktls_ctx_ref(ctx);
+    conn->fd = fd;
+    conn->alert_in = conn->alert_out = -1;
+    conn->wants = KTLS_WANT_READ;
+    conn->cipher = KTLS_CIPHER_OTHER;
+    int r = 0;
+    if (ctx->role == KTLS_CLIENT && server_name && *server_name && !(conn->name = strdup(server_name))) r = -ENOMEM;
+    if (r == 0) r = make_ssl(conn);
+    if (r < 0) {
+        ktls_conn_free(conn);
+        return r;
+    }
+    *ret = conn;
+    return 0;
+}
+
+void ktls_conn_set_no_name_check(struct ktls_conn *conn) {
+    conn->no_name_check = true;
+}
+
+struct ktls_conn *ktls_conn_free(struct ktls_conn *conn) {
+    if (!conn) return NULL;
+    ktls_free_ssl(conn);
+    ktls_wire_free(conn->wire);
+    ktls_wipe_secrets(conn);
+    ktls_record_done(&conn->reader);
+    ktls_ctx_unref(conn->ctx);
+    free(conn->error);
+    free(conn->name);
+    free(conn->peer_subject);
+    free(conn);
+    return NULL;
+}
+
+/* ---- Facts ---------------------------------------------------------------------------------------------------------------------- */
+
+enum ktls_mode ktls_conn_mode(const struct ktls_conn *conn) {
+    return conn->mode;
+}
+
+int ktls_conn_wants(const struct ktls_conn *conn) {
+    return conn->wants;
+}
+
+int ktls_conn_info(const struct ktls_conn *conn, struct ktls_conn_info *ret) {
+    memset(ret, 0, sizeof *ret);
+    ret->mode = conn->mode;
+    ret->reason = conn->reason;
+    ret->reason_errno = conn->reason_errno;
+    ret->version = conn->version_name ? conn->version_name : "";
+    ret->cipher = conn->cipher_name ? conn->cipher_name : "";
+    ret->ver_id = conn->version;
+    ret->cipher_id = conn->cipher;
+    ret->resumed = conn->resumed;
+    ret->peer_cert = conn->peer_cert;
+    if (conn->peer_subject) snprintf(ret->peer_subject, sizeof ret->peer_subject, "%s", conn->peer_subject);
+    if (conn->name && conn->ctx->role == KTLS_SERVER) snprintf(ret->server_name, sizeof ret->server_name, "%s", conn->name);
+    ret->handshake_us = conn->handshake_us;
+    ret->rx_seq0 = conn->seq[KTLS_RX];
+    ret->tx_seq0 = conn->seq[KTLS_TX];
+    ret->control_records = conn->control_records;
+    ret->key_updates_in = conn->key_updates_in;
+    ret->key_updates_out = conn->key_updates_out;
+    return conn->mode == KTLS_MODE_NONE ? -EAGAIN : 0;
+}

@@ -1,0 +1,253 @@
+/*
+ * The connection after the hand-over, when something else than data comes or must go: alerts, KeyUpdate, close_notify.
+ *
+ * Place in the flow: recv() on the socket gave EIO, the caller calls ktls_control(); or the caller rekeys or closes. Run by the
+ * connection's thread. Nothing blocks: what cannot be sent now is remembered in conn->due, and ktls_flush() sends it.
+ *
+ * KeyUpdate received (RFC 8446 4.6.3), in this order:
+ *   1. the secret and key of the peer's next generation, TLS_RX with sequence number 0. From Linux 6.14 the kernel decrypts nothing after
+ *      the KeyUpdate until this is done, so no record meets the wrong key. Earlier kernels refuse (EBUSY): close_notify, and the
+ *      connection ends with KTLS_EKEYUPDATE.
+ *   2. if the peer asked: our KeyUpdate under the old key, then TLS_TX with the next. No data of ours may go in between, which is why
+ *      ktls_control() returns KTLS_WANT_WRITE while it is unsent.
+ *
+ * The peek before every recvmsg is what makes a needless call harmless: a recvmsg with a control buffer would swallow data.
+ */
+#include "ktls_internal.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <string.h>
+
+#define CONTROL_RECORDS_MAX 32 /* per call */
+
+/* ---- Sending ------------------------------------------------------------------------------------------------------------------- */
+
+void ktls_send_fatal(struct ktls_conn *conn, int alert) {
+    uint8_t msg[2] = {2, (uint8_t)alert};
+    if (conn->tx_closed) return;
+    conn->tx_closed = true;
+    conn->due = 0;
+    ktls_kernel_clear_error(conn->fd);
+    if (ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg) < 0) return;
+    conn->alert_out = alert;
+    KTLS_COUNT(alerts_out);
+}
+
+/* Fatal: sends the alert, records and returns the error. */
+static int refuse(struct ktls_conn *conn, int err, int alert, const char *why) {
+    ktls_send_fatal(conn, alert);
+    return ktls_fail(conn, err, alert, conn->alert_out == alert, "%s (sent alert %s)", why, ktls_alert_name(alert));
+}
+
+/* The next generation's secret, and its key into the kernel. */
+static int rekey(struct ktls_conn *conn, enum ktls_dir dir) {
+    struct ktls_keys keys;
+    int r = ktls_next_secret(conn->cipher, conn->secret[dir]);
+    if (r == 0) r = ktls_keys_tls13(conn->cipher, conn->secret[dir], &keys);
+    if (r == 0) r = ktls_kernel_set_key(conn->fd, dir, conn->version, conn->cipher, &keys, 0);
+    OPENSSL_cleanse(&keys, sizeof keys);
+    return r;
+}
+
+static int send_key_update(struct ktls_conn *conn) {
+    uint8_t msg[5] = {KTLS_HS_KEY_UPDATE, 0, 0, 1, conn->key_update_asks};
+    int r = ktls_kernel_send_control(conn->fd, KTLS_CT_HANDSHAKE, msg, sizeof msg);
+    if (r == -EAGAIN) return KTLS_WANT_WRITE;
+    if (r < 0) return ktls_fail(conn, r, -1, 0, "sending KeyUpdate: %s", ktls_strerror(r));
+    conn->due &= ~KTLS_DUE_KEY_UPDATE;
+    r = rekey(conn, KTLS_TX);
+    if (r < 0) {
+        /* The peer waits for the new key and we have none: not even an alert can be sent any more. */
+        conn->tx_closed = true;
+        conn->due = 0;
+        return ktls_fail(conn, r, -1, 0, "changing the sending key: %s", ktls_strerror(r));
+    }
+    conn->key_updates_out++;
+    KTLS_COUNT(key_updates_out);
+    return KTLS_DONE;
+}
+
+static int send_close(struct ktls_conn *conn) {
+    static const uint8_t msg[2] = {1, KTLS_ALERT_CLOSE_NOTIFY};
+    int r = ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg);
+    if (r == -EAGAIN) return KTLS_WANT_WRITE;
+    conn->due &= ~KTLS_DUE_CLOSE;
+    conn->tx_closed = true;
+    if (r < 0) return r;
+    conn->alert_out = KTLS_ALERT_CLOSE_NOTIFY;
+    KTLS_COUNT(alerts_out);
+    return KTLS_DONE;
+}
+
+static int flush_kernel(struct ktls_conn *conn) {
+    int r = KTLS_DONE;
+    if (conn->due & KTLS_DUE_KEY_UPDATE) r = send_key_update(conn);
+    if (r == KTLS_DONE && (conn->due & KTLS_DUE_CLOSE)) r = send_close(conn);
+    if (r == KTLS_WANT_WRITE) conn->wants = KTLS_WANT_WRITE;
+    return r;
+}
+
+int ktls_key_update(struct ktls_conn *conn, int request_peer) {
+    if (conn->mode == KTLS_MODE_NONE || conn->version != KTLS_TLS13) return -EOPNOTSUPP;
+    if (conn->tx_closed) return -EPIPE;
+    if (conn->mode == KTLS_MODE_USER) {
+        if (conn->write_pending) return -EAGAIN;
+        ERR_clear_error();
+        if (SSL_key_update(conn->ssl, request_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED) != 1) return -EINVAL;
+        conn->key_updates_out++;
+        KTLS_COUNT(key_updates_out);
+        return ktls_flush(conn);
+    }
+    struct ktls_probe probe;
+    ktls_probe(&probe);
+    if (probe.rekey != 0) return -EOPNOTSUPP;
+    conn->key_update_asks = request_peer != 0;
+    conn->due |= KTLS_DUE_KEY_UPDATE;
+    return flush_kernel(conn);
+}
+
+/* ---- Receiving ------------------------------------------------------------------------------------------------------------------- */
+
+static int take_key_update(struct ktls_conn *conn, bool update_requested) {
+    conn->key_updates_in++;
+    KTLS_COUNT(key_updates_in);
+    int r = rekey(conn, KTLS_RX);
+    if (r == -ENOMEM) return ktls_fail(conn, r, -1, 0, "changing the receiving key: out of memory");
+    if (r < 0) {
+        KTLS_COUNT(closed_key_update);
+        conn->due = KTLS_DUE_CLOSE;
+        flush_kernel(conn);
+        return ktls_fail(conn, KTLS_EKEYUPDATE, KTLS_ALERT_CLOSE_NOTIFY, 1,
+                         "the peer sent KeyUpdate and this kernel cannot change keys (%s; Linux 6.14 or later can)", ktls_strerror(r));
+    }
+    /* One answer serves however many requests came before it went out. */
+    if (update_requested && !(conn->due & KTLS_DUE_KEY_UPDATE) && !conn->tx_closed) {
+        conn->key_update_asks = false;
+        conn->due |= KTLS_DUE_KEY_UPDATE;
+    }
+    return KTLS_DONE;
+}
+
+static int take_event(struct ktls_conn *conn, const struct ktls_event *ev) {
+    switch (ev->kind) {
+    case KTLS_EV_CLOSE_NOTIFY:
+        conn->rx_closed = true;
+        conn->alert_in = KTLS_ALERT_CLOSE_NOTIFY;
+        KTLS_COUNT(alerts_in);
+        return KTLS_EOF;
+    case KTLS_EV_WARNING_ALERT:
+        conn->alert_in = ev->alert;
+        KTLS_COUNT(alerts_in);
+        return KTLS_DONE;
+    case KTLS_EV_FATAL_ALERT:
+        conn->alert_in = ev->alert;
+        conn->rx_closed = conn->tx_closed = true; /* RFC 8446 6.2: both sides close at once */
+        conn->due = 0;
+        KTLS_COUNT(alerts_in);
+        return ktls_fail(conn, KTLS_EALERT, ev->alert, 0, "peer sent fatal alert %s", ktls_alert_name(ev->alert));
+    case KTLS_EV_KEY_UPDATE: return take_key_update(conn, ev->update_requested);
+    case KTLS_EV_TICKET: KTLS_COUNT(tickets_in); return KTLS_DONE; /* ev->body: resumption of outgoing links would begin here */
+    case KTLS_EV_VIOLATION: break;
+    }
+    return refuse(conn, KTLS_EPROTOCOL, ev->alert, ev->why);
+}
+
+/* Takes in the one control record that is at the head of the stream. */
+static int take_record(struct ktls_conn *conn) {
+    uint8_t buf[KTLS_RECORD_DATA_MAX + 1], type = 0;
+    ssize_t n = ktls_kernel_recv_control(conn->fd, buf, sizeof buf, &type);
+    if (n == -EAGAIN) return KTLS_DONE;
+    if (n < 0) return ktls_io_error(conn, (int)-n);
+    conn->control_records++;
+    KTLS_COUNT(control_records);
+    struct ktls_event ev;
+    int r = KTLS_DONE, more;
+    ktls_record_begin(&conn->reader, type, buf, (size_t)n);
+    while (r == KTLS_DONE && (more = ktls_record_next(&conn->reader, &ev)) != 0)
+        r = more < 0 ? ktls_fail(conn, more, -1, 0, "control record: out of memory") : take_event(conn, &ev);
+    return r;
+}
+
+int ktls_control(struct ktls_conn *conn) {
+    if (conn->mode != KTLS_MODE_KERNEL) return -EINVAL;
+    if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err;
+    if (conn->rx_closed) return KTLS_EOF;
+    for (int i = 0; i < CONTROL_RECORDS_MAX; i++) {
+        int r = ktls_kernel_peek_control(conn->fd);
+        if (r < 0) return ktls_io_error(conn, -r);
+        if (r == 0) break;
+        r = take_record(conn);
+        if (r != KTLS_DONE) return r;
+    }
+    return flush_kernel(conn);
+}
+
+int ktls_io_error(struct ktls_conn *conn, int err) {
+    switch (err) {
+    case 0:
+        if (conn->rx_closed) return KTLS_EOF;
+        KTLS_COUNT(truncated);
+        return ktls_fail(conn, KTLS_ETRUNCATED, -1, 0, "the peer closed without close_notify");
+    case EBADMSG: return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_BAD_RECORD_MAC, "a record failed authentication");
+    case EMSGSIZE: return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_RECORD_OVERFLOW, "a record is too long");
+    case EINVAL: return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_PROTOCOL_VERSION, "a record has a wrong version");
+    case EKEYEXPIRED:
+        /* The kernel stopped at a KeyUpdate that this library has not seen whole: it was cut into several records. */
+        return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_UNEXPECTED_MESSAGE, "a KeyUpdate in pieces");
+    default: return ktls_fail(conn, -err, -1, 0, "%s", strerrordesc_np(err) ? strerrordesc_np(err) : "unknown error");
+    }
+}
+
+/* ---- Both modes -------------------------------------------------------------------------------------------------------------------- */
+
+/* User mode: an SSL_write that would block has begun a record; OpenSSL takes nothing else before its end. It has encrypted the bytes already
+ * and looks only at the length. */
+static int finish_pending_write(struct ktls_conn *conn) {
+    static uint8_t filler[KTLS_RECORD_DATA_MAX];
+    if (conn->write_pending == 0) return KTLS_DONE;
+    ERR_clear_error();
+    int n = SSL_write(conn->ssl, filler, (int)conn->write_pending);
+    if (n > 0) {
+        conn->write_pending = 0;
+        return KTLS_DONE;
+    }
+    return ktls_ssl_result(conn, n, "TLS write");
+}
+
+int ktls_flush(struct ktls_conn *conn) {
+    if (conn->mode == KTLS_MODE_KERNEL) return flush_kernel(conn);
+    if (conn->mode != KTLS_MODE_USER || conn->write_pending || conn->state == KTLS_STATE_FAILED) return KTLS_DONE;
+    ERR_clear_error();
+    int n = SSL_do_handshake(conn->ssl); /* sends a KeyUpdate that is due, else does nothing */
+    if (n == 1) return KTLS_DONE;
+    int r = ktls_ssl_result(conn, n, "TLS flush");
+    return r == KTLS_WANT_READ ? KTLS_DONE : r;
+}
+
+static int shutdown_user(struct ktls_conn *conn) {
+    if (!SSL_is_init_finished(conn->ssl) || conn->state == KTLS_STATE_FAILED) return KTLS_DONE;
+    int r = finish_pending_write(conn);
+    if (r != KTLS_DONE) return r < 0 ? r : KTLS_WANT_WRITE;
+    ERR_clear_error();
+    int n = SSL_shutdown(conn->ssl);
+    if (n < 0) {
+        r = ktls_ssl_result(conn, n, "TLS shutdown");
+        if (r == KTLS_WANT_WRITE) {
+            conn->wants = r;
+            return r;
+        }
+        if (r < 0) return r;
+    }
+    conn->tx_closed = true;
+    return KTLS_DONE;
+}
+
+int ktls_shutdown(struct ktls_conn *conn) {
+    if (conn->tx_closed || conn->mode == KTLS_MODE_NONE) return KTLS_DONE;
+    if (conn->mode == KTLS_MODE_USER) return shutdown_user(conn);
+    conn->due |= KTLS_DUE_CLOSE;
+    conn->due &= ~KTLS_DUE_KEY_UPDATE; /* no data will follow it */
+    return flush_kernel(conn);
+}

@@ -1,0 +1,238 @@
+/*
+ * What the files of libktls share and nobody else sees: the context, the connection, and the seams between the modules.
+ *
+ *   ktls_ctx.c        files and options -> SSL_CTX
+ *   ktls_wire.c       the BIO: bytes between socket (or memory) and OpenSSL, one whole record at a time during the handshake
+ *   ktls_handshake.c  drives OpenSSL, collects secrets and sequence numbers, decides, hands over
+ *   ktls_keys.c       secrets -> record keys (pure)
+ *   ktls_kernel.c     every system call that concerns kernel TLS
+ *   ktls_record.c     parser of control records (pure)
+ *   ktls_control.c    alerts, KeyUpdate, close: the connection after the hand-over
+ *   ktls_io.c         ktls_read/ktls_write in both modes, memory mode
+ *   ktls_seal.c       a TLS record built and opened in userspace (pure): the other end of the probe
+ *   ktls_probe.c      what this kernel can
+ *   ktls_conn.c       the connection object, its errors and its facts
+ *   ktls_names.c      names and counters
+ *
+ * States of a connection:
+ *
+ *   NEW --ktls_handshake--> HANDSHAKE --done, keys in the kernel--> OPEN, mode KERNEL (ssl == NULL, wire == NULL)
+ *                               |   \---done, kernel cannot-------> OPEN, mode USER   (ssl, wire live on)
+ *                               \--error--> FAILED <--fatal error-- OPEN
+ */
+#ifndef KTLS_INTERNAL_H
+#define KTLS_INTERNAL_H
+
+#include "ktls.h"
+
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "ktls_record.h"
+
+#define KTLS_RECORD_HEADER 5
+#define KTLS_RECORD_DATA_MAX 16384                         /* RFC 8446 5.1 */
+#define KTLS_RECORD_BODY_MAX (KTLS_RECORD_DATA_MAX + 2048) /* RFC 5246 6.2.3, the larger of the two versions' limits */
+#define KTLS_SECRET_MAX 48                                 /* SHA-384 */
+#define KTLS_KEY_MAX 32
+#define KTLS_IV_LEN 12
+
+/* ---- ktls_keys.c: pure ------------------------------------------------------------------------------------------------ */
+
+/* Key and nonce base of one direction. For GCM and CCM under TLS 1.2 only iv[0..3] (the salt) is derived; the rest is the explicit
+ * nonce, which whoever uses the keys sets to the record sequence number. */
+struct ktls_keys {
+    uint8_t key[KTLS_KEY_MAX];
+    uint8_t iv[KTLS_IV_LEN];
+};
+
+size_t ktls_cipher_key_len(enum ktls_cipher cipher);
+const EVP_MD *ktls_cipher_md(enum ktls_cipher cipher);
+size_t ktls_cipher_secret_len(enum ktls_cipher cipher);
+/* RFC 8446 7.1 with an empty context; out_len at most 255 * hash length. 0, -ENOMEM, -EINVAL. */
+int ktls_hkdf_expand_label(const EVP_MD *md, const uint8_t *secret, size_t secret_len, const char *label, uint8_t *out,
+                           size_t out_len);
+/* RFC 8446 7.3: traffic secret -> "key", "iv". */
+int ktls_keys_tls13(enum ktls_cipher cipher, const uint8_t *secret, struct ktls_keys *ret);
+/* RFC 8446 7.2: the secret of the next generation, in place. */
+int ktls_next_secret(enum ktls_cipher cipher, uint8_t *secret);
+/* RFC 5246 6.3: master secret (48 bytes) and randoms (32 each) -> the keys of both directions. */
+int ktls_keys_tls12(enum ktls_cipher cipher, const uint8_t *master, const uint8_t *client_random, const uint8_t *server_random,
+                    struct ktls_keys *ret_client, struct ktls_keys *ret_server);
+
+/* ---- ktls_seal.c: pure ------------------------------------------------------------------------------------------------ */
+
+#define KTLS_SEAL_OVERHEAD (KTLS_RECORD_HEADER + 8 + 1 + 16)
+
+/* Builds one protected record of at most KTLS_RECORD_DATA_MAX bytes in out (room for len + KTLS_SEAL_OVERHEAD). Returns its length or
+ * -errno. */
+ssize_t ktls_seal(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq, uint8_t type,
+                  const uint8_t *data, size_t len, uint8_t *out);
+/* Opens one whole record of rec_len bytes; out has room for rec_len. Returns the content's length, *ret_type its type; -EBADMSG. */
+ssize_t ktls_open(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,
+                  const uint8_t *rec, size_t rec_len, uint8_t *out, uint8_t *ret_type);
+
+/* ---- ktls_wire.c ------------------------------------------------------------------------------------------------------- */
+
+/* Bytes waiting; data + off .. data + len. Zero-initialised is empty. */
+struct ktls_queue {
+    uint8_t *data;
+    size_t off, len, cap;
+};
+int ktls_queue_add(struct ktls_queue *q, const void *data, size_t len);
+void ktls_queue_drop(struct ktls_queue *q, size_t len);
+void ktls_queue_done(struct ktls_queue *q);
+
+enum ktls_wire_mode {
+    KTLS_WIRE_RECORD, /* handshake: exact records off the fd */
+    KTLS_WIRE_STREAM, /* user mode: the fd as it is */
+    KTLS_WIRE_MEM     /* user mode: the two queues */
+};
+
+/* Below the SSL object. Peeked bytes are a copy of what still is in the socket; owned ones have been taken out of it:
+ *
+ *      buf  |<--- given to OpenSSL --->|<--- not yet given --->|
+ *           0                         off                     len
+ *           |<----- owned ---->|<---- still in the socket ---->|
+ *
+ * Invariant: bytes past the record OpenSSL asked for are never owned. */
+struct ktls_wire {
+    int fd;
+    enum ktls_wire_mode mode;
+    uint8_t *buf; /* KTLS_WIRE_BUF bytes, from the first read to the end of the handshake */
+    size_t off, len, owned;
+    size_t record_left; /* of the record at off, not yet given */
+    int err;            /* errno of the last failed call */
+    bool eof;           /* the peer's FIN was seen */
+    bool first_seen;    /* the first bytes were looked at */
+    const char *not_tls; /* they are not TLS: what they look like */
+    struct ktls_queue in, out;
+};
+#define KTLS_WIRE_BUF (KTLS_RECORD_HEADER + KTLS_RECORD_BODY_MAX)
+
+struct ktls_wire *ktls_wire_new(int fd);
+struct ktls_wire *ktls_wire_free(struct ktls_wire *w);
+/* A BIO over w, which must outlive it. NULL: out of memory. */
+BIO *ktls_wire_bio(struct ktls_wire *w);
+/* End of the handshake: takes out of the socket exactly what OpenSSL was given, drops the buffer, continues in `mode`. 0 or -errno. */
+int ktls_wire_settle(struct ktls_wire *w, enum ktls_wire_mode mode);
+
+/* ---- ktls_kernel.c ------------------------------------------------------------------------------------------------------ */
+
+int ktls_kernel_attach(int fd);          /* TCP_ULP "tls"; 0 also when it is attached already; -errno */
+bool ktls_kernel_is_tcp(int fd);
+/* Gives one direction's key to the kernel. 0 or -errno; the struct that was passed is wiped. */
+int ktls_kernel_set_key(int fd, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher,
+                        const struct ktls_keys *keys, uint64_t seq);
+void ktls_kernel_clear_error(int fd); /* forgets the socket's pending error */
+/* 1: the next record is not data. 0: it is, or there is none, or FIN. -errno. Consumes nothing. */
+int ktls_kernel_peek_control(int fd);
+/* Takes one control record of at most cap bytes. Length >= 0, *ret_type its type; -EAGAIN, -ECONNRESET (FIN), -errno. */
+ssize_t ktls_kernel_recv_control(int fd, uint8_t *buf, size_t cap, uint8_t *ret_type);
+/* Sends one record of that type, whole or not at all. 0 or -errno. */
+int ktls_kernel_send_control(int fd, uint8_t type, const uint8_t *data, size_t len);
+
+/* ---- ktls_ctx.c ---------------------------------------------------------------------------------------------------------- */
+
+struct ktls_ctx {
+    atomic_int refs;
+    SSL_CTX *ssl;
+    enum ktls_role role;
+    enum ktls_policy policy;
+    enum ktls_verify verify;
+    bool has_cert;
+    struct ktls_cert_info cert;
+};
+
+/* ---- ktls_conn.c --------------------------------------------------------------------------------------------------------- */
+
+enum ktls_state { KTLS_STATE_NEW, KTLS_STATE_HANDSHAKE, KTLS_STATE_OPEN, KTLS_STATE_FAILED };
+
+/* What ktls_flush() still has to send in kernel mode. */
+#define KTLS_DUE_KEY_UPDATE 1u
+#define KTLS_DUE_CLOSE 2u
+
+struct ktls_conn {
+    struct ktls_ctx *ctx;
+    int fd;
+    enum ktls_state state;
+    enum ktls_mode mode;
+    SSL *ssl;               /* NULL in kernel mode */
+    struct ktls_wire *wire; /* NULL in kernel mode */
+    struct ktls_error *error; /* allocated by the first error */
+    char *name;             /* server: SNI received; client: the name to check and send */
+    char *peer_subject;
+    bool no_name_check;
+
+    /* Handshake */
+    uint64_t started_ns, handshake_us;
+    int attach_err;         /* of TCP_ULP, 0: attached */
+
+    /* Facts, from the end of the handshake */
+    enum ktls_reason reason;
+    int reason_errno;
+    int ssl_version;        /* TLS1_3_VERSION ... */
+    const char *version_name, *cipher_name;
+    enum ktls_version version;
+    enum ktls_cipher cipher;
+    bool resumed, peer_cert;
+
+    /* Key material: the two traffic secrets of TLS 1.3, by direction; in user mode and TLS 1.2 empty after the handshake. */
+    uint8_t secret[KTLS_N_DIRS][KTLS_SECRET_MAX];
+    uint8_t secret_len[KTLS_N_DIRS];
+    uint64_t seq[KTLS_N_DIRS]; /* records under the present key, counted until the hand-over */
+
+    /* After the hand-over */
+    struct ktls_record_reader reader;
+    unsigned due;           /* KTLS_DUE_* */
+    bool key_update_asks;   /* the KeyUpdate that is due asks for the peer's */
+    bool rx_closed;         /* close_notify received */
+    bool tx_closed;         /* close_notify or a fatal alert sent */
+    int alert_in, alert_out; /* last ones seen, -1: none */
+    size_t write_pending;   /* user mode: length of the SSL_write that would block */
+    int wants;
+    uint64_t control_records, key_updates_in, key_updates_out;
+};
+
+/* Records the error (printf style, own words only) and returns err. alert -1: none. */
+int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+/* Records what a failed OpenSSL call meant, by its return value; called right after it. Returns WANT_READ, WANT_WRITE or an error. */
+int ktls_ssl_result(struct ktls_conn *conn, int ret, const char *what);
+/* Wipes the traffic secrets of conn. */
+void ktls_wipe_secrets(struct ktls_conn *conn);
+/* Frees the SSL object so that no traffic secret stays in freed memory and its session stays resumable. */
+void ktls_free_ssl(struct ktls_conn *conn);
+uint64_t ktls_now_ns(void);
+
+/* ---- ktls_control.c ------------------------------------------------------------------------------------------------------ */
+
+/* Sends a fatal alert through the kernel if the sending side is still open; never blocks. */
+void ktls_send_fatal(struct ktls_conn *conn, int alert);
+
+/* ---- ktls_handshake.c: callbacks that the context installs ---------------------------------------------------------------- */
+
+void ktls_on_keylog(const SSL *ssl, const char *line);
+void ktls_on_info(const SSL *ssl, int where, int ret);
+
+/* ---- ktls_names.c --------------------------------------------------------------------------------------------------------- */
+
+extern struct ktls_stats ktls_counters;
+#define KTLS_COUNT(field) ((void)__atomic_fetch_add(&ktls_counters.field, 1, __ATOMIC_RELAXED))
+
+/* Alert descriptions the library itself sends or looks at (RFC 8446 6). */
+enum {
+    KTLS_ALERT_CLOSE_NOTIFY = 0,
+    KTLS_ALERT_UNEXPECTED_MESSAGE = 10,
+    KTLS_ALERT_BAD_RECORD_MAC = 20,
+    KTLS_ALERT_RECORD_OVERFLOW = 22,
+    KTLS_ALERT_ILLEGAL_PARAMETER = 47,
+    KTLS_ALERT_DECODE_ERROR = 50,
+    KTLS_ALERT_PROTOCOL_VERSION = 70,
+    KTLS_ALERT_INTERNAL_ERROR = 80,
+    KTLS_ALERT_USER_CANCELED = 90,
+    KTLS_ALERT_NO_RENEGOTIATION = 100
+};
+
+#endif

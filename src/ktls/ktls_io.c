@@ -1,0 +1,194 @@
+/*
+ * ktls_read and ktls_write: one face for both modes, and userspace TLS without a descriptor.
+ *
+ * Place in the flow: optional in kernel mode, where the caller may as well use the socket itself; the only way in user mode. Run by
+ * the connection's thread.
+ *
+ * User mode writes at most 16 KiB per SSL_write, that is one record, and reports bytes only when OpenSSL has got rid of them all. So a
+ * write that gave -EAGAIN has an unfinished record behind it; conn->write_pending is its length, and the retry repeats exactly that.
+ * Memory mode never gets there: its BIO takes everything.
+ */
+#include "ktls_internal.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define CONTROL_ROUNDS_MAX 8 /* of ktls_control() without a byte of data between */
+
+/* ---- Kernel mode ----------------------------------------------------------------------------------------------------------------- */
+
+static ssize_t read_kernel(struct ktls_conn *conn, void *buf, size_t len) {
+    for (int round = 0; round < CONTROL_ROUNDS_MAX; round++) {
+        ssize_t n;
+        if (conn->rx_closed) return 0;
+        do n = recv(conn->fd, buf, len, MSG_DONTWAIT);
+        while (n < 0 && errno == EINTR);
+        if (n > 0 || (n == 0 && len == 0)) return n;
+        if (n == 0) return ktls_io_error(conn, 0);
+        if (errno == EAGAIN) {
+            conn->wants = KTLS_WANT_READ;
+            return -EAGAIN;
+        }
+        if (errno != EIO) return ktls_io_error(conn, errno);
+        int r = ktls_control(conn);
+        if (r < 0) return r;
+        /* KTLS_WANT_WRITE: our KeyUpdate waits; the next write sends it first. Reading goes on. */
+    }
+    ktls_send_fatal(conn, KTLS_ALERT_UNEXPECTED_MESSAGE);
+    return ktls_fail(conn, KTLS_EPROTOCOL, KTLS_ALERT_UNEXPECTED_MESSAGE, 1, "too many control records without data");
+}
+
+static ssize_t write_kernel(struct ktls_conn *conn, const struct iovec *iov, int iovcnt) {
+    union {
+        const struct iovec *in;
+        struct iovec *out;
+    } cast = {.in = iov}; /* sendmsg does not write to it */
+    struct msghdr msg = {.msg_iov = cast.out, .msg_iovlen = (size_t)iovcnt};
+    int r = ktls_flush(conn);
+    if (r < 0) return r;
+    ssize_t n = -1;
+    if (r == KTLS_DONE) {
+        do n = sendmsg(conn->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        if (n >= 0) return n;
+        if (errno != EAGAIN) return ktls_io_error(conn, errno);
+    }
+    conn->wants = KTLS_WANT_WRITE;
+    return -EAGAIN;
+}
+
+/* ---- User mode ------------------------------------------------------------------------------------------------------------------- */
+
+/* -EAGAIN for what must be waited for, else the error. */
+static ssize_t user_result(struct ktls_conn *conn, int ret, const char *what) {
+    int r = ktls_ssl_result(conn, ret, what);
+    if (r < 0) return r;
+    conn->wants = r;
+    return -EAGAIN;
+}
+
+static ssize_t read_user(struct ktls_conn *conn, void *buf, size_t len) {
+    if (conn->rx_closed) return 0;
+    ERR_clear_error();
+    int n = SSL_read(conn->ssl, buf, len > INT32_MAX ? INT32_MAX : (int)len);
+    if (n > 0) return n;
+    if (SSL_get_shutdown(conn->ssl) & SSL_RECEIVED_SHUTDOWN && conn->alert_in == KTLS_ALERT_CLOSE_NOTIFY) {
+        conn->rx_closed = true;
+        ERR_clear_error();
+        return 0;
+    }
+    return user_result(conn, n, "TLS read");
+}
+
+/* One record. `total` is what the caller has, of which data/len is the beginning. */
+static ssize_t write_record(struct ktls_conn *conn, const void *data, size_t len) {
+    ERR_clear_error();
+    int n = SSL_write(conn->ssl, data, (int)len);
+    if (n > 0) {
+        conn->write_pending = 0;
+        return n;
+    }
+    ssize_t r = user_result(conn, n, "TLS write");
+    conn->write_pending = r == -EAGAIN ? len : 0;
+    return r;
+}
+
+/* Length of the next record out of what is left; 0: the caller broke the retry rule. */
+static size_t next_len(const struct ktls_conn *conn, size_t left) {
+    if (conn->write_pending) return left >= conn->write_pending ? conn->write_pending : 0;
+    return left < KTLS_RECORD_DATA_MAX ? left : KTLS_RECORD_DATA_MAX;
+}
+
+/* Copies `len` bytes from the pieces, beginning `skip` bytes in. */
+static void gather(uint8_t *out, size_t len, const struct iovec *iov, size_t skip) {
+    for (; len > 0; iov++) {
+        if (skip >= iov->iov_len) {
+            skip -= iov->iov_len;
+            continue;
+        }
+        size_t n = iov->iov_len - skip < len ? iov->iov_len - skip : len;
+        memcpy(out, (const uint8_t *)iov->iov_base + skip, n);
+        out += n;
+        len -= n;
+        skip = 0;
+    }
+}
+
+static ssize_t writev_user(struct ktls_conn *conn, const struct iovec *iov, int iovcnt) {
+    uint8_t record[KTLS_RECORD_DATA_MAX];
+    size_t total = 0, done = 0;
+    for (int i = 0; i < iovcnt; i++) total += iov[i].iov_len;
+    while (done < total) {
+        size_t len = next_len(conn, total - done);
+        if (len == 0) return -EINVAL;
+        const void *from = record;
+        if (iovcnt == 1)
+            from = (const uint8_t *)iov[0].iov_base + done;
+        else
+            gather(record, len, iov, done);
+        ssize_t n = write_record(conn, from, len);
+        if (n < 0) return done > 0 && n == -EAGAIN ? (ssize_t)done : n;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+/* ---- Both ------------------------------------------------------------------------------------------------------------------------- */
+
+static int check_open(const struct ktls_conn *conn) {
+    if (conn->mode == KTLS_MODE_NONE) return -ENOTCONN;
+    if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err ? ktls_conn_error(conn)->err : -EIO;
+    return 0;
+}
+
+ssize_t ktls_read(struct ktls_conn *conn, void *buf, size_t len) {
+    int r = check_open(conn);
+    if (r < 0) return r;
+    return conn->mode == KTLS_MODE_KERNEL ? read_kernel(conn, buf, len) : read_user(conn, buf, len);
+}
+
+ssize_t ktls_writev(struct ktls_conn *conn, const struct iovec *iov, int iovcnt) {
+    int r = check_open(conn);
+    if (r < 0) return r;
+    if (conn->tx_closed) return -EPIPE;
+    return conn->mode == KTLS_MODE_KERNEL ? write_kernel(conn, iov, iovcnt) : writev_user(conn, iov, iovcnt);
+}
+
+ssize_t ktls_write(struct ktls_conn *conn, const void *buf, size_t len) {
+    union {
+        const void *in;
+        void *out;
+    } cast = {.in = buf};
+    struct iovec iov = {cast.out, len};
+    return len == 0 ? check_open(conn) : ktls_writev(conn, &iov, 1);
+}
+
+size_t ktls_pending(const struct ktls_conn *conn) {
+    return conn->mode == KTLS_MODE_USER ? (size_t)SSL_pending(conn->ssl) : 0;
+}
+
+/* ---- Memory mode ------------------------------------------------------------------------------------------------------------------ */
+
+int ktls_mem_start(struct ktls_conn *conn) {
+    if (conn->mode != KTLS_MODE_USER) return -EINVAL;
+    conn->wire->mode = KTLS_WIRE_MEM;
+    return 0;
+}
+
+int ktls_mem_input(struct ktls_conn *conn, const void *data, size_t len) {
+    if (len > 0) return ktls_queue_add(&conn->wire->in, data, len);
+    conn->wire->eof = true;
+    return 0;
+}
+
+size_t ktls_mem_output(struct ktls_conn *conn, const void **ret_data) {
+    const struct ktls_queue *q = &conn->wire->out;
+    *ret_data = q->len > q->off ? q->data + q->off : NULL;
+    return q->len - q->off;
+}
+
+void ktls_mem_sent(struct ktls_conn *conn, size_t len) {
+    ktls_queue_drop(&conn->wire->out, len);
+}
