@@ -1,0 +1,79 @@
+/* A hash table of pointers to items that carry their own key. Grows and shrinks in small steps, so that no single operation is slow; can be
+ * walked by a cursor that survives both. Keyed hash (base/hash.h): keys chosen by an attacker do not collide.
+ *
+ * No locking: the owner serialises all calls, dict_find included (it moves rehashing on).
+ * The caller computes the key's hash once (dict_hash) and passes it along, so that find-then-insert hashes once. */
+#ifndef KETTLE_DATA_DICT_H
+#define KETTLE_DATA_DICT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/hash.h"
+#include "base/slice.h"
+
+struct dict_bucket;
+
+/* What the tables of one owner share. */
+struct dict_type {
+    struct slice (*key)(const void *item);
+    /* Set while a forked child shares our pages: tables then stay where they are unless badly overfull, and nothing is moved.
+     * Any thread may set it. */
+    _Atomic bool avoid_resize;
+};
+
+struct dict_table {
+    struct dict_bucket *buckets; /* NULL when there is none */
+    uint64_t mask;               /* number of buckets - 1 */
+    uint64_t used;               /* items */
+    uint64_t n_children;         /* overflow buckets */
+    uint64_t max_chain;          /* most items one chain ever held: the bound for a fair random pick */
+};
+
+/* May be copied by assignment: nothing points into it. */
+struct dict {
+    struct dict_type *type;
+    struct dict_table t[2]; /* t[1] exists only while rehashing: items move from t[0] to t[1] */
+    uint64_t rehash_at;     /* chains of t[0] below this one have moved */
+    unsigned paused;        /* >0: a walk is on, nothing may move */
+};
+
+static inline uint64_t dict_hash(struct slice key) {
+    return hash_bytes(key.ptr, key.len);
+}
+
+void dict_init(struct dict *d, struct dict_type *type); /* allocates nothing until the first insertion */
+/* Forgets all items, calling free_item for each when not NULL, and frees the tables. The dict may be used again. */
+void dict_clear(struct dict *d, void (*free_item)(void *item));
+
+void *dict_find(struct dict *d, uint64_t hash, struct slice key); /* NULL when absent */
+void dict_insert(struct dict *d, uint64_t hash, void *item);      /* the key must not be there */
+void *dict_remove(struct dict *d, uint64_t hash, struct slice key); /* the item, now the caller's; NULL when absent */
+
+static inline uint64_t dict_size(const struct dict *d) {
+    return d->t[0].used + d->t[1].used;
+}
+static inline bool dict_is_rehashing(const struct dict *d) {
+    return d->t[1].buckets != NULL;
+}
+uint64_t dict_n_buckets(const struct dict *d); /* of both tables, overflow not counted */
+size_t dict_mem(const struct dict *d);         /* bytes of the tables */
+
+/* Calls fn for every item until it returns false; false then. fn may change neither the dict nor free items. */
+bool dict_each(struct dict *d, bool (*fn)(void *arg, void *item), void *arg);
+/* One step of a cursor walk: calls fn for some items, returns the next cursor, 0 at the end. Start with 0. Every item present
+ * from the first call to the last is given at least once, however the table grows or shrinks between calls; some more than once.
+ * The cursor is below the number of buckets. fn may look up, and change items, but neither insert nor remove. */
+uint64_t dict_scan(struct dict *d, uint64_t cursor, void (*fn)(void *arg, void *item), void *arg);
+
+void *dict_random(struct dict *d); /* each item as likely as any other; NULL when empty */
+/* Up to n items from neighbouring buckets at a random place, each at most once: less fair than dict_random, much
+ * cheaper per item. Returns how many (fewer than n only when there are not more, or the table is very sparse). */
+unsigned dict_sample(struct dict *d, void **ret, unsigned n);
+
+/* Rehashing, for the cron: starts one where the table is too full or too sparse; moves up to n chains. True when work is left. */
+bool dict_rehash(struct dict *d, unsigned n_chains);
+
+#endif

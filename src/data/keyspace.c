@@ -1,0 +1,216 @@
+/* The keyspace: finding, setting, deleting and expiring keys. Place in the flow: commands call it with their shards locked by the dispatcher.
+ * Thread: the holder of the shard's lock.
+ *
+ * The other parts: keyspace_shard.c (locks, statistics, cron), keyspace_walk.c (SCAN, KEYS, RANDOMKEY, sampling), keyspace_db.c (whole
+ * databases), keyspace_watch.c (WATCH), entry.c, expiry.c, dict.c.
+ *
+ * States of a key: live -> due (its time has passed; nobody sees it any more) -> deleted, at the next ks_find or by the expire cycle, whichever
+ * comes first. Both ways end in expire_entry. */
+#include "data/keyspace_priv.h"
+
+#include <assert.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/hash.h"
+
+/* ---- making and freeing ---- */
+
+static int log2_of(int n) {
+    return __builtin_ctz((unsigned)n);
+}
+
+static void shard_init(struct shard *s, int n_dbs) {
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(&s->lock, &attr);
+    pthread_mutexattr_destroy(&attr);
+    s->dbs = mem_calloc((size_t)n_dbs, sizeof(*s->dbs));
+}
+
+struct keyspace *ks_new(const struct ks_opts *opts) {
+    assert(opts->n_dbs > 0);
+    assert(opts->n_shards > 0 && opts->n_shards <= KS_MAX_SHARDS && (opts->n_shards & (opts->n_shards - 1)) == 0);
+    struct keyspace *ks = mem_zalloc(sizeof(*ks));
+    ks->n_dbs = opts->n_dbs;
+    ks->n_shards = opts->n_shards;
+    ks->shard_bits = log2_of(opts->n_shards);
+    ks->hooks = opts->hooks;
+    ks->dict_type.key = entry_key_of;
+    atomic_init(&ks->active_expire, true);
+    ks->shards_mem = mem_zalloc(sizeof(struct shard) * (size_t)opts->n_shards + CACHE_LINE - 1);
+    ks->shards = (struct shard *)(((uintptr_t)ks->shards_mem + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1));
+    for (int i = 0; i < ks->n_shards; i++) shard_init(&ks->shards[i], ks->n_dbs);
+    return ks;
+}
+
+static void shard_done(struct shard *s) {
+    for (struct shard_db *sd = s->all_dbs, *next; sd; sd = next) {
+        next = sd->next;
+        expiry_clear(&sd->expiry);
+        dict_clear(&sd->dict, entry_free);
+        mem_free(sd);
+    }
+    mem_free(s->dbs);
+    watch_table_done(&s->watches);
+    pthread_mutex_destroy(&s->lock);
+}
+
+struct keyspace *ks_free(struct keyspace *ks) {
+    if (!ks) return NULL;
+    for (int i = 0; i < ks->n_shards; i++) shard_done(&ks->shards[i]);
+    mem_free(ks->shards_mem);
+    mem_free(ks);
+    return NULL;
+}
+
+int ks_n_dbs(const struct keyspace *ks) {
+    return ks->n_dbs;
+}
+
+int ks_n_shards(const struct keyspace *ks) {
+    return ks->n_shards;
+}
+
+int ks_shard_of(const struct keyspace *ks, struct slice key) {
+    return hash_slot(key.ptr, key.len) & (ks->n_shards - 1);
+}
+
+/* ---- one database of one shard ---- */
+
+static struct shard_db *shard_db_make(struct keyspace *ks, int shard, int db) {
+    struct shard_db *sd = shard_db_get(ks, shard, db);
+    if (sd) return sd;
+    struct shard *s = &ks->shards[shard];
+    sd = mem_zalloc(sizeof(*sd));
+    dict_init(&sd->dict, &ks->dict_type);
+    sd->db = db;
+    sd->next = s->all_dbs;
+    s->all_dbs = sd;
+    atomic_store_explicit(&s->dbs[db], sd, memory_order_release);
+    return sd;
+}
+
+void shard_db_publish(struct shard_db *sd) {
+    atomic_store_explicit(&sd->n_keys, dict_size(&sd->dict), memory_order_relaxed);
+    atomic_store_explicit(&sd->n_expires, sd->expiry.n, memory_order_relaxed);
+    atomic_store_explicit(&sd->table_bytes, dict_mem(&sd->dict) + expiry_mem(&sd->expiry), memory_order_relaxed);
+}
+
+/* As shard_db_publish, where times changed: this one divides. */
+static void shard_db_set_expire(struct shard_db *sd, struct entry *e, int64_t when_ms) {
+    expiry_set(&sd->expiry, e, when_ms);
+    atomic_store_explicit(&sd->mean_expire_ms, expiry_mean_ms(&sd->expiry), memory_order_relaxed);
+    shard_db_publish(sd);
+}
+
+struct entry *shard_db_peek(struct shard_db *sd, struct slice key) {
+    return sd ? dict_find(&sd->dict, dict_hash(key), key) : NULL;
+}
+
+void shard_db_unlink(struct shard_db *sd, struct entry *e, uint64_t hash) {
+    struct entry *removed = dict_remove(&sd->dict, hash, entry_key(e));
+    assert(removed == e);
+    (void)removed;
+    if (e->expire_ms != KS_NO_EXPIRE)
+        shard_db_set_expire(sd, e, KS_NO_EXPIRE);
+    else
+        shard_db_publish(sd);
+}
+
+void expire_entry(struct keyspace *ks, int shard, struct shard_db *sd, struct entry *e, uint64_t hash) {
+    shard_db_unlink(sd, e, hash);
+    stat_add(&ks->shards[shard].expired, 1);
+    struct slice key = entry_key(e);
+    watch_touch(ks, shard, sd->db, key);
+    if (ks->hooks.expired) ks->hooks.expired(ks->hooks.arg, sd->db, key);
+    entry_free_lazy(e);
+}
+
+/* ---- keys ---- */
+
+static void count_lookup(struct shard *s, bool is_hit, unsigned flags) {
+    if (flags & (KS_FIND_NO_STATS | KS_FIND_WRITE)) return;
+    stat_add(is_hit ? &s->hits : &s->misses, 1);
+}
+
+/* A forked child shares our pages: writing clocks would copy them all. */
+static void touch(struct keyspace *ks, struct entry *e, int64_t now_ms, unsigned flags) {
+    if (flags & KS_FIND_NO_TOUCH || atomic_load_explicit(&ks->dict_type.avoid_resize, memory_order_relaxed)) return;
+    entry_touch(e, ks_uses_lfu(ks), now_ms);
+}
+
+struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now_ms, unsigned flags) {
+    int shard = ks_shard_of(ks, key);
+    KS_ASSERT_LOCKED(ks, shard);
+    struct shard *s = &ks->shards[shard];
+    if (now_ms > 0) s->now_ms = now_ms;
+    struct shard_db *sd = shard_db_get(ks, shard, db);
+    uint64_t hash = dict_hash(key);
+    struct entry *e = sd ? dict_find(&sd->dict, hash, key) : NULL;
+    if (e && is_due(e, now_ms)) {
+        if (!atomic_load_explicit(&ks->keep_expired, memory_order_relaxed)) expire_entry(ks, shard, sd, e, hash);
+        e = NULL;
+    }
+    count_lookup(s, e != NULL, flags);
+    if (e) touch(ks, e, now_ms, flags);
+    return e;
+}
+
+struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *val_take, bool keep_ttl) {
+    int shard = ks_shard_of(ks, key);
+    KS_ASSERT_LOCKED(ks, shard);
+    struct shard *s = &ks->shards[shard];
+    struct shard_db *sd = shard_db_make(ks, shard, db);
+    uint64_t hash = dict_hash(key);
+    struct entry *e = dict_find(&sd->dict, hash, key);
+    if (e) {
+        obj_unref(e->value);
+        e->value = val_take;
+        if (!keep_ttl && e->expire_ms != KS_NO_EXPIRE) shard_db_set_expire(sd, e, KS_NO_EXPIRE);
+        return e;
+    }
+    if (!s->now_ms) s->now_ms = clock_wall_ms();
+    e = entry_new(key, val_take, entry_clock_now(ks_uses_lfu(ks), s->now_ms));
+    dict_insert(&sd->dict, hash, e);
+    shard_db_publish(sd);
+    return e;
+}
+
+/* The entry, out of all tables, or NULL. */
+static struct entry *take_out(struct keyspace *ks, int db, struct slice key) {
+    int shard = ks_shard_of(ks, key);
+    KS_ASSERT_LOCKED(ks, shard);
+    struct shard_db *sd = shard_db_get(ks, shard, db);
+    if (!sd) return NULL;
+    uint64_t hash = dict_hash(key);
+    struct entry *e = dict_find(&sd->dict, hash, key);
+    if (e) shard_db_unlink(sd, e, hash);
+    return e;
+}
+
+bool ks_delete(struct keyspace *ks, int db, struct slice key, bool lazy_free) {
+    struct entry *e = take_out(ks, db, key);
+    if (!e) return false;
+    if (lazy_free)
+        entry_free_lazy(e);
+    else
+        entry_free(e);
+    return true;
+}
+
+struct obj *ks_steal(struct keyspace *ks, int db, struct slice key) {
+    struct entry *e = take_out(ks, db, key);
+    if (!e) return NULL;
+    struct obj *o = e->value;
+    e->value = NULL;
+    entry_free(e);
+    return o;
+}
+
+void ks_set_expire(struct keyspace *ks, int db, struct entry *e, int64_t when_ms) {
+    int shard = ks_shard_of(ks, entry_key(e));
+    KS_ASSERT_LOCKED(ks, shard);
+    shard_db_set_expire(shard_db_get(ks, shard, db), e, when_ms);
+}

@@ -1,0 +1,113 @@
+/* Inside the keyspace: what keyspace*.c share. Nobody else includes it.
+ *
+ *     keyspace -- shards[S] -- dbs[n_dbs] -> shard_db: dict of entries + expiry heap, made at the first insertion
+ *                          `- all_dbs     -> the same ones in a list, for the cron
+ *                          `- watches     watched keys of the shard, all databases
+ *
+ * All of a shard is guarded by its lock, except the atomics: those are written under the lock and read by anyone, relaxed, for statistics
+ * and to skip what is empty. A shard_db lives until ks_free, so that such a reader never follows a stale pointer; FLUSHALL empties it,
+ * SWAPDB exchanges pointers. */
+#ifndef KETTLE_DATA_KEYSPACE_PRIV_H
+#define KETTLE_DATA_KEYSPACE_PRIV_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "data/dict.h"
+#include "data/entry.h"
+#include "data/expiry.h"
+#include "data/keyspace.h"
+
+#define CACHE_LINE 64
+
+#if defined(KETTLE_ASSERT_LOCKS) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define KS_TRACK_OWNER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define KS_TRACK_OWNER 1
+#endif
+#endif
+#ifndef KS_TRACK_OWNER
+#define KS_TRACK_OWNER 0
+#endif
+
+struct shard_db {
+    struct dict dict;
+    struct expiry expiry;
+    int db;                /* its number; changes with SWAPDB */
+    struct shard_db *next; /* in shard.all_dbs */
+    /* What shard_db_publish copies for readers without the lock. */
+    _Atomic uint64_t n_keys, n_expires;
+    _Atomic size_t table_bytes;
+    _Atomic int64_t mean_expire_ms;
+};
+
+struct watch_table {
+    struct list *buckets; /* of ks_watch.node; NULL when nothing was ever watched */
+    size_t n_buckets, n;
+};
+
+struct shard {
+    _Alignas(CACHE_LINE) pthread_mutex_t lock;
+    _Atomic int owner; /* thread id of the holder, 0 for none; kept when KS_TRACK_OWNER */
+    _Alignas(CACHE_LINE) _Atomic(struct shard_db *) *dbs; /* [n_dbs], NULL where no key was ever set */
+    struct shard_db *all_dbs;
+    struct shard_db *expire_next; /* where the next expire cycle goes on */
+    struct watch_table watches;
+    int64_t now_ms; /* the latest now_ms given to ks_find: the clock of new entries */
+    _Atomic uint64_t hits, misses, expired;
+};
+
+struct keyspace {
+    int n_dbs, n_shards, shard_bits;
+    struct ks_hooks hooks;
+    struct dict_type dict_type; /* of all dicts here; avoid_resize: a child process is active */
+    _Atomic bool lfu, active_expire, keep_expired;
+    struct shard *shards; /* on a cache line, somewhere at the start of: */
+    void *shards_mem;
+};
+
+#define KS_ASSERT_LOCKED(ks, shard_index)                                                              \
+    do {                                                                                               \
+        if (KS_TRACK_OWNER && !ks_is_locked_by_me((ks), (shard_index))) ks_lock_missing(__func__, (shard_index)); \
+    } while (0)
+#define KS_ASSERT_ALL_LOCKED(ks)                                                                   \
+    do {                                                                                           \
+        for (int ks_i_ = 0; KS_TRACK_OWNER && ks_i_ < (ks)->n_shards; ks_i_++) KS_ASSERT_LOCKED((ks), ks_i_); \
+    } while (0)
+_Noreturn void ks_lock_missing(const char *func, int shard);
+
+/* Statistics are written by the lock's holder only: a load and a store, no locked instruction. */
+static inline void stat_add(_Atomic uint64_t *stat, uint64_t n) {
+    atomic_store_explicit(stat, atomic_load_explicit(stat, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* NULL when the database never had a key in this shard. Any thread, for the atomics; the rest under the lock. */
+static inline struct shard_db *shard_db_get(const struct keyspace *ks, int shard, int db) {
+    return atomic_load_explicit(&ks->shards[shard].dbs[db], memory_order_acquire);
+}
+static inline uint64_t shard_db_size(const struct keyspace *ks, int shard, int db) {
+    const struct shard_db *sd = shard_db_get(ks, shard, db);
+    return sd ? atomic_load_explicit(&sd->n_keys, memory_order_relaxed) : 0;
+}
+static inline bool is_due(const struct entry *e, int64_t now_ms) {
+    return e->expire_ms != KS_NO_EXPIRE && now_ms > e->expire_ms;
+}
+
+/* After any change: sizes for the readers without the lock. */
+void shard_db_publish(struct shard_db *sd);
+/* The entry as it is, due or not; no statistics, no access. NULL when absent. */
+struct entry *shard_db_peek(struct shard_db *sd, struct slice key);
+/* Takes the entry out of dict and heap; the caller frees it. */
+void shard_db_unlink(struct shard_db *sd, struct entry *e, uint64_t hash);
+/* Deletes an entry that is due: counts it, touches its watchers, calls the hook, frees it. */
+void expire_entry(struct keyspace *ks, int shard, struct shard_db *sd, struct entry *e, uint64_t hash);
+
+/* keyspace_watch.c */
+void watch_touch(struct keyspace *ks, int shard, int db, struct slice key);
+void watch_touch_swap(struct keyspace *ks, int a, int b, int64_t now_ms); /* before the exchange */
+void watch_table_done(struct watch_table *t);
+
+#endif

@@ -1,0 +1,179 @@
+/* Shards: locks, statistics, and what the cron does to them. Place in the flow: the dispatcher locks around commands; thread 0's cron calls
+ * the cycles. Threads: any; each function says whether it takes a lock.
+ *
+ * Lock order: shards ascending, nothing else is locked while one is held here. */
+#include "data/keyspace_priv.h"
+
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "data/lazyfree.h"
+
+#define REHASH_BATCH 64 /* chains between two looks at the clock */
+
+/* ---- locks ---- */
+
+/* Cached: and so a child forked with locks held still owns them. */
+static int thread_id(void) {
+    static __thread int id;
+    if (!id) id = gettid();
+    return id;
+}
+
+static void set_owner(struct shard *s, int id) {
+    if (KS_TRACK_OWNER) atomic_store_explicit(&s->owner, id, memory_order_relaxed);
+}
+
+static void shard_lock(struct shard *s) {
+    pthread_mutex_lock(&s->lock);
+    set_owner(s, KS_TRACK_OWNER ? thread_id() : 0);
+}
+
+static void shard_unlock(struct shard *s) {
+    set_owner(s, 0);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void ks_lock(struct keyspace *ks, uint64_t mask) {
+    for (uint64_t m = mask; m; m &= m - 1) shard_lock(&ks->shards[__builtin_ctzll(m)]);
+}
+
+void ks_unlock(struct keyspace *ks, uint64_t mask) {
+    for (uint64_t m = mask; m; m &= m - 1) shard_unlock(&ks->shards[__builtin_ctzll(m)]);
+}
+
+bool ks_trylock_shard(struct keyspace *ks, int shard) {
+    struct shard *s = &ks->shards[shard];
+    if (pthread_mutex_trylock(&s->lock)) return false;
+    set_owner(s, KS_TRACK_OWNER ? thread_id() : 0);
+    return true;
+}
+
+bool ks_is_locked_by_me(const struct keyspace *ks, int shard) {
+    if (!KS_TRACK_OWNER) return true;
+    return atomic_load_explicit(&ks->shards[shard].owner, memory_order_relaxed) == thread_id();
+}
+
+_Noreturn void ks_lock_missing(const char *func, int shard) {
+    log_warning("%s: shard %d is not locked by this thread", func, shard);
+    abort();
+}
+
+/* ---- settings ---- */
+
+void ks_use_lfu(struct keyspace *ks, bool lfu) {
+    atomic_store_explicit(&ks->lfu, lfu, memory_order_relaxed);
+}
+
+bool ks_uses_lfu(const struct keyspace *ks) {
+    return atomic_load_explicit(&ks->lfu, memory_order_relaxed);
+}
+
+void ks_lfu_params(struct keyspace *ks, int log_factor, int decay_minutes) {
+    (void)ks;
+    entry_lfu_params(log_factor, decay_minutes);
+}
+
+void ks_set_active_expire(struct keyspace *ks, bool enabled) {
+    atomic_store_explicit(&ks->active_expire, enabled, memory_order_relaxed);
+}
+
+void ks_set_keep_expired(struct keyspace *ks, bool keep) {
+    atomic_store_explicit(&ks->keep_expired, keep, memory_order_relaxed);
+}
+
+void ks_set_child_active(struct keyspace *ks, bool active) {
+    atomic_store_explicit(&ks->dict_type.avoid_resize, active, memory_order_relaxed);
+}
+
+/* ---- statistics ---- */
+
+void ks_stats_get(const struct keyspace *ks, struct ks_stats *ret) {
+    *ret = (struct ks_stats){ .lazyfree_pending = lazyfree_pending(), .lazyfreed = lazyfree_freed() };
+    for (int i = 0; i < ks->n_shards; i++) {
+        const struct shard *s = &ks->shards[i];
+        ret->hits += atomic_load_explicit(&s->hits, memory_order_relaxed);
+        ret->misses += atomic_load_explicit(&s->misses, memory_order_relaxed);
+        ret->expired += atomic_load_explicit(&s->expired, memory_order_relaxed);
+    }
+}
+
+void ks_stats_reset(struct keyspace *ks) {
+    for (int i = 0; i < ks->n_shards; i++) {
+        struct shard *s = &ks->shards[i];
+        atomic_store_explicit(&s->hits, 0, memory_order_relaxed);
+        atomic_store_explicit(&s->misses, 0, memory_order_relaxed);
+        atomic_store_explicit(&s->expired, 0, memory_order_relaxed);
+    }
+    lazyfree_reset_stats();
+}
+
+/* ---- cron ---- */
+
+static bool has_due(const struct shard_db *sd, int64_t now_ms) {
+    const struct entry *e = expiry_first(&sd->expiry);
+    return e && is_due(e, now_ms);
+}
+
+/* Deletes up to max due keys of one database. */
+static unsigned expire_db(struct keyspace *ks, int shard, struct shard_db *sd, int64_t now_ms, unsigned max) {
+    unsigned n = 0;
+    while (n < max && has_due(sd, now_ms)) {
+        struct entry *e = expiry_first(&sd->expiry);
+        expire_entry(ks, shard, sd, e, dict_hash(entry_key(e)));
+        n++;
+    }
+    return n;
+}
+
+/* Starts where the last one stopped, so that a database with endless due keys does not starve the others. */
+static unsigned expire_shard(struct keyspace *ks, int shard, int64_t now_ms, unsigned max, bool *ret_more) {
+    struct shard *s = &ks->shards[shard];
+    struct shard_db *first = s->expire_next ? s->expire_next : s->all_dbs, *sd = first;
+    unsigned n = 0;
+    if (!sd) return 0;
+    do {
+        n += expire_db(ks, shard, sd, now_ms, max - n);
+        s->expire_next = sd->next;
+        if (n == max && has_due(sd, now_ms)) *ret_more = true;
+        sd = sd->next ? sd->next : s->all_dbs;
+    } while (sd != first && n < max);
+    for (sd = s->all_dbs; sd && !*ret_more; sd = sd->next) *ret_more = has_due(sd, now_ms);
+    return n;
+}
+
+unsigned ks_expire_cycle(struct keyspace *ks, int shard, int64_t now_ms, unsigned max_keys, bool *ret_more) {
+    *ret_more = false;
+    bool is_off = !atomic_load_explicit(&ks->active_expire, memory_order_relaxed) ||
+                  atomic_load_explicit(&ks->keep_expired, memory_order_relaxed);
+    if (is_off || !max_keys) return 0;
+    struct shard *s = &ks->shards[shard];
+    shard_lock(s);
+    unsigned n = expire_shard(ks, shard, now_ms, max_keys, ret_more);
+    shard_unlock(s);
+    return n;
+}
+
+static bool rehash_shard(struct shard *s, int64_t until_us) {
+    bool is_left = false;
+    for (struct shard_db *sd = s->all_dbs; sd; sd = sd->next) {
+        bool more;
+        do {
+            more = dict_rehash(&sd->dict, REHASH_BATCH);
+        } while (more && clock_mono_us() < until_us);
+        is_left |= more;
+        shard_db_publish(sd);
+        if (more) break; /* out of time */
+    }
+    return is_left;
+}
+
+bool ks_rehash_cycle(struct keyspace *ks, int shard, int64_t budget_us) {
+    struct shard *s = &ks->shards[shard];
+    int64_t until_us = clock_mono_us() + budget_us;
+    shard_lock(s);
+    bool is_left = rehash_shard(s, until_us);
+    shard_unlock(s);
+    return is_left;
+}

@@ -1,0 +1,57 @@
+/* Values. An object is owned by the entry that holds it, or counted when a reply still refers to its bytes. Strings now; the other
+ * types get encodings of their own. Fields are changed only under the lock of the key's shard; obj_ref/obj_unref are atomic, because
+ * a reply is released by its connection's thread without that lock. An object with more than one reference is never changed in
+ * place: obj_string_own copies first. */
+#ifndef KETTLE_DATA_OBJECT_H
+#define KETTLE_DATA_OBJECT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "base/str.h"
+
+enum obj_type { OBJ_STRING = 0, OBJ_LIST, OBJ_SET, OBJ_ZSET, OBJ_HASH, OBJ_STREAM, OBJ_N_TYPES };
+enum obj_enc { OBJ_ENC_INT = 0, OBJ_ENC_EMBSTR, OBJ_ENC_RAW, OBJ_N_ENCS };
+
+#define OBJ_EMBSTR_MAX 44 /* bytes; OBJECT ENCODING says embstr up to here, as redis-server does */
+
+struct obj {
+    _Atomic uint32_t refs;
+    uint8_t type; /* enum obj_type */
+    uint8_t enc;  /* enum obj_enc */
+    uint16_t spare;
+    union {
+        int64_t integer;                                         /* OBJ_ENC_INT */
+        struct { uint32_t len; char data[]; } emb;               /* OBJ_ENC_EMBSTR */
+        struct { char *data; size_t len; size_t cap; } raw;      /* OBJ_ENC_RAW; data NULL when cap is 0 */
+    } u;
+};
+
+/* String, copied; becomes int when it is a canonical 64-bit integer of at most 20 characters, embstr up to 44 bytes, else raw. */
+struct obj *obj_string_new(const void *p, size_t len);
+struct obj *obj_string_new_raw(size_t len);   /* raw encoding, zero-filled: to be filled by the caller */
+struct obj *obj_string_from_raw_take(char *data_take, size_t len, size_t cap); /* data from mem_alloc */
+struct obj *obj_string_from_ll(int64_t v);
+struct obj *obj_ref(struct obj *o);
+struct obj *obj_unref(struct obj *o);         /* frees at zero; NULL is fine; always NULL */
+void obj_unref_cb(void *o);                   /* obj_unref as a release callback */
+struct obj *obj_dup(const struct obj *o);     /* deep copy, one reference */
+/* Frees large values off the calling thread (UNLINK): hands to a background thread when worth it. */
+void obj_unref_lazy(struct obj *o);
+
+/* The bytes; an int is written into tmp (>= STR_LL_MAX). Valid while the object is. */
+struct slice obj_string_bytes(const struct obj *o, char *tmp);
+size_t obj_string_len(const struct obj *o);
+bool obj_string_to_ll(const struct obj *o, int64_t *ret);
+/* Makes *slot a raw string of one reference that may be changed in place (replacing *slot when it must be copied or
+ * re-encoded), of at least min_len bytes, new bytes zero. Returns its data pointer; len is obj_string_len(*slot). */
+char *obj_string_own(struct obj **slot, size_t min_len);
+
+const char *obj_type_name(const struct obj *o);     /* "string"; static */
+const char *obj_encoding_name(const struct obj *o); /* "int", "embstr", "raw"; static */
+size_t obj_mem_usage(const struct obj *o);          /* bytes allocated for the value */
+
+#endif

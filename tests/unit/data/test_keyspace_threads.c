@@ -1,0 +1,172 @@
+/* Many threads on one keyspace, as the server uses it: commands under shard locks, a cron, readers without locks, flushes and swaps under all
+ * locks, replies that drop references late. Meant for ThreadSanitizer; the final count is checked everywhere. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "data_test.h"
+#include "base/clock.h"
+#include "data/lazyfree.h"
+
+#define N_WORKERS 4
+#define N_SHARDS 8
+#define N_KEYS 2000
+#define OPS 30000
+
+static struct keyspace *ks;
+static _Atomic bool stop;
+static _Atomic uint64_t hook_calls;
+
+static void on_expired(void *arg, int db, struct slice key) {
+    (void)arg;
+    (void)db;
+    if (!ks_is_locked_by_me(ks, ks_shard_of(ks, key))) abort();
+    atomic_fetch_add(&hook_calls, 1);
+}
+
+static void change(struct slice key, int db, int64_t now_ms) {
+    struct entry *e = ks_find(ks, db, key, now_ms, KS_FIND_WRITE);
+    switch (rand_below(5)) {
+    case 0: set_num(ks, db, key, now_ms); break;
+    case 1: ks_set_expire(ks, db, set_num(ks, db, key, 1), now_ms + (int64_t)rand_below(5)); break;
+    case 2: ks_delete(ks, db, key, true); break;
+    case 3: obj_unref(ks_steal(ks, db, key)); break;
+    default:
+        if (e) memset(obj_string_own(entry_value_slot(e), 64), 'x', 64);
+    }
+    ks_touch_watched(ks, db, key);
+}
+
+/* Two keys, perhaps of two shards, as MSET would lock them; a reference to a value outlives the lock. */
+static void one_command(struct obj **held) {
+    struct key_buf buf[2];
+    struct slice a = key_of(&buf[0], (unsigned)rand_below(N_KEYS)), b = key_of(&buf[1], (unsigned)rand_below(N_KEYS));
+    int db = (int)rand_below(2);
+    int64_t now_ms = clock_wall_ms();
+    uint64_t mask = 1ULL << ks_shard_of(ks, a) | 1ULL << ks_shard_of(ks, b);
+    ks_lock(ks, mask);
+    change(a, db, now_ms);
+    change(b, db, now_ms);
+    struct entry *e = ks_find(ks, db, a, now_ms, KS_FIND_READ);
+    struct obj *o = e ? obj_ref(entry_value(e)) : NULL;
+    ks_unlock(ks, mask);
+    *held = obj_unref(*held);
+    *held = o;
+}
+
+static void watch_once(_Atomic bool *dirty) {
+    struct key_buf buf;
+    struct slice key = key_of(&buf, (unsigned)rand_below(N_KEYS));
+    struct ks_watch w = { .dirty = dirty, .db = 0, .key = buf.text, .key_len = key.len };
+    uint64_t mask = 1ULL << ks_shard_of(ks, key);
+    ks_lock(ks, mask);
+    ks_watch_add(ks, &w, clock_wall_ms());
+    ks_unlock(ks, mask);
+    sched_yield();
+    (void)atomic_load(dirty);
+    ks_lock(ks, mask);
+    ks_watch_expired(ks, &w, clock_wall_ms());
+    ks_watch_remove(ks, &w);
+    ks_unlock(ks, mask);
+}
+
+static void whole_database(void) {
+    ks_lock(ks, ks_all_mask(N_SHARDS));
+    switch (rand_below(4)) {
+    case 0:
+        ks_touch_watched_all(ks, 0);
+        ks_flush(ks, 0, true);
+        break;
+    case 1: ks_swap(ks, 0, 1); break;
+    case 2: ks_flush(ks, -1, false); break;
+    default: ks_random(ks, 0, clock_wall_ms());
+    }
+    ks_unlock(ks, ks_all_mask(N_SHARDS));
+}
+
+static void *worker(void *arg) {
+    struct obj *held = NULL;
+    _Atomic bool dirty = false;
+    (void)arg;
+    for (int i = 0; i < OPS; i++) {
+        one_command(&held);
+        if (i % 64 == 0) watch_once(&dirty);
+        if (i % 2048 == 0) whole_database();
+    }
+    obj_unref(held);
+    return NULL;
+}
+
+static void ignore(void *arg, struct entry *e) {
+    *(size_t *)arg += entry_key(e).len;
+}
+
+static void *cron(void *arg) {
+    (void)arg;
+    while (!atomic_load(&stop)) {
+        for (int s = 0; s < N_SHARDS; s++) {
+            bool more;
+            ks_expire_cycle(ks, s, clock_wall_ms(), 20, &more);
+            ks_rehash_cycle(ks, s, 50);
+        }
+        ks_set_child_active(ks, rand_below(4) == 0);
+        ks_use_lfu(ks, rand_below(2));
+    }
+    return NULL;
+}
+
+static void *reader(void *arg) {
+    struct ks_stats st;
+    size_t sum = 0;
+    uint64_t cursor = 0;
+    (void)arg;
+    while (!atomic_load(&stop)) {
+        sum += ks_size(ks, 0) + ks_expires(ks, 1) + ks_overhead_bytes(ks, 0) + (size_t)ks_avg_ttl_ms(ks, 0, clock_wall_ms());
+        ks_stats_get(ks, &st);
+        uint64_t mask = 1ULL << ks_scan_shard(ks, cursor);
+        ks_lock(ks, mask);
+        cursor = ks_scan(ks, 0, cursor, clock_wall_ms(), ignore, &sum);
+        ks_unlock(ks, mask);
+    }
+    return NULL;
+}
+
+static bool count_one(void *arg, struct entry *e) {
+    (void)e;
+    ++*(uint64_t *)arg;
+    return true;
+}
+
+static void test_threads_leave_a_consistent_keyspace(void **state) {
+    (void)state;
+    pthread_t threads[N_WORKERS + 2];
+    ks = ks_new(&(struct ks_opts){ 4, N_SHARDS, { NULL, on_expired } });
+    for (int i = 0; i < N_WORKERS; i++) assert_int_equal(pthread_create(&threads[i], NULL, worker, NULL), 0);
+    assert_int_equal(pthread_create(&threads[N_WORKERS], NULL, cron, NULL), 0);
+    assert_int_equal(pthread_create(&threads[N_WORKERS + 1], NULL, reader, NULL), 0);
+    for (int i = 0; i < N_WORKERS; i++) pthread_join(threads[i], NULL);
+    atomic_store(&stop, true);
+    for (int i = N_WORKERS; i < N_WORKERS + 2; i++) pthread_join(threads[i], NULL);
+    ks_lock(ks, ks_all_mask(N_SHARDS));
+    for (int db = 0; db < 4; db++) {
+        uint64_t n = 0;
+        for (int s = 0; s < N_SHARDS; s++) ks_each(ks, db, s, 0, count_one, &n);
+        assert_int_equal(ks_size(ks, db), n);
+    }
+    struct ks_stats st;
+    ks_stats_get(ks, &st);
+    assert_int_equal(st.expired, hook_calls);
+    ks_locked_free(ks);
+    lazyfree_drain();
+    assert_int_equal(lazyfree_pending(), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_threads_leave_a_consistent_keyspace) };
+    return cmocka_run_group_tests(tests, seed_hash, NULL);
+}
