@@ -1,0 +1,39 @@
+/* Between the files of conn: conn.c (life), conn_recv.c, conn_send.c. All on the connection's thread. */
+#ifndef KETTLE_NET_CONN_PRIV_H
+#define KETTLE_NET_CONN_PRIV_H
+
+#include "net/conn.h"
+
+#define CONN_TRUNCATED_TEXT "connection truncated (no close_notify)"
+#define CONN_DISCARD_MAX (1024 * 1024) /* read and dropped while closing, at most */
+
+static inline struct conn *conn_of(struct loop_io *io) {
+    return list_entry(io, struct conn, io);
+}
+
+/* conn.c */
+void conn_arm(struct conn *c, int64_t when_us, void (*fn)(struct loop_timer *t));
+/* An errno of recv or send; what: "read" or "write". */
+void conn_io_failed(struct conn *c, int err, const char *what);
+/* A negative result of ktls_*. */
+void conn_tls_failed(struct conn *c, int err);
+/* As conn_close, but nothing more is sent and what the peer sends is dropped for a moment, so that an alert survives. */
+void conn_close_lingering(struct conn *c, enum conn_end why, const char *text);
+
+/* conn_recv.c */
+void conn_on_recv(struct loop_io *io, char *data, ssize_t n);
+/* Turns receiving on if the state of things allows; decrypts first what tls-user holds. From the loop only. */
+void conn_start_reading(struct conn *c);
+/* ctl_blocked and the socket is writable: the answer to a control record goes out. */
+void conn_finish_control(struct conn *c);
+
+/* conn_send.c */
+void conn_on_sent(struct loop_io *io, ssize_t n);
+/* Sends as much as the socket takes; in FLUSHING goes on to close_notify and FIN. */
+void conn_send_step(struct conn *c);
+/* close_notify on the way to conn_close, tried once. */
+void conn_notify_once(struct conn *c);
+/* tls-user: what OpenSSL has written (an alert) goes out now or never. */
+void conn_push_ciphertext(struct conn *c);
+
+#endif

@@ -1,0 +1,158 @@
+/* Connection, receiving side.
+ *
+ * Place in the flow: the loop's on_recv ends here; plaintext goes on to the owner's on_data. Thread: the connection's.
+ *
+ * tcp, unix and kernel TLS are the same path: bytes are plaintext. Kernel TLS differs in what is not data:
+ *
+ *     recv         meaning                        here
+ *     -EIO         a control record waits         ktls_control(): read on, end of stream, or an answer is due
+ *     0            FIN without close_notify       truncation, said so
+ *     -EBADMSG..   a bad record                   ktls_io_error() sends the alert
+ *
+ * An answer that does not fit the socket (ctl_blocked): RFC 8446 4.6.3 wants our KeyUpdate before our next data, so sends are
+ * held and reading stays off until ktls_flush() is through.
+ *
+ * tls-user feeds the ciphertext to OpenSSL and reads until it wants more, or until the owner pauses: what is left is found
+ * again by conn_start_reading(). A client may send close_notify right behind its last command; the replies to what on_data
+ * was given are sent before the end is acted upon, as they would be on a tcp connection. */
+#include <errno.h>
+#include <poll.h>
+
+#include "net/conn_priv.h"
+
+static void end_of_stream(struct conn *c, const char *text) {
+    c->peer_eof = true;
+    if (c->state == CONN_FLUSHING) {
+        /* A half-closing peer still wants its replies. */
+        if (c->write_shut)
+            conn_close(c, CONN_END_LOCAL, "");
+        return;
+    }
+    conn_flush_now(c);
+    if (c->state == CONN_OPEN)
+        conn_close(c, CONN_END_EOF, text);
+}
+
+static void recv_on(struct conn *c) {
+    bool wanted = c->state == CONN_OPEN ? !c->reading_paused : c->state == CONN_FLUSHING && !c->peer_eof && !c->notify_blocked;
+    if (wanted && !c->ctl_blocked)
+        loop_recv_start(&c->io);
+}
+
+static void control_result(struct conn *c, int r) {
+    switch (r) {
+    case KTLS_DONE:
+    case KTLS_WANT_READ:
+        recv_on(c);
+        break;
+    case KTLS_EOF:
+        end_of_stream(c, "");
+        break;
+    case KTLS_WANT_WRITE:
+        c->ctl_blocked = true;
+        loop_send_hold(&c->io, true);
+        loop_recv_stop(&c->io);
+        loop_poll(&c->io, POLLOUT);
+        break;
+    default:
+        conn_tls_failed(c, r);
+        break;
+    }
+}
+
+void conn_finish_control(struct conn *c) {
+    int r = ktls_flush(c->tls);
+    if (r == KTLS_DONE) {
+        c->ctl_blocked = false;
+        loop_send_hold(&c->io, false);
+        conn_send_step(c);
+    }
+    if (c->state != CONN_CLOSING)
+        control_result(c, r);
+}
+
+/* Decrypts and delivers what OpenSSL has, until it has none or the owner has enough. */
+static void user_pump(struct conn *c) {
+    while (c->state == CONN_OPEN && !c->reading_paused) {
+        ssize_t n = ktls_read(c->tls, c->thread->scratch, LOOP_RECV_BUF);
+        if (n > 0) {
+            c->bytes_in += (uint64_t)n;
+            c->ops->on_data(c, c->thread->scratch, (size_t)n);
+        } else if (n == -EAGAIN) {
+            break;
+        } else if (n == 0) {
+            end_of_stream(c, "");
+        } else {
+            conn_tls_failed(c, (int)n);
+        }
+    }
+    const void *out;
+    if (c->state == CONN_OPEN && ktls_mem_output(c->tls, &out) > 0)
+        conn_flush_later(c);
+}
+
+void conn_start_reading(struct conn *c) {
+    if (c->transport == CONN_TLS_USER && c->state == CONN_OPEN)
+        user_pump(c);
+    recv_on(c);
+}
+
+/* The peer's bytes no longer matter, but must be taken off the socket. */
+static void discard(struct conn *c, ssize_t n) {
+    if (n == -EIO && c->transport == CONN_KTLS && c->end == CONN_END_LOCAL) {
+        control_result(c, ktls_control(c->tls));
+    } else if (n < 0) {
+        conn_close(c, CONN_END_LOCAL, "");
+    } else if (n == 0) {
+        end_of_stream(c, "");
+    } else {
+        c->discarded += (size_t)n;
+        if (c->discarded < CONN_DISCARD_MAX)
+            return;
+        if (c->write_shut)
+            conn_close(c, CONN_END_LOCAL, "");
+        else
+            loop_recv_stop(&c->io);
+    }
+}
+
+static void plain_end(struct conn *c) {
+    if (c->transport != CONN_KTLS) {
+        end_of_stream(c, "");
+        return;
+    }
+    /* The library sees the end for itself, and counts it. */
+    char byte;
+    ssize_t r = ktls_read(c->tls, &byte, 1);
+    end_of_stream(c, r == 0 ? "" : CONN_TRUNCATED_TEXT);
+}
+
+static void user_input(struct conn *c, const char *data, size_t len) {
+    int err = ktls_mem_input(c->tls, len ? data : NULL, len);
+    if (err < 0) {
+        conn_close(c, CONN_END_TLS, ktls_strerror(err));
+        return;
+    }
+    user_pump(c);
+    if (len == 0 && c->state == CONN_OPEN && !c->reading_paused)
+        conn_close(c, CONN_END_EOF, CONN_TRUNCATED_TEXT);
+}
+
+void conn_on_recv(struct loop_io *io, char *data, ssize_t n) {
+    struct conn *c = conn_of(io);
+    if (c->state != CONN_OPEN) {
+        if (c->state == CONN_FLUSHING)
+            discard(c, n);
+    } else if (n == -EIO && c->transport == CONN_KTLS) {
+        control_result(c, ktls_control(c->tls));
+    } else if (n < 0) {
+        conn_io_failed(c, (int)-n, "read");
+    } else if (c->transport == CONN_TLS_USER) {
+        user_input(c, data, (size_t)n);
+    } else if (n == 0) {
+        plain_end(c);
+    } else {
+        c->bytes_in += (uint64_t)n;
+        c->ops->on_data(c, data, (size_t)n);
+    }
+}

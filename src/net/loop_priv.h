@@ -1,0 +1,56 @@
+/* Inside of the event loop, for loop.c and its back ends only. */
+#ifndef KETTLE_NET_LOOP_PRIV_H
+#define KETTLE_NET_LOOP_PRIV_H
+
+#include <stdatomic.h>
+
+#include "net/loop.h"
+
+#define LOOP_ACCEPT_PAUSE_US 100000 /* after EMFILE and its like */
+#define LOOP_MAX_SENDS 8            /* immediate sends of one io in one turn */
+
+/* What a back end does. All on the loop's thread. */
+struct loop_backend_ops {
+    const char *name;
+    int (*open)(struct loop *l);                       /* makes l->be; 0 or -errno */
+    void (*shut)(struct loop *l);
+    void (*turn)(struct loop *l, int64_t timeout_us);  /* waits (-1: for ever), refreshes l->now_us, dispatches events */
+    void (*recv_start)(struct loop_io *io);
+    void (*recv_stop)(struct loop_io *io);
+    void (*send)(struct loop_io *io, const struct iovec *iov, int cnt);
+    bool (*send_busy)(const struct loop_io *io);
+    void (*send_hold)(struct loop_io *io, bool held);
+    void (*poll)(struct loop_io *io, short events);
+    void (*close)(struct loop_io *io);                 /* cancels; ends in loop_io_closing() */
+    void (*accept_start)(struct loop_acceptor *a);
+    void (*accept_stop)(struct loop_acceptor *a);
+};
+
+extern const struct loop_backend_ops loop_epoll_ops;
+
+struct loop {
+    const struct loop_backend_ops *ops;
+    void *be;                     /* the back end's own */
+    struct inbox inbox;
+    int wake_fd;                  /* eventfd: inbox no longer empty, or stop */
+    atomic_bool stop;
+    void *owner;
+    int64_t now_us;
+    unsigned turn_no;
+    void (*before_sleep)(void *arg);
+    void *before_sleep_arg;
+    struct list closing;          /* ios closed, on_closed not yet called */
+    struct loop_timer **heap;     /* 4-ary, heap_pos is index + 1 */
+    unsigned heap_len, heap_cap;
+};
+
+/* The back end has let go of io: fd and callback follow at the end of the turn. */
+void loop_io_closing(struct loop_io *io);
+/* Counts one send of this turn; false: io has had its share. */
+bool loop_may_send(struct loop_io *io);
+/* sendmsg without SIGPIPE and without waiting: bytes or -errno. */
+ssize_t loop_sendmsg(struct loop_io *io, const struct iovec *iov, int cnt);
+/* The wake-up descriptor is readable. */
+void loop_woken(struct loop *l);
+
+#endif
