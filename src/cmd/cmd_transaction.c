@@ -1,0 +1,118 @@
+/*
+ * MULTI, EXEC, DISCARD, WATCH, UNWATCH. Session's I/O thread.
+ *
+ * EXEC locks the union of the queued commands' shards and the watched keys' shards once; checks the watches under those locks; runs everything; unlocks. So nothing can
+ * slip between the check and the first command, and no other client sees a part of the transaction.
+ */
+#include "base/clock.h"
+#include "cmd/exec.h"
+
+static void multi_command(struct cmd_ctx *c) {
+    if (c->s->in_multi) {
+        reply_error(c->r, "ERR MULTI calls can not be nested");
+        return;
+    }
+    c->s->in_multi = true;
+    atomic_store_explicit(&c->s->multi_count, 0, memory_order_relaxed);
+    reply_ok(c->r);
+}
+
+static void discard_command(struct cmd_ctx *c) {
+    if (!c->s->in_multi) {
+        reply_error(c->r, "ERR DISCARD without MULTI");
+        return;
+    }
+    session_discard(c->s, c->ks);
+    reply_ok(c->r);
+}
+
+static bool watches_hold(struct cmd_ctx *c) {
+    if (atomic_load(&c->s->dirty_cas)) return false;
+    for (int i = 0; i < c->s->n_watches; i++)
+        if (ks_watch_expired(c->ks, c->s->watches[i], c->now_ms)) return false;
+    return true;
+}
+
+static void run_queue(struct cmd_ctx *c) {
+    struct session *s = c->s;
+    reply_array(c->r, (size_t)s->queue_len);
+    for (int i = 0; i < s->queue_len; i++) {
+        const struct queued_cmd *q = &s->queue[i];
+        struct cmd_ctx sub = *c;
+        sub.cmd = q->cmd;
+        sub.argc = q->argc;
+        sub.argv = q->argv;
+        sub.in_exec = true;
+        sub.db = atomic_load_explicit(&s->db, memory_order_relaxed);
+        dispatch_run(&sub);
+        atomic_fetch_add_explicit(&c->eng->n_commands, 1, memory_order_relaxed);
+    }
+}
+
+static void exec_command(struct cmd_ctx *c) {
+    struct session *s = c->s;
+    if (!s->in_multi) {
+        reply_error(c->r, "ERR EXEC without MULTI");
+        return;
+    }
+    if (s->multi_abort) {
+        session_discard(s, c->ks);
+        reply_error(c->r, "EXECABORT Transaction discarded because of previous errors.");
+        return;
+    }
+    uint64_t mask = s->queue_shards | session_watch_shards(s, c->ks);
+    if (mask) dispatch_lock(c, mask);
+    c->now_ms = clock_wall_ms();
+    bool go = watches_hold(c);
+    session_unwatch_locked(s, c->ks, mask);
+    if (go) {
+        /* Commands of the queue see a session outside MULTI, as CLIENT INFO in a transaction does in Redis they see the queue's length. */
+        run_queue(c);
+    } else {
+        reply_null_array(c->r);
+    }
+    if (mask) dispatch_unlock(c);
+    session_end_multi(s);
+}
+
+static void watch_command(struct cmd_ctx *c) {
+    if (c->s->in_multi) {
+        reply_error(c->r, "ERR WATCH inside MULTI is not allowed");
+        return;
+    }
+    /* A transaction already bound to fail gains nothing from more watches. */
+    if (!atomic_load(&c->s->dirty_cas))
+        for (int i = 1; i < c->argc; i++) session_watch_key(c->s, c->ks, c->db, c->argv[i], c->now_ms);
+    reply_ok(c->r);
+}
+
+static void unwatch_command(struct cmd_ctx *c) {
+    /* Queued in MULTI it does nothing: EXEC has forgotten the watches before the queue runs. */
+    if (!c->in_exec) session_unwatch(c->s, c->ks);
+    reply_ok(c->r);
+}
+
+static const struct cmd_arg watch_args[] = { { .name = "key", .type = ARG_KEY, .flags = ARG_MULTIPLE }, { 0 } };
+
+const struct cmd_spec cmd_specs_transaction[] = {
+    { .name = "multi", .run = multi_command, .arity = 1, .cats = CAT_TRANSACTION,
+      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED,
+      .summary = "Starts a transaction: later commands are queued until EXEC.", .since = "1.2.0", .complexity = "O(1)", .group = "transactions" },
+    { .name = "exec", .run = exec_command, .arity = 1, .cats = CAT_TRANSACTION,
+      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_SKIP_SLOWLOG | CMD_NEVER_QUEUED | CMD_IS_EXEC | CMD_SELF_LOCK,
+      .summary = "Runs the queued commands as one atomic step.", .since = "1.2.0", .complexity = "Depends on commands in the transaction",
+      .group = "transactions" },
+    { .name = "discard", .run = discard_command, .arity = 1, .cats = CAT_TRANSACTION,
+      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED | CMD_SELF_LOCK,
+      .summary = "Drops the queued commands and ends the transaction.", .since = "2.0.0", .complexity = "O(N), when N is the number of queued commands",
+      .group = "transactions" },
+    { .name = "watch", .run = watch_command, .arity = -2, .cats = CAT_TRANSACTION,
+      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED,
+      .keys = { { .flags = KEY_RO, .begin = KEY_BEGIN_INDEX, .index = 1, .find = KEY_FIND_RANGE, .lastkey = -1, .keystep = 1 } },
+      .summary = "Makes the next EXEC depend on keys staying unchanged.", .since = "2.2.0", .complexity = "O(1) for every key.",
+      .group = "transactions", .args = watch_args },
+    { .name = "unwatch", .run = unwatch_command, .arity = 1, .cats = CAT_TRANSACTION,
+      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_ALLOW_BUSY | CMD_SELF_LOCK,
+      .summary = "Forgets all watched keys of the connection.", .since = "2.2.0", .complexity = "O(1)", .group = "transactions" },
+    { 0 },
+};

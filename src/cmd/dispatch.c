@@ -1,0 +1,288 @@
+/*
+ * The dispatcher. See dispatch.h for the way of a command. Runs on the I/O thread of the session.
+ *
+ * Invariants
+ * - A command runs with the locks of all shards its keys live in, taken in ascending order in one go, so that two commands never wait for each other.
+ * - No hook that may block or take another thread's lock for long runs under shard locks. Order: shard locks first, then any other lock.
+ * - In MULTI the union of shards is collected while queueing; EXEC adds the watched keys' and locks once.
+ */
+#include "cmd/dispatch.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "cmd/exec.h"
+
+#define MAX_ERROR_CODES 128 /* a script or module inventing codes must not grow the table without end */
+
+struct error_stat {
+    char code[64];
+    uint64_t count;
+};
+
+struct engine_errors {
+    pthread_mutex_t lock; /* innermost: errors are rare, nothing is called under it */
+    struct error_stat stat[MAX_ERROR_CODES];
+    int n;
+};
+
+void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t) {
+    memset(e, 0, sizeof *e);
+    e->ks = ks;
+    e->table = t;
+    atomic_store(&e->proto_max_bulk_len, 512ULL << 20);
+    e->errors = mem_zalloc(sizeof *e->errors);
+    pthread_mutex_init(&e->errors->lock, NULL);
+}
+
+void engine_done(struct engine *e) {
+    if (!e->errors) return;
+    pthread_mutex_destroy(&e->errors->lock);
+    mem_free(e->errors);
+    e->errors = NULL;
+}
+
+/* ---- errors ---- */
+
+void engine_count_error(struct engine *e, const char *text) {
+    char code[sizeof(((struct error_stat *)0)->code)];
+    size_t n = strcspn(text, " ");
+    if (n >= sizeof code) n = sizeof code - 1;
+    memcpy(code, text, n);
+    code[n] = 0;
+    atomic_fetch_add_explicit(&e->n_error_replies, 1, memory_order_relaxed);
+    struct engine_errors *er = e->errors;
+    pthread_mutex_lock(&er->lock);
+    int i = 0;
+    while (i < er->n && strcmp(er->stat[i].code, code) != 0) i++;
+    if (i == er->n && er->n < MAX_ERROR_CODES) memcpy(er->stat[er->n++].code, code, n + 1);
+    if (i < er->n) er->stat[i].count++;
+    pthread_mutex_unlock(&er->lock);
+}
+
+static int by_code(const void *a, const void *b) {
+    return strcmp(((const struct error_stat *)a)->code, ((const struct error_stat *)b)->code);
+}
+
+void engine_each_error(struct engine *e, void (*fn)(void *arg, const char *code, uint64_t count), void *arg) {
+    struct engine_errors *er = e->errors;
+    struct error_stat *copy = mem_alloc(sizeof er->stat);
+    pthread_mutex_lock(&er->lock);
+    int n = er->n;
+    memcpy(copy, er->stat, sizeof(*copy) * (size_t)n);
+    pthread_mutex_unlock(&er->lock);
+    qsort(copy, (size_t)n, sizeof *copy, by_code);
+    for (int i = 0; i < n; i++) fn(arg, copy[i].code, copy[i].count);
+    mem_free(copy);
+}
+
+static void reset_cmd(struct cmd *c, void *arg) {
+    atomic_store_explicit(&c->calls, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->usec, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->rejected, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->failed, 0, memory_order_relaxed);
+    struct hist *h = atomic_load_explicit(&c->latency, memory_order_acquire);
+    if (h) hist_reset(h);
+    for (int i = 0; i < c->n_subs; i++) reset_cmd(c->subs[i], arg);
+}
+
+void engine_reset_stats(struct engine *e) {
+    cmd_each(e->table, reset_cmd, NULL);
+    pthread_mutex_lock(&e->errors->lock);
+    e->errors->n = 0;
+    memset(e->errors->stat, 0, sizeof e->errors->stat);
+    pthread_mutex_unlock(&e->errors->lock);
+    atomic_store_explicit(&e->n_error_replies, 0, memory_order_relaxed);
+    atomic_store_explicit(&e->n_commands, 0, memory_order_relaxed);
+}
+
+static void note_errors(struct engine *e, struct session *s) {
+    if (s->reply.errors == 0) return;
+    s->reply.errors = 0;
+    engine_count_error(e, s->reply.last_error);
+}
+
+/* ---- refusals ---- */
+
+static void reject(struct engine *e, struct session *s, struct cmd *cmd, const char *text) {
+    if (s->in_multi) s->multi_abort = true;
+    if (cmd) atomic_fetch_add_explicit(&cmd->rejected, 1, memory_order_relaxed);
+    if (cmd && (cmd->flags & CMD_IS_EXEC)) {
+        const char *why = strncmp(text, "ERR ", 4) == 0 ? text + 4 : text;
+        reply_errorf(&s->reply, "EXECABORT Transaction discarded because of: %s", why);
+        session_discard(s, e->ks);
+    } else {
+        reply_error(&s->reply, text);
+    }
+    note_errors(e, s);
+}
+
+static void reject_unknown(struct engine *e, struct session *s, int argc, const struct slice *argv) {
+    char text[512], args[160];
+    size_t n = 0;
+    struct cmd *container = cmd_lookup(e->table, argv[0]);
+    if (container) {
+        char name[64];
+        snprintf(name, sizeof name, "%s", container->full_name);
+        for (char *p = name; *p; p++)
+            if (*p >= 'a' && *p <= 'z') *p = (char)(*p - 32);
+        snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try %s HELP.", (int)(argv[1].len < 128 ? argv[1].len : 128), argv[1].ptr, name);
+        reject(e, s, NULL, text);
+        return;
+    }
+    args[0] = 0;
+    for (int i = 1; i < argc && n < 128; i++) {
+        size_t room = 128 - n, len = argv[i].len < room ? argv[i].len : room;
+        n += (size_t)snprintf(args + n, sizeof args - n, "'%.*s' ", (int)len, argv[i].ptr);
+    }
+    snprintf(text, sizeof text, "ERR unknown command '%.*s', with args beginning with: %s", (int)(argv[0].len < 128 ? argv[0].len : 128),
+             argv[0].ptr, args);
+    reject(e, s, NULL, text);
+}
+
+/* ---- shards ---- */
+
+uint64_t dispatch_shards(const struct engine *e, const struct cmd *cmd, int argc, const struct slice *argv) {
+    if (cmd->flags & (CMD_ALL_SHARDS | CMD_TOUCHES_ARBITRARY_KEYS)) return ks_all_mask(ks_n_shards(e->ks));
+    const struct key_spec *ks = cmd->spec->keys;
+    if (!ks[0].flags && !cmd->spec->get_keys) return 0;
+    /* Most commands: one key at a fixed place. */
+    if (ks[0].flags && !(ks[0].flags & KEY_INCOMPLETE) && !ks[1].flags && ks[0].begin == KEY_BEGIN_INDEX && ks[0].find == KEY_FIND_RANGE && ks[0].lastkey == 0)
+        return ks[0].index < argc ? 1ULL << ks_shard_of(e->ks, argv[ks[0].index]) : 0;
+    int local[64], *pos = local;
+    int n = cmd_keys(cmd, argc, argv, pos, NULL, 64);
+    if (n > 64) {
+        pos = mem_calloc((size_t)n, sizeof *pos);
+        n = cmd_keys(cmd, argc, argv, pos, NULL, n);
+    }
+    uint64_t mask = 0;
+    for (int i = 0; i < n; i++) mask |= 1ULL << ks_shard_of(e->ks, argv[pos[i]]);
+    if (pos != local) mem_free(pos);
+    return mask;
+}
+
+void dispatch_lock(struct cmd_ctx *c, uint64_t mask) {
+    if (c->in_exec) return; /* EXEC holds every shard for such commands */
+    ks_lock(c->ks, mask);
+    c->locked = mask;
+}
+
+void dispatch_unlock(struct cmd_ctx *c) {
+    if (c->in_exec) return;
+    ks_unlock(c->ks, c->locked);
+    c->locked = 0;
+}
+
+/* ---- running ---- */
+
+static void count_latency(struct cmd *cmd, uint64_t usec) {
+    struct hist *h = atomic_load_explicit(&cmd->latency, memory_order_acquire);
+    if (!h) {
+        struct hist *fresh = hist_new();
+        if (atomic_compare_exchange_strong(&cmd->latency, &h, fresh)) {
+            h = fresh;
+        } else {
+            hist_free(fresh);
+        }
+    }
+    hist_add(h, usec);
+}
+
+void dispatch_run(struct cmd_ctx *c) {
+    struct cmd *cmd = (struct cmd *)(uintptr_t)c->cmd;
+    int64_t start = clock_mono_ns();
+    crash_note_command(cmd->full_name);
+    cmd->spec->run(c);
+    crash_note_command(NULL);
+    uint64_t usec = (uint64_t)(clock_mono_ns() - start) / 1000;
+    atomic_fetch_add_explicit(&cmd->calls, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cmd->usec, usec, memory_order_relaxed);
+    count_latency(cmd, usec);
+    if (c->s->reply.errors) {
+        atomic_fetch_add_explicit(&cmd->failed, 1, memory_order_relaxed);
+        note_errors(c->eng, c->s);
+    }
+    c->usec = usec;
+}
+
+static void execute(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv) {
+    struct cmd_ctx c = { .eng = e, .ks = e->ks, .s = s, .cmd = cmd, .argc = argc, .argv = argv, .r = &s->reply };
+    c.db = atomic_load_explicit(&s->db, memory_order_relaxed);
+    c.now_ms = clock_wall_ms();
+    if (!(cmd->flags & CMD_SELF_LOCK)) c.locked = dispatch_shards(e, cmd, argc, argv);
+    if (c.locked) ks_lock(e->ks, c.locked);
+    dispatch_run(&c);
+    if (c.locked) ks_unlock(e->ks, c.locked);
+    atomic_fetch_add_explicit(&e->n_commands, 1, memory_order_relaxed);
+    if (e->hooks.after) e->hooks.after(e->hooks.arg, &c, c.usec);
+}
+
+static void queue(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv) {
+    uint64_t mask = cmd->flags & CMD_SELF_LOCK ? ks_all_mask(ks_n_shards(e->ks)) : dispatch_shards(e, cmd, argc, argv);
+    session_queue(s, cmd, argc, argv);
+    s->queue_shards |= mask;
+    reply_simple(&s->reply, "QUEUED");
+}
+
+/* CLIENT REPLY: what the command before decided takes effect on this one, and SKIP ends after one. */
+static void advance_reply_mode(struct session *s) {
+    if (s->reply_mode == REPLY_SKIP_THIS) s->reply_mode = REPLY_ON;
+    if (s->reply_mode == REPLY_SKIP_NEXT) s->reply_mode = REPLY_SKIP_THIS;
+    s->reply.muted = s->reply_mode == REPLY_OFF || s->reply_mode == REPLY_SKIP_THIS;
+}
+
+/* The checks before a known command may run, in Redis's order. False: refused. */
+static bool allowed(struct engine *e, struct session *s, struct cmd *cmd, int argc) {
+    char text[200];
+    if (!cmd_arity_ok(cmd, argc) || !cmd->spec->run) {
+        snprintf(text, sizeof text, "ERR wrong number of arguments for '%s' command", cmd->full_name);
+        reject(e, s, cmd, text);
+        return false;
+    }
+    if (!s->authenticated && !(cmd->flags & CMD_NO_AUTH) && atomic_load_explicit(&e->auth_required, memory_order_relaxed)) {
+        reject(e, s, cmd, "NOAUTH Authentication required.");
+        return false;
+    }
+    if (s->in_multi && (cmd->flags & CMD_NO_MULTI)) {
+        reject(e, s, cmd, "ERR Command not allowed inside a transaction");
+        return false;
+    }
+    return true;
+}
+
+enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, const struct slice *argv) {
+    struct cmd *cmd = cmd_lookup_argv(e->table, argc, argv);
+    s->reply.errors = 0;
+    if (!cmd) {
+        reject_unknown(e, s, argc, argv);
+        advance_reply_mode(s);
+        return DISPATCH_OK;
+    }
+    if (!allowed(e, s, cmd, argc)) {
+        advance_reply_mode(s);
+        return DISPATCH_OK;
+    }
+    if (e->hooks.before) {
+        bool postpone = false;
+        const char *refusal = e->hooks.before(e->hooks.arg, s, cmd, argc, argv, &postpone);
+        if (postpone) return DISPATCH_POSTPONED;
+        if (refusal) {
+            reject(e, s, cmd, refusal);
+            advance_reply_mode(s);
+            return DISPATCH_OK;
+        }
+    }
+    atomic_store_explicit(&s->last_cmd, cmd, memory_order_relaxed);
+    if (s->in_multi && !(cmd->flags & CMD_NEVER_QUEUED)) {
+        queue(e, s, cmd, argc, argv);
+    } else {
+        execute(e, s, cmd, argc, argv);
+    }
+    advance_reply_mode(s);
+    return DISPATCH_OK;
+}

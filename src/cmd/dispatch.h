@@ -1,0 +1,64 @@
+/*
+ * The dispatcher: takes one parsed command of a session through lookup, arity, authentication, MULTI queueing, shard locking, execution, statistics. The only place
+ * (with the cron) that takes shard locks.
+ *
+ *   unknown/arity/noauth/oom... -> error reply (MULTI: marks the transaction aborted), counted in errorstats and `rejected`
+ *   in MULTI, not EXEC/DISCARD/WATCH/MULTI/QUIT/RESET -> +QUEUED, shards of its keys added to the union
+ *   else -> lock shards ascending, run, unlock
+ *
+ * Any I/O thread may dispatch, each for its own sessions.
+ */
+#ifndef KETTLE_CMD_DISPATCH_H
+#define KETTLE_CMD_DISPATCH_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cmd/cmd.h"
+
+/* What the rest of the server wants to know or decide; all may be NULL. Called on the dispatching thread. */
+struct engine_hooks {
+    void *arg;
+    /* Before execution or queueing, no lock held. NULL: go on. Else the error to reply ("OOM ...", static or thread-local text; the transaction is aborted, the
+     * refusal counted). *ret_postpone true (CLIENT PAUSE): nothing is replied and dispatch returns DISPATCH_POSTPONED. */
+    const char *(*before)(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv, bool *ret_postpone);
+    void (*after)(void *arg, struct cmd_ctx *c, uint64_t usec);            /* slowlog, monitor later; no lock held */
+    void (*modified)(void *arg, int db, struct slice key);                /* shard lock held */
+    void (*notify)(void *arg, char cls, const char *event, int db, struct slice key); /* shard lock held */
+    void (*propagate)(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv); /* shard lock held */
+};
+
+struct engine_errors;
+
+struct engine {
+    struct keyspace *ks;
+    struct cmd_table *table;
+    struct engine_hooks hooks;
+    struct engine_errors *errors;          /* errorstats; own lock */
+    void *server;                          /* for families that live in server/ */
+    /* settings read by commands; relaxed atomics, CONFIG SET writes them */
+    _Atomic uint64_t proto_max_bulk_len;
+    _Atomic bool auth_required;            /* the default user has a password */
+    _Atomic bool lazy_user_del, lazy_expire, lazy_server_del, lazy_user_flush;
+    /* counters, relaxed */
+    _Atomic uint64_t n_commands, dirty;
+    _Atomic uint64_t n_error_replies;
+};
+
+enum dispatch_result { DISPATCH_OK, DISPATCH_POSTPONED /* keep argv, try again later */ };
+
+void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t);
+void engine_done(struct engine *e);
+/* Runs or queues one command. argc >= 1. Replies go to s->reply. */
+enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, const struct slice *argv);
+/* For CMD_SELF_LOCK commands: c->locked follows. */
+void dispatch_lock(struct cmd_ctx *c, uint64_t mask);
+void dispatch_unlock(struct cmd_ctx *c);
+/* An error reply that did not come from a command (protocol error, maxclients): counted in errorstats. */
+void engine_count_error(struct engine *e, const char *text);
+/* errorstats, sorted by code; fn(code, count). Thread-safe. */
+void engine_each_error(struct engine *e, void (*fn)(void *arg, const char *code, uint64_t count), void *arg);
+void engine_reset_stats(struct engine *e); /* CONFIG RESETSTAT's part: commandstats, latency, errorstats */
+
+#endif

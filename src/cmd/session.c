@@ -1,0 +1,120 @@
+/*
+ * Session state that outlives a command: MULTI's queue, WATCH's keys. Owned by the connection's I/O thread. Watches live in the shards' tables, so
+ * adding and removing them takes the shards' locks; the flag they set is an atomic of the session.
+ */
+#include "cmd/session.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "cmd/cmd.h"
+
+void session_init(struct session *s, struct obuf *out, uint64_t id) {
+    memset(s, 0, sizeof *s);
+    reply_init(&s->reply, out, 2);
+    s->id = id;
+    atomic_store_explicit(&s->resp, 2, memory_order_relaxed);
+    atomic_store_explicit(&s->multi_count, -1, memory_order_relaxed);
+    s->user = mem_strdup("default");
+}
+
+void session_set_resp(struct session *s, int resp) {
+    s->reply.resp = resp;
+    atomic_store_explicit(&s->resp, resp, memory_order_relaxed);
+}
+
+void session_unwatch_locked(struct session *s, struct keyspace *ks, uint64_t held) {
+    (void)held; /* asserted by ks_watch_remove */
+    for (int i = 0; i < s->n_watches; i++) {
+        ks_watch_remove(ks, s->watches[i]);
+        mem_free(s->watches[i]->key);
+        mem_free(s->watches[i]);
+    }
+    mem_free(s->watches);
+    s->watches = NULL;
+    s->n_watches = s->watches_cap = 0;
+    atomic_store_explicit(&s->watch_count, 0, memory_order_relaxed);
+    atomic_store(&s->dirty_cas, false);
+}
+
+uint64_t session_watch_shards(const struct session *s, const struct keyspace *ks) {
+    uint64_t mask = 0;
+    for (int i = 0; i < s->n_watches; i++) mask |= 1ULL << ks_shard_of(ks, (struct slice){ s->watches[i]->key, s->watches[i]->key_len });
+    return mask;
+}
+
+static void queue_drop(struct session *s) {
+    for (int i = 0; i < s->queue_len; i++) mem_free(s->queue[i].argv);
+    mem_free(s->queue);
+    s->queue = NULL;
+    s->queue_len = s->queue_cap = 0;
+    s->queue_bytes = 0;
+    s->queue_shards = 0;
+    s->queue_flags = 0;
+}
+
+void session_end_multi(struct session *s) {
+    queue_drop(s);
+    s->in_multi = s->multi_abort = false;
+    atomic_store_explicit(&s->multi_count, -1, memory_order_relaxed);
+}
+
+void session_unwatch(struct session *s, struct keyspace *ks) {
+    uint64_t mask = session_watch_shards(s, ks);
+    if (mask) ks_lock(ks, mask);
+    session_unwatch_locked(s, ks, mask);
+    if (mask) ks_unlock(ks, mask);
+}
+
+void session_discard(struct session *s, struct keyspace *ks) {
+    session_end_multi(s);
+    session_unwatch(s, ks);
+}
+
+void session_done(struct session *s, struct keyspace *ks) {
+    session_discard(s, ks);
+    mem_free(s->user);
+    s->user = NULL;
+}
+
+/* One block: the argv array, then the bytes. */
+void session_queue(struct session *s, struct cmd *cmd, int argc, const struct slice *argv) {
+    size_t bytes = sizeof(struct slice) * (size_t)argc;
+    for (int i = 0; i < argc; i++) bytes += argv[i].len;
+    struct slice *copy = mem_alloc(bytes);
+    char *p = (char *)(copy + argc);
+    for (int i = 0; i < argc; i++) {
+        if (argv[i].len) memcpy(p, argv[i].ptr, argv[i].len);
+        copy[i] = (struct slice){ p, argv[i].len };
+        p += argv[i].len;
+    }
+    if (s->queue_len == s->queue_cap) {
+        s->queue_cap = s->queue_cap ? s->queue_cap * 2 : 4;
+        s->queue = mem_realloc(s->queue, sizeof(*s->queue) * (size_t)s->queue_cap);
+    }
+    s->queue[s->queue_len++] = (struct queued_cmd){ cmd, argc, copy };
+    s->queue_bytes += bytes + sizeof(struct queued_cmd);
+    s->queue_flags |= cmd->flags;
+    atomic_store_explicit(&s->multi_count, s->queue_len, memory_order_relaxed);
+}
+
+bool session_watch_key(struct session *s, struct keyspace *ks, int db, struct slice key, int64_t now_ms) {
+    for (int i = 0; i < s->n_watches; i++) {
+        const struct ks_watch *w = s->watches[i];
+        if (w->db == db && slice_eq((struct slice){ w->key, w->key_len }, key)) return false;
+    }
+    struct ks_watch *w = mem_zalloc(sizeof *w);
+    list_init(&w->node);
+    w->dirty = &s->dirty_cas;
+    w->db = db;
+    w->key = mem_memdup0(key.ptr, key.len);
+    w->key_len = key.len;
+    if (s->n_watches == s->watches_cap) {
+        s->watches_cap = s->watches_cap ? s->watches_cap * 2 : 4;
+        s->watches = mem_realloc(s->watches, sizeof(struct ks_watch *) * (size_t)s->watches_cap);
+    }
+    s->watches[s->n_watches++] = w;
+    atomic_store_explicit(&s->watch_count, s->n_watches, memory_order_relaxed);
+    ks_watch_add(ks, w, now_ms);
+    return true;
+}

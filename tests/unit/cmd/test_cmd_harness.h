@@ -1,0 +1,144 @@
+/* For tests of command families: an engine with the three families, one session, and what the effects hooks heard. A case is a request line and the exact bytes
+ * of its reply; lines are split as redis-cli splits them, so "\x00" escapes work. Included by one test program at a time, hence static. */
+#ifndef KETTLE_TEST_CMD_HARNESS_H
+#define KETTLE_TEST_CMD_HARNESS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/obuf.h"
+#include "base/str.h"
+#include "cmd/cmd.h"
+#include "cmd/dispatch.h"
+#include "cmd/session.h"
+
+struct harness {
+    struct keyspace *ks;
+    struct cmd_table *table;
+    struct engine eng;
+    struct obuf out;
+    struct session s;
+    struct buf reply;
+    struct buf log; /* "<class>:<event> <key>@<db>;" for notifications, "=> A B C;" for what is replicated in place of the command */
+};
+
+static void harness_notify(void *arg, char cls, const char *event, int db, struct slice key) {
+    struct harness *h = arg;
+    buf_printf(&h->log, "%c:%s %.*s@%d;", cls, event, (int)key.len, key.ptr, db);
+}
+
+static void harness_propagate(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv) {
+    struct harness *h = arg;
+    (void)c;
+    buf_append_cstr(&h->log, "=>");
+    for (int i = 0; i < argc; i++)
+        buf_printf(&h->log, " %.*s", (int)argv[i].len, argv[i].ptr);
+    buf_append_char(&h->log, ';');
+}
+
+static int harness_setup(void **state) {
+    struct harness *h = mem_zalloc(sizeof(*h));
+    struct ks_opts opts = { .n_dbs = 16, .n_shards = 8 };
+    hash_seed_init();
+    h->ks = ks_new(&opts);
+    h->table = cmd_table_new();
+    cmd_table_register(h->table, cmd_specs_string);
+    cmd_table_register(h->table, cmd_specs_bitmap);
+    cmd_table_register(h->table, cmd_specs_generic);
+    cmd_table_register(h->table, cmd_specs_transaction);
+    engine_init(&h->eng, h->ks, h->table);
+    h->eng.hooks.arg = h;
+    h->eng.hooks.notify = harness_notify;
+    h->eng.hooks.propagate = harness_propagate;
+    session_init(&h->s, &h->out, 1);
+    *state = h;
+    return 0;
+}
+
+static int harness_teardown(void **state) {
+    struct harness *h = *state;
+    session_done(&h->s, h->ks);
+    obuf_clear(&h->out);
+    engine_done(&h->eng);
+    cmd_table_free(h->table);
+    ks_free(h->ks);
+    buf_done(&h->reply);
+    buf_done(&h->log);
+    mem_free(h);
+    return 0;
+}
+
+/* Runs one request; its reply, NUL-terminated, is valid until the next. */
+static const char *harness_run_argv(struct harness *h, int argc, const struct slice *argv) {
+    buf_clear(&h->log);
+    assert_int_equal(dispatch(&h->eng, &h->s, argc, argv), DISPATCH_OK);
+    buf_clear(&h->reply);
+    buf_reserve(&h->reply, h->out.bytes + 1);
+    h->reply.len = obuf_copy(&h->out, h->reply.data, h->out.bytes);
+    obuf_clear(&h->out);
+    return buf_cstr(&h->reply);
+}
+
+static const char *harness_run(struct harness *h, const char *line) {
+    int argc;
+    struct buf *args = str_split_args(slice_cstr(line), &argc);
+    assert_non_null(args);
+    struct slice *argv = mem_calloc((size_t)argc, sizeof(*argv));
+    for (int i = 0; i < argc; i++)
+        argv[i] = buf_slice(&args[i]);
+    const char *reply = harness_run_argv(h, argc, argv);
+    mem_free(argv);
+    str_split_free(args, argc);
+    return reply;
+}
+
+struct harness_case {
+    const char *line, *reply;
+};
+
+static void harness_cases(struct harness *h, const struct harness_case *cases) {
+    for (; cases->line != NULL; cases++) {
+        const char *got = harness_run(h, cases->line);
+        if (strcmp(got, cases->reply) != 0)
+            print_error("%s\n", cases->line);
+        assert_string_equal(got, cases->reply);
+    }
+}
+
+/* The reply, and what the hooks heard; the latter as a glob pattern, for times. */
+static void harness_effects(struct harness *h, const char *line, const char *reply, const char *log_glob) {
+    const char *got = harness_run(h, line);
+    if (strcmp(got, reply) != 0 || !str_glob(slice_cstr(log_glob), buf_slice(&h->log), false))
+        print_error("%s: log %s\n", line, buf_cstr(&h->log));
+    assert_string_equal(got, reply);
+    assert_true(str_glob(slice_cstr(log_glob), buf_slice(&h->log), false));
+}
+
+#define OK "+OK\r\n"
+#define NIL "$-1\r\n"
+#define ERR_SYNTAX "-ERR syntax error\r\n"
+#define ERR_INT "-ERR value is not an integer or out of range\r\n"
+#define ERR_TYPE "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+
+/* A key of another type, made without commands: there are none in these families. */
+static inline void harness_make_list(struct harness *h, const char *key) {
+    struct slice k = slice_cstr(key);
+    uint64_t mask = 1ULL << ks_shard_of(h->ks, k);
+    ks_lock(h->ks, mask);
+    struct obj *o = obj_string_new_raw(0);
+    o->type = OBJ_LIST;
+    ks_set(h->ks, 0, k, o, false);
+    ks_unlock(h->ks, mask);
+}
+
+#endif
