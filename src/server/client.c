@@ -1,0 +1,403 @@
+/*
+ * Clients: from accepted socket to executed commands. All of it runs on the I/O thread that accepted the connection.
+ *
+ * Bytes that arrive are parsed where the loop put them; only an incomplete command is copied into qbuf. So an idle client holds no buffer, and a simple command costs no
+ * allocation. Replies gather in conn.out and leave with one writev before the loop sleeps.
+ *
+ * CLIENT PAUSE: the command that must wait stays unparsed in qbuf, reading stops, the client sits in th->paused until the pause ends.
+ */
+#include "server/client.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "net/listen.h"
+
+#define CLOSE_FLUSH_US 1000000 /* how long a closing client may take to read its last reply */
+
+static struct client *client_of_conn(struct conn *conn) {
+    return list_entry(conn, struct client, conn);
+}
+
+/* ---- figures ---- */
+
+static void publish(struct client *c) {
+    uint64_t in = c->conn.bytes_in - c->bytes_in_seen, out = c->conn.bytes_out - c->bytes_out_seen;
+    c->bytes_in_seen += in;
+    c->bytes_out_seen += out;
+    atomic_fetch_add_explicit(&c->th->bytes_in, in, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->th->bytes_out, out, memory_order_relaxed);
+    if (c->conn.transport == CONN_KTLS) {
+        atomic_fetch_add_explicit(&c->th->ktls_bytes_in, in, memory_order_relaxed);
+        atomic_fetch_add_explicit(&c->th->ktls_bytes_out, out, memory_order_relaxed);
+    }
+    atomic_store_explicit(&c->qbuf_len, c->qbuf.len, memory_order_relaxed);
+    atomic_store_explicit(&c->qbuf_free, c->qbuf.cap - c->qbuf.len, memory_order_relaxed);
+    atomic_store_explicit(&c->out_bytes, c->conn.out.bytes, memory_order_relaxed);
+    atomic_store_explicit(&c->out_mem, c->conn.out.mem, memory_order_relaxed);
+    atomic_store_explicit(&c->multi_mem, c->s.queue_bytes, memory_order_relaxed);
+}
+
+static void describe(struct client *c, char *out, size_t cap) {
+    struct buf b = { 0 };
+    client_format(c, &b);
+    snprintf(out, cap, "%s", buf_cstr(&b));
+    buf_done(&b);
+}
+
+/* ---- limits ---- */
+
+static bool over_output_limit(struct client *c) {
+    const struct config *cfg = c->srv->cfg;
+    size_t used = c->conn.out.mem;
+    int64_t hard = cfg_get(&cfg->obuf_limit[OBL_NORMAL].hard), soft = cfg_get(&cfg->obuf_limit[OBL_NORMAL].soft);
+    if (hard && used >= (size_t)hard) return true;
+    if (!soft || used < (size_t)soft) {
+        c->soft_limit_on = false;
+        return false;
+    }
+    int64_t now = loop_now_us(c->th->loop);
+    if (!c->soft_limit_on) {
+        c->soft_limit_on = true;
+        c->soft_limit_since_us = now;
+        return false;
+    }
+    return now - c->soft_limit_since_us > cfg_get(&cfg->obuf_limit[OBL_NORMAL].soft_seconds) * 1000000;
+}
+
+static bool check_output_limit(struct client *c) {
+    if (conn_is_closing(&c->conn) || !over_output_limit(c)) return true;
+    char text[1024];
+    describe(c, text, sizeof text);
+    log_warning("Client %s scheduled to be closed ASAP for overcoming of output buffer limits.", text);
+    atomic_fetch_add_explicit(&c->srv->stats.output_buffer_closes, 1, memory_order_relaxed);
+    conn_close(&c->conn, CONN_END_LOCAL, "");
+    return false;
+}
+
+static bool check_query_limit(struct client *c) {
+    size_t limit = (size_t)cfg_get(&c->srv->cfg->client_query_buffer_limit);
+    if (c->qbuf.len <= limit) return true;
+    char text[1024];
+    describe(c, text, sizeof text);
+    log_warning("Closing client that reached max query buffer length: %s", text);
+    atomic_fetch_add_explicit(&c->srv->stats.query_buffer_closes, 1, memory_order_relaxed);
+    conn_close(&c->conn, CONN_END_LOCAL, "");
+    return false;
+}
+
+/* ---- commands ---- */
+
+static void pause_client(struct client *c) {
+    resp_parser_done(&c->parser); /* the command is parsed again when the pause is over */
+    resp_parser_init(&c->parser);
+    conn_pause_reading(&c->conn);
+    list_remove(&c->paused_node);
+    list_push_back(&c->th->paused, &c->paused_node);
+    int64_t left_ms = atomic_load(&c->srv->pause_until_ms) - clock_wall_ms();
+    loop_timer_set(c->th->loop, &c->th->unpause, clock_mono_us() + (left_ms > 0 ? left_ms : 0) * 1000 + 1000);
+}
+
+static void protocol_error(struct client *c) {
+    char text[256];
+    snprintf(text, sizeof text, "ERR %s", c->parser.error);
+    reply_error(&c->s.reply, text);
+    engine_count_error(&c->srv->eng, text);
+    char line[1024];
+    describe(c, line, sizeof line);
+    log_verbose("%s from client: %s", c->parser.error, line);
+    client_close(c);
+}
+
+/* Runs what is whole in data. Returns how many bytes are done with; the rest is to be kept. */
+static size_t run_commands(struct client *c, char *data, size_t len) {
+    size_t off = 0;
+    const struct config *cfg = c->srv->cfg;
+    while (off < len && !conn_is_closing(&c->conn)) {
+        struct resp_limits lim = {
+            .max_bulk_len = (size_t)cfg_get(&cfg->proto_max_bulk_len),
+            .max_inline = 64 * 1024,
+            .authenticated = c->s.authenticated || !atomic_load_explicit(&c->srv->eng.auth_required, memory_order_relaxed),
+        };
+        size_t used = 0;
+        enum resp_result r = resp_parse(&c->parser, &lim, data + off, len - off, &used);
+        if (r == RESP_ERROR) {
+            protocol_error(c);
+            return len;
+        }
+        if (r == RESP_NEED_MORE) return off + used;
+        if (dispatch(&c->srv->eng, &c->s, c->parser.argc, c->parser.argv) == DISPATCH_POSTPONED) {
+            pause_client(c);
+            return off;
+        }
+        off += used;
+        if (c->s.close_after_reply) client_close(c);
+        if (!check_output_limit(c)) return len;
+    }
+    return conn_is_closing(&c->conn) ? len : off;
+}
+
+static void keep(struct client *c, const char *data, size_t len) {
+    if (len == 0) return;
+    size_t lacks = resp_parser_lacks(&c->parser, c->qbuf.len + len);
+    /* Room for the argument under way, but never more than what has come already: a claimed length costs the server nothing. */
+    size_t bound = c->qbuf.len + len > 32768 ? c->qbuf.len + len : 32768;
+    buf_reserve(&c->qbuf, len + (lacks < bound ? lacks : bound));
+    buf_append(&c->qbuf, data, len);
+}
+
+static void on_data(struct conn *conn, char *data, size_t len) {
+    struct client *c = client_of_conn(conn);
+    atomic_store_explicit(&c->last_us, loop_now_us(c->th->loop), memory_order_relaxed);
+    c->in_batch = true;
+    if (c->qbuf.len == 0 && list_empty(&c->paused_node)) {
+        size_t done = run_commands(c, data, len);
+        keep(c, data + done, len - done);
+    } else {
+        keep(c, data, len);
+        if (list_empty(&c->paused_node)) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
+    }
+    c->in_batch = false;
+    if (c->qbuf.len == 0) buf_done(&c->qbuf);
+    resp_parser_trim(&c->parser);
+    conn_flush_later(conn);
+    if (!conn_is_closing(conn)) check_query_limit(c);
+    publish(c);
+}
+
+void client_resume_paused(struct io_thread *th) {
+    struct list ready = LIST_INIT(ready);
+    while (!list_empty(&th->paused)) {
+        struct list *n = th->paused.next;
+        list_remove(n);
+        list_push_back(&ready, n);
+    }
+    while (!list_empty(&ready)) {
+        struct client *c = list_entry(ready.next, struct client, paused_node);
+        list_remove(&c->paused_node);
+        if (conn_is_closing(&c->conn)) continue;
+        buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
+        if (c->qbuf.len == 0) buf_done(&c->qbuf);
+        if (list_empty(&c->paused_node)) conn_resume_reading(&c->conn);
+        conn_flush_later(&c->conn);
+        publish(c);
+    }
+}
+
+const char *client_before_command(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv, bool *ret_postpone) {
+    struct server *srv = arg;
+    (void)argc;
+    (void)argv;
+    int64_t until = atomic_load_explicit(&srv->pause_until_ms, memory_order_relaxed);
+    if (until && clock_wall_ms() < until) {
+        unsigned flags = cmd->flags & CMD_IS_EXEC ? s->queue_flags : cmd->flags;
+        if (atomic_load(&srv->pause_all) || (flags & (CMD_WRITE | CMD_MAY_REPLICATE))) *ret_postpone = true;
+    }
+    if (cmd->flags & CMD_PROTECTED) {
+        int64_t mode = cfg_get(&srv->cfg->enable_debug_command);
+        struct client *c = client_of(s);
+        bool local = c->kind == LISTEN_UNIX || strncmp(c->addr, "127.", 4) == 0 || strncmp(c->addr, "[::1]", 5) == 0;
+        if (mode == 0 || (mode == 2 && !local))
+            return "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, "
+                   "otherwise you need to set this option in the configuration file, and then restart the server.";
+    }
+    return NULL;
+}
+
+/* ---- life of a connection ---- */
+
+static bool is_loopback_peer(const struct client *c) {
+    return c->kind == LISTEN_UNIX || strncmp(c->addr, "127.", 4) == 0 || strncmp(c->addr, "[::1]", 5) == 0;
+}
+
+static const char protected_text[] =
+    "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. "
+    "In this mode connections are only accepted from the loopback interface. "
+    "If you want to connect from external computers, you may adopt one of the following solutions: "
+    "1) Disable protected mode by sending 'CONFIG SET protected-mode no' from the loopback interface of the host the server runs on, "
+    "only if it cannot be reached from the internet. Use CONFIG REWRITE to make this change permanent. "
+    "2) Set protected-mode to no in the configuration file and restart the server. "
+    "3) If the server was started by hand for testing, restart it with '--protected-mode no'. "
+    "4) Set a password for the default user (requirepass). "
+    "You need only one of these.\r\n";
+
+static void on_open(struct conn *conn) {
+    struct client *c = client_of_conn(conn);
+    char text[200];
+    if (conn->tls) {
+        struct ktls_conn_info info;
+        ktls_conn_info(conn->tls, &info);
+        tls_count_open(&c->srv->tls, &info);
+        c->counted_tls = true;
+        conn_tls_text(conn, text, sizeof text);
+        client_set_string(c, &c->tls_text, slice_cstr(text));
+    }
+    if (!c->refusal && cfg_get(&c->srv->cfg->protected_mode) && !atomic_load(&c->srv->eng.auth_required) && !is_loopback_peer(c)) {
+        c->refusal = protected_text;
+        atomic_fetch_add_explicit(&c->srv->stats.rejected, 1, memory_order_relaxed);
+    }
+    if (c->refusal) {
+        reply_raw(&c->s.reply, c->refusal, strlen(c->refusal));
+        conn_close_after_flush(conn, CLOSE_FLUSH_US);
+    }
+}
+
+static void on_drained(struct conn *conn) {
+    struct client *c = client_of_conn(conn);
+    c->soft_limit_on = false;
+    publish(c);
+}
+
+static void log_end(struct client *c, enum conn_end why, const char *text) {
+    if (why == CONN_END_HANDSHAKE_TIMEOUT) {
+        atomic_fetch_add_explicit(&c->srv->stats.tls_handshake_timeouts, 1, memory_order_relaxed);
+        log_warning("Error accepting a client connection: TLS handshake timed out (addr=%s laddr=%s)", c->addr, c->laddr);
+    } else if (why == CONN_END_HANDSHAKE) {
+        log_warning("Error accepting a client connection: %s (addr=%s laddr=%s)", *text ? text : "TLS handshake failed", c->addr, c->laddr);
+    } else if (why == CONN_END_TLS || (why == CONN_END_ERROR && *text)) {
+        log_verbose("Reading from client: %s (addr=%s)", text, c->addr);
+    } else if (why == CONN_END_EOF) {
+        log_verbose("Client closed connection (addr=%s)%s%s", c->addr, *text ? ": " : "", text);
+    }
+}
+
+static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
+    struct client *c = client_of_conn(conn);
+    struct io_thread *th = c->th;
+    log_end(c, why, text);
+    publish(c);
+    pthread_mutex_lock(&th->registry_lock);
+    if (th->scan_at == &c->node) th->scan_at = c->node.next;
+    list_remove(&c->node);
+    pthread_mutex_unlock(&th->registry_lock);
+    list_remove(&c->paused_node);
+    if (c->counted_tls) tls_count_close(&c->srv->tls, conn->transport == CONN_KTLS ? KTLS_MODE_KERNEL : KTLS_MODE_USER);
+    session_done(&c->s, c->srv->ks);
+    resp_parser_done(&c->parser);
+    buf_done(&c->qbuf);
+    atomic_fetch_sub(&c->srv->n_clients, 1);
+    atomic_fetch_sub_explicit(&th->n_clients, 1, memory_order_relaxed);
+    mem_free(c->addr);
+    mem_free(c->laddr);
+    mem_free(c->name);
+    mem_free(c->lib_name);
+    mem_free(c->lib_ver);
+    mem_free(c->tls_text);
+    mem_free(c);
+}
+
+static const struct conn_ops client_conn_ops = { .on_open = on_open, .on_data = on_data, .on_drained = on_drained, .on_closed = on_closed };
+
+static void set_addresses(struct client *c) {
+    char text[256];
+    conn_peer_text(&c->conn, text, sizeof text);
+    c->addr = mem_strdup(text);
+    conn_local_text(&c->conn, text, sizeof text);
+    c->laddr = mem_strdup(text);
+}
+
+void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
+    struct server *srv = th->srv;
+    struct conn_params params = { .is_unix = kind == LISTEN_UNIX, .handshake_timeout_us = cfg_get(&srv->cfg->tls_handshake_timeout) * 1000000 };
+    if (kind == LISTEN_TLS) {
+        params.tls_ctx = tls_ctx_get(&srv->tls);
+        if (!params.tls_ctx) {
+            close(fd);
+            return;
+        }
+    }
+    if (kind != LISTEN_UNIX) sock_tune(fd, (int)cfg_get(&srv->cfg->tcp_keepalive));
+    struct client *c = mem_zalloc(sizeof *c);
+    c->srv = srv;
+    c->th = th;
+    c->kind = kind;
+    list_init(&c->node);
+    list_init(&c->paused_node);
+    resp_parser_init(&c->parser);
+    session_init(&c->s, &c->conn.out, atomic_fetch_add(&srv->next_client_id, 1));
+    c->s.owner = c;
+    c->s.authenticated = !atomic_load(&srv->eng.auth_required);
+    c->created_us = clock_mono_us();
+    atomic_store(&c->last_us, c->created_us);
+    atomic_store(&c->flags, (kind == LISTEN_UNIX ? CLIENT_UNIX : 0u) | (kind == LISTEN_TLS ? CLIENT_TLS : 0u));
+    c->conn.io.fd = fd;
+    set_addresses(c);
+    int64_t before = atomic_fetch_add(&srv->n_clients, 1);
+    atomic_fetch_add_explicit(&th->n_clients, 1, memory_order_relaxed);
+    if (before >= cfg_get(&srv->cfg->maxclients)) {
+        c->refusal = "-ERR max number of clients reached\r\n";
+        atomic_fetch_add_explicit(&srv->stats.rejected, 1, memory_order_relaxed);
+    } else {
+        atomic_fetch_add_explicit(&srv->stats.connections, 1, memory_order_relaxed);
+    }
+    pthread_mutex_lock(&th->registry_lock);
+    list_push_back(&th->clients, &c->node);
+    pthread_mutex_unlock(&th->registry_lock);
+    if (th->stopping) c->refusal = "-ERR Server is shutting down\r\n";
+    conn_start(&c->conn, &th->conns, fd, &client_conn_ops, &params);
+    ktls_ctx_unref(params.tls_ctx);
+}
+
+void client_close(struct client *c) {
+    atomic_fetch_or(&c->flags, CLIENT_CLOSING);
+    conn_flush_later(&c->conn);
+    conn_close_after_flush(&c->conn, CLOSE_FLUSH_US);
+}
+
+void client_check_idle(struct client *c, int64_t now_us) {
+    if (conn_is_closing(&c->conn)) return;
+    int64_t limit = cfg_get(&c->srv->cfg->timeout);
+    if (limit && c->conn.state == CONN_OPEN && list_empty(&c->paused_node) &&
+        now_us - atomic_load_explicit(&c->last_us, memory_order_relaxed) > limit * 1000000) {
+        log_verbose("Closing idle client");
+        atomic_fetch_add_explicit(&c->srv->stats.idle_closes, 1, memory_order_relaxed);
+        client_close(c);
+        return;
+    }
+    check_output_limit(c);
+}
+
+void client_set_string(struct client *c, char **field, struct slice v) {
+    char *fresh = v.len ? mem_memdup0(v.ptr, v.len) : NULL, *old;
+    pthread_mutex_lock(&c->th->registry_lock);
+    old = *field;
+    *field = fresh;
+    pthread_mutex_unlock(&c->th->registry_lock);
+    mem_free(old);
+}
+
+static const char *flags_text(struct client *c, char *out) {
+    char *p = out;
+    unsigned f = atomic_load_explicit(&c->flags, memory_order_relaxed);
+    if (atomic_load_explicit(&c->s.multi_count, memory_order_relaxed) >= 0) *p++ = 'x';
+    if (atomic_load_explicit(&c->s.dirty_cas, memory_order_relaxed)) *p++ = 'd';
+    if (f & CLIENT_CLOSING) *p++ = 'c';
+    if (f & CLIENT_UNIX) *p++ = 'U';
+    if (f & CLIENT_NO_EVICT) *p++ = 'e';
+    if (f & CLIENT_NO_TOUCH) *p++ = 'T';
+    if (p == out) *p++ = 'N';
+    *p = 0;
+    return out;
+}
+
+#define RLX(x) atomic_load_explicit(&(x), memory_order_relaxed)
+
+void client_format(struct client *c, struct buf *out) {
+    char flags[16];
+    int64_t now = clock_mono_us();
+    const struct cmd *last = RLX(c->s.last_cmd);
+    size_t qbuf = RLX(c->qbuf_len), qfree = RLX(c->qbuf_free), omem = RLX(c->out_mem), mmem = RLX(c->multi_mem);
+    buf_printf(out, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=0 psub=0 ssub=0 multi=%d watch=%d",
+               (unsigned long long)c->s.id, c->addr, c->laddr, c->conn.io.fd, c->name ? c->name : "", (long long)((now - c->created_us) / 1000000),
+               (long long)((now - RLX(c->last_us)) / 1000000), flags_text(c, flags), RLX(c->s.db), RLX(c->s.multi_count), RLX(c->s.watch_count));
+    buf_printf(out, " qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=%zu rbp=%zu obl=%zu oll=0 omem=%zu tot-mem=%zu events=%s cmd=%s", qbuf, qfree, mmem,
+               omem, omem, RLX(c->out_bytes), omem, sizeof *c + qbuf + qfree + omem + mmem, RLX(c->out_bytes) ? "rw" : "r", last ? last->full_name : "NULL");
+    buf_printf(out, " user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s tls=%s", c->s.user ? c->s.user : "(superuser)", RLX(c->s.resp),
+               c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "", c->tls_text ? c->tls_text : "no");
+}

@@ -1,0 +1,464 @@
+/*
+ * CLIENT: listing, killing, pausing and naming connections. Runs on the caller's I/O thread. Other threads' clients are read under their thread's registry lock; what is to be
+ * done to them is posted to their thread.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/str.h"
+#include "server/client.h"
+
+static struct server *server_of(struct cmd_ctx *c) {
+    return c->eng->server;
+}
+
+/* ---- LIST, INFO ---- */
+
+struct line {
+    uint64_t id;
+    char *text;
+};
+
+static int by_id(const void *a, const void *b) {
+    uint64_t x = ((const struct line *)a)->id, y = ((const struct line *)b)->id;
+    return x < y ? -1 : x > y;
+}
+
+struct id_filter {
+    const struct slice *ids;
+    int n;
+};
+
+static bool wanted(const struct id_filter *f, uint64_t id) {
+    if (f->n == 0) return true;
+    for (int i = 0; i < f->n; i++) {
+        int64_t v;
+        if (str_to_ll(f->ids[i], &v) && (uint64_t)v == id) return true;
+    }
+    return false;
+}
+
+static void list_reply(struct cmd_ctx *c, const struct id_filter *f) {
+    struct server *srv = server_of(c);
+    struct buf lines = { 0 }, out = { 0 };
+    for (int t = 0; t < srv->n_threads; t++) {
+        struct io_thread *th = &srv->threads[t];
+        pthread_mutex_lock(&th->registry_lock);
+        list_for_each(n, &th->clients) {
+            struct client *cl = list_entry(n, struct client, node);
+            if (!wanted(f, cl->s.id)) continue;
+            struct buf one = { 0 };
+            client_format(cl, &one);
+            struct line l = { cl->s.id, buf_steal(&one, NULL) };
+            buf_append(&lines, &l, sizeof l);
+        }
+        pthread_mutex_unlock(&th->registry_lock);
+    }
+    struct line *line = (struct line *)(void *)lines.data;
+    size_t n = lines.len / sizeof *line;
+    if (n) qsort(line, n, sizeof *line, by_id);
+    for (size_t i = 0; i < n; i++) {
+        buf_append_cstr(&out, line[i].text);
+        buf_append_char(&out, '\n');
+        mem_free(line[i].text);
+    }
+    reply_verbatim(c->r, out.data ? out.data : "", out.len, "txt");
+    buf_done(&lines);
+    buf_done(&out);
+}
+
+/* Client types of Redis; 3 and less are known names. */
+static int client_type(struct slice name) {
+    if (slice_ieq(name, "normal")) return 0;
+    if (slice_ieq(name, "slave") || slice_ieq(name, "replica")) return 1;
+    if (slice_ieq(name, "pubsub")) return 2;
+    if (slice_ieq(name, "master")) return 3;
+    return -1;
+}
+
+static void unknown_type(struct cmd_ctx *c, struct slice name) {
+    reply_errorf(c->r, "ERR Unknown client type '%.*s'", (int)(name.len < 128 ? name.len : 128), name.ptr);
+}
+
+static void client_list_command(struct cmd_ctx *c) {
+    struct id_filter f = { 0 };
+    if (c->argc == 4 && slice_ieq(c->argv[2], "type")) {
+        int type = client_type(c->argv[3]);
+        if (type < 0) {
+            unknown_type(c, c->argv[3]);
+            return;
+        }
+        if (type > 0) { /* this build has normal clients only */
+            reply_verbatim(c->r, "", 0, "txt");
+            return;
+        }
+    } else if (c->argc > 3 && slice_ieq(c->argv[2], "id")) {
+        for (int i = 3; i < c->argc; i++) {
+            int64_t id;
+            if (!cmd_arg_ll(c, c->argv[i], &id, "ERR Invalid client ID")) return;
+        }
+        f = (struct id_filter){ c->argv + 3, c->argc - 3 };
+    } else if (c->argc != 2) {
+        cmd_syntax_error(c);
+        return;
+    }
+    list_reply(c, &f);
+}
+
+static void client_info_command(struct cmd_ctx *c) {
+    struct client *cl = client_of(c->s);
+    struct buf out = { 0 };
+    pthread_mutex_lock(&cl->th->registry_lock);
+    client_format(cl, &out);
+    pthread_mutex_unlock(&cl->th->registry_lock);
+    buf_append_char(&out, '\n');
+    reply_verbatim(c->r, out.data, out.len, "txt");
+    buf_done(&out);
+}
+
+static void client_id_command(struct cmd_ctx *c) {
+    reply_int(c->r, (int64_t)c->s->id);
+}
+
+/* ---- KILL ---- */
+
+struct kill_filter {
+    struct slice addr, laddr, user;
+    uint64_t id;
+    int type; /* -1: any */
+    bool by_id, skip_me;
+};
+
+static void kill_posted(struct io_thread *th, void *arg) {
+    uint64_t id = (uint64_t)(uintptr_t)arg;
+    list_for_each(n, &th->clients) {
+        struct client *cl = list_entry(n, struct client, node);
+        if (cl->s.id != id) continue;
+        conn_close(&cl->conn, CONN_END_LOCAL, "");
+        return;
+    }
+}
+
+static bool kill_matches(const struct kill_filter *f, const struct client *cl) {
+    if (f->addr.ptr && !slice_eq(f->addr, slice_cstr(cl->addr))) return false;
+    if (f->laddr.ptr && !slice_eq(f->laddr, slice_cstr(cl->laddr))) return false;
+    if (f->user.ptr && !slice_eq(f->user, slice_cstr(cl->s.user))) return false;
+    if (f->by_id && f->id != cl->s.id) return false;
+    return f->type <= 0;
+}
+
+static int64_t kill_all(struct cmd_ctx *c, const struct kill_filter *f) {
+    struct server *srv = server_of(c);
+    int64_t killed = 0;
+    for (int t = 0; t < srv->n_threads; t++) {
+        struct io_thread *th = &srv->threads[t];
+        pthread_mutex_lock(&th->registry_lock);
+        list_for_each(n, &th->clients) {
+            struct client *cl = list_entry(n, struct client, node);
+            bool me = &cl->s == c->s;
+            if (!kill_matches(f, cl) || (me && f->skip_me)) continue;
+            if (atomic_fetch_or(&cl->flags, CLIENT_CLOSING) & CLIENT_CLOSING) continue;
+            killed++;
+            if (me) {
+                c->s->close_after_reply = true; /* the reply goes out first */
+            } else {
+                io_thread_post(th, kill_posted, (void *)(uintptr_t)cl->s.id);
+            }
+        }
+        pthread_mutex_unlock(&th->registry_lock);
+    }
+    return killed;
+}
+
+/* One "NAME value" pair of the new form. False: replied an error. */
+static bool kill_option(struct cmd_ctx *c, struct kill_filter *f, struct slice name, struct slice v) {
+    int64_t id;
+    if (slice_ieq(name, "id")) {
+        if (!str_to_ll(v, &id) || id < 1) {
+            reply_error(c->r, "ERR client-id should be greater than 0");
+            return false;
+        }
+        f->id = (uint64_t)id;
+        f->by_id = true;
+    } else if (slice_ieq(name, "type")) {
+        f->type = client_type(v);
+        if (f->type < 0) {
+            unknown_type(c, v);
+            return false;
+        }
+    } else if (slice_ieq(name, "addr")) {
+        f->addr = v;
+    } else if (slice_ieq(name, "laddr")) {
+        f->laddr = v;
+    } else if (slice_ieq(name, "user")) {
+        if (!slice_eq(v, SLICE_LIT("default"))) {
+            reply_errorf(c->r, "ERR No such user '%.*s'", (int)(v.len < 128 ? v.len : 128), v.ptr);
+            return false;
+        }
+        f->user = v;
+    } else if (slice_ieq(name, "skipme") && (slice_ieq(v, "yes") || slice_ieq(v, "no"))) {
+        f->skip_me = slice_ieq(v, "yes");
+    } else {
+        cmd_syntax_error(c);
+        return false;
+    }
+    return true;
+}
+
+static void client_kill_command(struct cmd_ctx *c) {
+    struct kill_filter f = { .type = -1, .skip_me = true };
+    if (c->argc == 3) { /* CLIENT KILL ip:port */
+        f.addr = c->argv[2];
+        f.skip_me = false;
+        if (kill_all(c, &f) == 0) {
+            reply_error(c->r, "ERR No such client");
+        } else {
+            reply_ok(c->r);
+        }
+        return;
+    }
+    for (int i = 2; i < c->argc; i += 2) {
+        if (i + 1 >= c->argc) {
+            cmd_syntax_error(c);
+            return;
+        }
+        if (!kill_option(c, &f, c->argv[i], c->argv[i + 1])) return;
+    }
+    reply_int(c->r, kill_all(c, &f));
+}
+
+/* ---- names ---- */
+
+static bool printable(struct slice v) {
+    for (size_t i = 0; i < v.len; i++)
+        if (v.ptr[i] < '!' || v.ptr[i] > '~') return false;
+    return true;
+}
+
+static void client_setname_command(struct cmd_ctx *c) {
+    struct client *cl = client_of(c->s);
+    if (!printable(c->argv[2])) {
+        reply_error(c->r, "ERR Client names cannot contain spaces, newlines or special characters.");
+        return;
+    }
+    client_set_string(cl, &cl->name, c->argv[2]);
+    reply_ok(c->r);
+}
+
+static void client_getname_command(struct cmd_ctx *c) {
+    const struct client *cl = client_of(c->s);
+    if (cl->name) {
+        reply_bulk_cstr(c->r, cl->name);
+    } else {
+        reply_null(c->r);
+    }
+}
+
+static void client_setinfo_command(struct cmd_ctx *c) {
+    struct client *cl = client_of(c->s);
+    struct slice what = c->argv[2];
+    bool is_name = slice_ieq(what, "lib-name");
+    if (!is_name && !slice_ieq(what, "lib-ver")) {
+        reply_errorf(c->r, "ERR Unrecognized option '%.*s'", (int)(what.len < 128 ? what.len : 128), what.ptr);
+        return;
+    }
+    if (!printable(c->argv[3])) {
+        reply_errorf(c->r, "ERR %.*s cannot contain spaces, newlines or special characters.", (int)what.len, what.ptr);
+        return;
+    }
+    client_set_string(cl, is_name ? &cl->lib_name : &cl->lib_ver, c->argv[3]);
+    reply_ok(c->r);
+}
+
+/* ---- PAUSE ---- */
+
+static void client_pause_command(struct cmd_ctx *c) {
+    struct server *srv = server_of(c);
+    bool all = true;
+    int64_t ms, now = clock_wall_ms();
+    if (c->argc == 4) {
+        if (slice_ieq(c->argv[3], "write")) {
+            all = false;
+        } else if (!slice_ieq(c->argv[3], "all")) {
+            reply_error(c->r, "ERR CLIENT PAUSE mode must be WRITE or ALL");
+            return;
+        }
+    }
+    if (!cmd_arg_ll(c, c->argv[2], &ms, "ERR timeout is not an integer or out of range")) return;
+    if (ms < 0) {
+        reply_error(c->r, "ERR timeout is negative");
+        return;
+    }
+    if (ms > INT64_MAX - now) {
+        reply_error(c->r, "ERR timeout is out of range");
+        return;
+    }
+    /* A pause under way is never made weaker or shorter. */
+    int64_t until = atomic_load(&srv->pause_until_ms);
+    bool running = until > now;
+    atomic_store(&srv->pause_all, all || (running && atomic_load(&srv->pause_all)));
+    if (!running || now + ms > until) atomic_store(&srv->pause_until_ms, now + ms);
+    reply_ok(c->r);
+}
+
+static void resume_posted(struct io_thread *th, void *arg) {
+    (void)arg;
+    client_resume_paused(th);
+}
+
+static void client_unpause_command(struct cmd_ctx *c) {
+    struct server *srv = server_of(c);
+    atomic_store(&srv->pause_until_ms, 0);
+    for (int t = 0; t < srv->n_threads; t++) io_thread_post(&srv->threads[t], resume_posted, NULL);
+    reply_ok(c->r);
+}
+
+/* ---- switches ---- */
+
+static int on_off(struct cmd_ctx *c, struct slice v) {
+    if (slice_ieq(v, "on")) return 1;
+    if (slice_ieq(v, "off")) return 0;
+    cmd_syntax_error(c);
+    return -1;
+}
+
+static void set_flag(struct client *cl, unsigned bit, bool on) {
+    if (on) {
+        atomic_fetch_or(&cl->flags, bit);
+    } else {
+        atomic_fetch_and(&cl->flags, ~bit);
+    }
+}
+
+static void client_no_evict_command(struct cmd_ctx *c) {
+    int on = on_off(c, c->argv[2]);
+    if (on < 0) return;
+    c->s->no_evict = on;
+    set_flag(client_of(c->s), CLIENT_NO_EVICT, on);
+    reply_ok(c->r);
+}
+
+static void client_no_touch_command(struct cmd_ctx *c) {
+    int on = on_off(c, c->argv[2]);
+    if (on < 0) return;
+    c->s->no_touch = on;
+    set_flag(client_of(c->s), CLIENT_NO_TOUCH, on);
+    reply_ok(c->r);
+}
+
+static void client_reply_command(struct cmd_ctx *c) {
+    struct session *s = c->s;
+    if (slice_ieq(c->argv[2], "on")) {
+        s->reply_mode = REPLY_ON;
+        s->reply.muted = false;
+        reply_ok(c->r);
+    } else if (slice_ieq(c->argv[2], "off")) {
+        s->reply_mode = REPLY_OFF;
+    } else if (slice_ieq(c->argv[2], "skip")) {
+        if (s->reply_mode != REPLY_OFF) s->reply_mode = REPLY_SKIP_NEXT;
+    } else {
+        cmd_syntax_error(c);
+    }
+}
+
+static void client_unblock_command(struct cmd_ctx *c) {
+    int64_t id;
+    if (c->argc == 4 && !slice_ieq(c->argv[3], "timeout") && !slice_ieq(c->argv[3], "error")) {
+        reply_error(c->r, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        return;
+    }
+    if (!cmd_arg_ll(c, c->argv[2], &id, NULL)) return;
+    reply_int(c->r, 0); /* no command of this build blocks */
+}
+
+/* ---- client-side caching: this build never invalidates, so it never says it would ---- */
+
+static void client_tracking_command(struct cmd_ctx *c) {
+    int on = on_off(c, c->argv[2]);
+    if (on == 0) reply_ok(c->r);
+    if (on == 1) reply_error(c->r, "ERR client tracking is not available in this version of Kettle");
+}
+
+static void client_caching_command(struct cmd_ctx *c) {
+    reply_error(c->r, "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled");
+}
+
+static void client_getredir_command(struct cmd_ctx *c) {
+    reply_int(c->r, -1);
+}
+
+static void client_trackinginfo_command(struct cmd_ctx *c) {
+    reply_map(c->r, 3);
+    reply_bulk_cstr(c->r, "flags");
+    reply_set(c->r, 1);
+    reply_bulk_cstr(c->r, "off");
+    reply_bulk_cstr(c->r, "redirect");
+    reply_int(c->r, -1);
+    reply_bulk_cstr(c->r, "prefixes");
+    reply_array(c->r, 0);
+}
+
+static void client_help_command(struct cmd_ctx *c) {
+    static const char *const lines[] = {
+        "CACHING (YES|NO)", "    Track, or do not track, the keys of the next command (OPTIN, OPTOUT).",
+        "GETREDIR", "    Id of the client that receives this one's invalidations.",
+        "GETNAME", "    Name of this connection.",
+        "ID", "    Id of this connection.",
+        "INFO", "    This connection, as CLIENT LIST shows it.",
+        "KILL <ip:port>", "    Close the connection from ip:port.",
+        "KILL <option> <value> [<option> <value> [...]]", "    Close connections. Options:",
+        "    * ADDR (<ip:port>|<unixsocket>:0)", "      By the peer's address.",
+        "    * LADDR (<ip:port>|<unixsocket>:0)", "      By the server's address.",
+        "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)", "      By kind.",
+        "    * USER <username>", "      By user.",
+        "    * SKIPME (YES|NO)", "      Spare the caller (default: yes).",
+        "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> [...]]", "    Connections, a line each.",
+        "UNPAUSE", "    End a pause.",
+        "PAUSE <timeout> [WRITE|ALL]", "    Put off commands, or writes, for <timeout> milliseconds.",
+        "REPLY (ON|OFF|SKIP)", "    Choose whether replies are sent.",
+        "SETNAME <name>", "    Name this connection.",
+        "SETINFO <option> <value>", "    Say which library (LIB-NAME, LIB-VER) speaks.",
+        "UNBLOCK <clientid> [TIMEOUT|ERROR]", "    Wake a client in a blocking command.",
+        "TRACKING (ON|OFF) [...]", "    Client-side caching.",
+        "TRACKINGINFO", "    State of client-side caching of this connection.",
+        "NO-EVICT (ON|OFF)", "    Spare this connection when clients are evicted.",
+        "NO-TOUCH (ON|OFF)", "    Leave LRU/LFU of keys alone.",
+        NULL,
+    };
+    cmd_help(c, lines);
+}
+
+#define CONN_FLAGS (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE)
+#define SUB(n, fn, ar, fl, sum, snc, cx) { .name = n, .run = fn, .arity = ar, .flags = fl, .cats = CAT_CONNECTION, .summary = sum, .since = snc, .complexity = cx, .group = "connection" }
+
+static const struct cmd_spec client_subs[] = {
+    SUB("caching", client_caching_command, 3, CONN_FLAGS, "Says whether the next command's keys are tracked.", "6.0.0", "O(1)"),
+    SUB("getname", client_getname_command, 2, CONN_FLAGS, "Name of the connection.", "2.6.9", "O(1)"),
+    SUB("getredir", client_getredir_command, 2, CONN_FLAGS, "Client that receives this connection's invalidations.", "6.0.0", "O(1)"),
+    SUB("help", client_help_command, 2, CMD_LOADING | CMD_STALE, "Lists the subcommands.", "5.0.0", "O(1)"),
+    SUB("id", client_id_command, 2, CONN_FLAGS, "Id of the connection.", "5.0.0", "O(1)"),
+    SUB("info", client_info_command, 2, CONN_FLAGS, "Facts about the connection.", "6.2.0", "O(1)"),
+    SUB("kill", client_kill_command, -3, CMD_ADMIN | CONN_FLAGS, "Closes connections.", "2.4.0", "O(N) where N is the number of client connections"),
+    SUB("list", client_list_command, -2, CMD_ADMIN | CONN_FLAGS, "Lists connections.", "2.4.0", "O(N) where N is the number of client connections"),
+    SUB("no-evict", client_no_evict_command, 3, CMD_ADMIN | CONN_FLAGS, "Spares the connection from client eviction.", "7.0.0", "O(1)"),
+    SUB("no-touch", client_no_touch_command, 3, CONN_FLAGS, "Keeps the connection's commands from changing LRU/LFU.", "7.2.0", "O(1)"),
+    SUB("pause", client_pause_command, -3, CMD_ADMIN | CONN_FLAGS, "Puts off commands of all connections.", "3.0.0", "O(1)"),
+    SUB("reply", client_reply_command, 3, CONN_FLAGS, "Chooses whether replies are sent.", "3.2.0", "O(1)"),
+    SUB("setinfo", client_setinfo_command, 4, CONN_FLAGS, "Records the client library's name or version.", "7.2.0", "O(1)"),
+    SUB("setname", client_setname_command, 3, CONN_FLAGS, "Names the connection.", "2.6.9", "O(1)"),
+    SUB("tracking", client_tracking_command, -3, CONN_FLAGS, "Switches client-side caching.", "6.0.0", "O(1). Some options may introduce additional complexity."),
+    SUB("trackinginfo", client_trackinginfo_command, 2, CONN_FLAGS, "State of client-side caching.", "6.2.0", "O(1)"),
+    SUB("unblock", client_unblock_command, -3, CMD_ADMIN | CONN_FLAGS, "Wakes a blocked client.", "5.0.0",
+        "O(log N) where N is the number of client connections"),
+    SUB("unpause", client_unpause_command, 2, CMD_ADMIN | CONN_FLAGS, "Ends a pause.", "6.2.0", "O(N) Where N is the number of paused clients"),
+    { 0 },
+};
+
+const struct cmd_spec cmd_specs_client[] = {
+    { .name = "client", .arity = -2, .flags = 0, .cats = 0, .subs = client_subs, .summary = "Commands about connections.", .since = "2.4.0",
+      .group = "connection", .complexity = "Depends on subcommand." },
+    { 0 },
+};

@@ -1,0 +1,207 @@
+/*
+ * CONFIG, and what a changed directive means for the running server. CONFIG SET and REWRITE run one at a time (config_set_lock), on whichever I/O thread the client belongs to.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "server/client.h"
+
+static struct server *server_of(struct cmd_ctx *c) {
+    return c->eng->server;
+}
+
+/* ---- applying ---- */
+
+void server_apply_all(struct server *srv) {
+    struct config *cfg = srv->cfg;
+    struct engine *e = &srv->eng;
+    atomic_store(&e->proto_max_bulk_len, (uint64_t)cfg_get(&cfg->proto_max_bulk_len));
+    atomic_store(&e->lazy_user_del, cfg_get(&cfg->lazyfree_lazy_user_del));
+    atomic_store(&e->lazy_expire, cfg_get(&cfg->lazyfree_lazy_expire));
+    atomic_store(&e->lazy_server_del, cfg_get(&cfg->lazyfree_lazy_server_del));
+    atomic_store(&e->lazy_user_flush, cfg_get(&cfg->lazyfree_lazy_user_flush));
+    int64_t policy = cfg_get(&cfg->maxmemory_policy);
+    ks_use_lfu(srv->ks, policy == CFG_VOLATILE_LFU || policy == CFG_ALLKEYS_LFU);
+    ks_lfu_params(srv->ks, (int)cfg_get(&cfg->lfu_log_factor), (int)cfg_get(&cfg->lfu_decay_time));
+    log_set_level((enum log_level)cfg_get(&cfg->loglevel));
+}
+
+static bool starts_with(const char *s, const char *prefix) {
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+static bool wants_relisten(const char *name) {
+    return !strcmp(name, "port") || !strcmp(name, "tls-port") || !strcmp(name, "bind");
+}
+
+static const char *apply_tls(struct server *srv, int64_t tls_port) {
+    static _Thread_local char err[512];
+    if (tls_port == 0 && !srv->tls.ctx) return NULL; /* checked when a TLS port is opened */
+    if (tls_load(&srv->tls, srv->cfg, err, sizeof err) == 0) return NULL;
+    log_warning("Failed applying the TLS configuration: %s", err);
+    return "Unable to update TLS configuration. Check server logs.";
+}
+
+static const char *apply_maxclients(struct server *srv) {
+    int64_t want = cfg_get(&srv->cfg->maxclients);
+    process_raise_nofile(srv);
+    if (cfg_get(&srv->cfg->maxclients) == want) return NULL;
+    static _Thread_local char err[160];
+    snprintf(err, sizeof err, "The operating system is not able to handle the specified number of clients, try with %lld",
+             (long long)cfg_get(&srv->cfg->maxclients));
+    return err;
+}
+
+const char *server_apply_config(void *arg, const char *const *names, int n) {
+    struct server *srv = arg;
+    struct config *cfg = srv->cfg;
+    bool tls = false, relisten = false, pass = false, title = false, clients = false;
+    for (int i = 0; i < n; i++) {
+        tls |= starts_with(names[i], "tls-") && strcmp(names[i], "tls-handshake-timeout") != 0;
+        relisten |= wants_relisten(names[i]);
+        pass |= !strcmp(names[i], "requirepass");
+        title |= !strcmp(names[i], "proc-title-template") || wants_relisten(names[i]);
+        clients |= !strcmp(names[i], "maxclients");
+    }
+    const char *err = NULL;
+    if (tls) err = apply_tls(srv, cfg_get(&cfg->tls_port));
+    if (!err && clients) err = apply_maxclients(srv);
+    if (!err && relisten) err = io_threads_relisten(srv);
+    if (err) return err;
+    if (pass) {
+        char *p = config_str_dup(cfg, &cfg->requirepass);
+        auth_set_password(srv, p);
+        if (p) mem_wipe(p, strlen(p));
+        mem_free(p);
+    }
+    server_apply_all(srv);
+    if (title) process_title_set(srv);
+    return NULL;
+}
+
+/* ---- commands ---- */
+
+struct pairs {
+    struct buf names; /* array of struct pair */
+    struct buf text;  /* grows, so pairs hold offsets */
+    size_t n;
+};
+
+struct pair {
+    size_t name_off, name_len, val_off, val_len;
+};
+
+static void collect(void *arg, const char *name, struct slice value) {
+    struct pairs *p = arg;
+    struct pair one = { .name_off = p->text.len, .name_len = strlen(name) };
+    buf_append(&p->text, name, one.name_len);
+    one.val_off = p->text.len;
+    one.val_len = value.len;
+    buf_append(&p->text, value.ptr, value.len);
+    buf_append(&p->names, &one, sizeof one);
+    p->n++;
+}
+
+static void config_get_command(struct cmd_ctx *c) {
+    struct pairs p = { 0 };
+    config_get(server_of(c)->cfg, c->argc - 2, c->argv + 2, collect, &p);
+    const struct pair *at = (const struct pair *)(const void *)p.names.data;
+    reply_map(c->r, p.n);
+    for (size_t i = 0; i < p.n; i++) {
+        reply_bulk(c->r, p.text.data + at[i].name_off, at[i].name_len);
+        reply_bulk(c->r, p.text.data + at[i].val_off, at[i].val_len);
+    }
+    if (p.text.data) mem_wipe(p.text.data, p.text.len); /* it may hold passwords */
+    buf_done(&p.names);
+    buf_done(&p.text);
+}
+
+static void config_set_command(struct cmd_ctx *c) {
+    struct server *srv = server_of(c);
+    char err[1024];
+    if (c->argc & 1) {
+        reply_error(c->r, "ERR wrong number of arguments for 'config|set' command");
+        return;
+    }
+    const struct config_apply apply = { srv, server_apply_config };
+    pthread_mutex_lock(&srv->config_set_lock);
+    int r = config_set(srv->cfg, (c->argc - 2) / 2, c->argv + 2, &apply, err, sizeof err);
+    pthread_mutex_unlock(&srv->config_set_lock);
+    if (r) {
+        reply_errorf(c->r, "ERR %s", err);
+    } else {
+        reply_ok(c->r);
+    }
+}
+
+static void config_rewrite_command(struct cmd_ctx *c) {
+    struct server *srv = server_of(c);
+    pthread_mutex_lock(&srv->config_set_lock);
+    int r = config_rewrite(srv->cfg);
+    pthread_mutex_unlock(&srv->config_set_lock);
+    if (r == -ENOENT && !srv->cfg->config_file) {
+        reply_error(c->r, "ERR The server is running without a config file");
+    } else if (r) {
+        log_warning("CONFIG REWRITE failed: %s", strerror(-r));
+        reply_errorf(c->r, "ERR Rewriting config file: %s", strerror(-r));
+    } else {
+        log_notice("CONFIG REWRITE executed with success.");
+        reply_ok(c->r);
+    }
+}
+
+static void config_resetstat_command(struct cmd_ctx *c) {
+    struct server *srv = server_of(c);
+    engine_reset_stats(c->eng);
+    ks_stats_reset(c->ks);
+    struct server_stats *s = &srv->stats;
+    _Atomic uint64_t *counters[] = { &s->connections, &s->rejected, &s->query_buffer_closes, &s->output_buffer_closes, &s->idle_closes, &s->tls_handshake_timeouts };
+    for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) atomic_store(counters[i], 0);
+    for (int t = 0; t < srv->n_threads; t++) {
+        struct io_thread *th = &srv->threads[t];
+        atomic_store(&th->bytes_in, 0);
+        atomic_store(&th->bytes_out, 0);
+    }
+    hist_reset(srv->tls.handshake_us);
+    reply_ok(c->r);
+}
+
+static void config_help_command(struct cmd_ctx *c) {
+    static const char *const lines[] = {
+        "GET <pattern> [<pattern> ...]", "    Directives matching glob patterns, with their values.",
+        "SET <directive> <value> [<directive> <value> ...]", "    Change directives, all of them or none.",
+        "RESETSTAT", "    Zero what INFO counts.",
+        "REWRITE", "    Write the running configuration into the configuration file.",
+        NULL,
+    };
+    cmd_help(c, lines);
+}
+
+#define FLAGS (CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE)
+static const struct cmd_arg get_args[] = { { .name = "parameter", .type = ARG_STRING, .flags = ARG_MULTIPLE }, { 0 } };
+static const struct cmd_arg set_pair[] = { { .name = "parameter", .type = ARG_STRING }, { .name = "value", .type = ARG_STRING }, { 0 } };
+static const struct cmd_arg set_args[] = { { .name = "data", .type = ARG_BLOCK, .flags = ARG_MULTIPLE, .sub = set_pair }, { 0 } };
+static const struct cmd_history multi_history[] = { { "7.0.0", "Takes several directives in one call." }, { 0 } };
+
+static const struct cmd_spec config_subs[] = {
+    { .name = "get", .run = config_get_command, .arity = -3, .flags = FLAGS, .summary = "Reads configuration directives.", .since = "2.0.0", .group = "server",
+      .complexity = "O(N) when N is the number of configuration parameters provided", .args = get_args, .history = multi_history },
+    { .name = "set", .run = config_set_command, .arity = -4, .flags = FLAGS, .summary = "Changes configuration directives.", .since = "2.0.0", .group = "server",
+      .complexity = "O(N) when N is the number of configuration parameters provided", .args = set_args, .history = multi_history },
+    { .name = "resetstat", .run = config_resetstat_command, .arity = 2, .flags = FLAGS, .summary = "Zeroes the statistics.", .since = "2.0.0", .group = "server",
+      .complexity = "O(1)" },
+    { .name = "rewrite", .run = config_rewrite_command, .arity = 2, .flags = FLAGS, .summary = "Writes the running configuration to its file.", .since = "2.8.0",
+      .group = "server", .complexity = "O(1)" },
+    { .name = "help", .run = config_help_command, .arity = 2, .flags = CMD_LOADING | CMD_STALE, .summary = "Lists the subcommands.", .since = "5.0.0", .group = "server",
+      .complexity = "O(1)" },
+    { 0 },
+};
+
+const struct cmd_spec cmd_specs_config[] = {
+    { .name = "config", .arity = -2, .subs = config_subs, .summary = "Commands about the configuration.", .since = "2.0.0", .group = "server",
+      .complexity = "Depends on subcommand." },
+    { 0 },
+};

@@ -1,0 +1,102 @@
+/*
+ * Periodic work. Every thread: idle clients, output limits over time, the end of a shutdown. Thread 0 besides: expiry, rehashing, sampled figures, signals.
+ * Thread 0 takes one shard's lock at a time, for bounded work.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/client.h"
+
+#define EXPIRE_BATCH 100        /* keys deleted under one hold of a shard's lock */
+#define EXPIRE_BUDGET_US 10000  /* of one turn of the cron */
+#define REHASH_BUDGET_US 1000
+
+static void check_clients(struct io_thread *th) {
+    /* A tenth of the clients a turn at least, so that each is looked at once a second or so. */
+    uint64_t n = atomic_load_explicit(&th->n_clients, memory_order_relaxed);
+    uint64_t todo = n / 10 + 5 < n ? n / 10 + 5 : n;
+    int64_t now = clock_mono_us();
+    for (struct list *at = th->scan_at; todo > 0; todo--) {
+        if (at == &th->clients) at = at->next;
+        if (at == &th->clients) break;
+        struct client *c = list_entry(at, struct client, node);
+        at = at->next;
+        th->scan_at = at;
+        client_check_idle(c, now);
+    }
+}
+
+static void expire_and_rehash(struct server *srv) {
+    int64_t start = clock_mono_us(), now_ms = clock_wall_ms();
+    int n = ks_n_shards(srv->ks);
+    for (int s = 0; s < n; s++) {
+        bool more = true;
+        while (more && clock_mono_us() - start < EXPIRE_BUDGET_US) ks_expire_cycle(srv->ks, s, now_ms, EXPIRE_BATCH, &more);
+    }
+    if (!cfg_get(&srv->cfg->activerehashing)) return;
+    start = clock_mono_us();
+    for (int s = 0; s < n && clock_mono_us() - start < REHASH_BUDGET_US; s++) ks_rehash_cycle(srv->ks, s, REHASH_BUDGET_US / 4);
+}
+
+static void sample(struct server *srv) {
+    int64_t now = clock_mono_us(), dt = now - srv->last_sample_us;
+    if (dt < 1000000) return;
+    uint64_t ops = atomic_load_explicit(&srv->eng.n_commands, memory_order_relaxed), in = 0, out = 0;
+    for (int i = 0; i < srv->n_threads; i++) {
+        in += atomic_load_explicit(&srv->threads[i].bytes_in, memory_order_relaxed);
+        out += atomic_load_explicit(&srv->threads[i].bytes_out, memory_order_relaxed);
+    }
+    if (srv->last_sample_us && ops >= srv->last_ops && in >= srv->last_in && out >= srv->last_out) {
+        atomic_store(&srv->stats.inst_ops, (ops - srv->last_ops) * 1000000 / (uint64_t)dt);
+        atomic_store(&srv->stats.inst_in, (in - srv->last_in) * 1000000 / (uint64_t)dt);
+        atomic_store(&srv->stats.inst_out, (out - srv->last_out) * 1000000 / (uint64_t)dt);
+    }
+    srv->last_ops = ops;
+    srv->last_in = in;
+    srv->last_out = out;
+    srv->last_sample_us = now;
+    struct mem_stats ms;
+    mem_stats_get(&ms);
+    if ((int64_t)ms.allocated > atomic_load(&srv->stats.peak_memory)) atomic_store(&srv->stats.peak_memory, (int64_t)ms.allocated);
+}
+
+static void check_shutdown(struct io_thread *th) {
+    struct server *srv = th->srv;
+    if (!atomic_load(&srv->shutdown_asked) || th->stopping) return;
+    log_warning("User requested shutdown...");
+    io_threads_stop(srv);
+}
+
+static void cron_fired(struct loop_timer *t) {
+    struct io_thread *th = list_entry(t, struct io_thread, cron);
+    struct server *srv = th->srv;
+    if (th->stopping) {
+        if (list_empty(&th->clients) || clock_mono_us() > th->stop_deadline_us) {
+            list_for_each_safe(n, tmp, &th->clients) conn_close(&list_entry(n, struct client, node)->conn, CONN_END_LOCAL, "");
+            if (list_empty(&th->clients) || clock_mono_us() > th->stop_deadline_us + 200000) {
+                loop_stop(th->loop);
+                return;
+            }
+        }
+        loop_timer_set(th->loop, t, clock_mono_us() + 5000);
+        return;
+    }
+    check_clients(th);
+    if (th->index == 0) {
+        srv->cron_loops++;
+        expire_and_rehash(srv);
+        sample(srv);
+        check_shutdown(th);
+    }
+    int64_t hz = cfg_get(&srv->cfg->hz);
+    loop_timer_set(th->loop, t, clock_mono_us() + 1000000 / (hz > 0 ? hz : 10));
+}
+
+void cron_start(struct io_thread *th) {
+    th->cron.fn = cron_fired;
+    loop_timer_set(th->loop, &th->cron, clock_mono_us() + 1000);
+}

@@ -1,0 +1,335 @@
+/*
+ * INFO: one function a section, in Redis's order. Reads relaxed atomics and short locks only; the figures of one call need not be of one instant. Any I/O thread.
+ */
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/str.h"
+#include "server/client.h"
+
+#define RLX(x) ((unsigned long long)atomic_load_explicit(&(x), memory_order_relaxed))
+
+static void section_server(struct server *srv, struct buf *o) {
+    struct utsname u;
+    uname(&u);
+    int64_t up = (clock_mono_us() - srv->start_mono_us) / 1000000, now = clock_wall_us();
+    buf_printf(o, "# Server\r\nredis_version:%s\r\nkettle_version:%s\r\nserver_name:kettle\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\nredis_build_id:0\r\n",
+               REDIS_COMPAT_VERSION, KETTLE_VERSION);
+    buf_printf(o, "redis_mode:standalone\r\nos:%s %s %s\r\narch_bits:%d\r\nmonotonic_clock:POSIX clock_gettime\r\nmultiplexing_api:%s\r\n", u.sysname, u.release,
+               u.machine, (int)(sizeof(long) * 8), loop_backend_name(srv->threads[0].loop));
+    buf_printf(o, "atomicvar_api:c11-builtin\r\ngcc_version:%s\r\nopenssl_version:%s\r\nprocess_id:%ld\r\nprocess_supervised:no\r\nrun_id:%s\r\ntcp_port:%lld\r\n",
+               __VERSION__, OpenSSL_version(OPENSSL_VERSION_STRING), (long)getpid(), srv->run_id, (long long)cfg_get(&srv->cfg->port));
+    buf_printf(o, "server_time_usec:%lld\r\nuptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\nhz:%lld\r\nconfigured_hz:%lld\r\nlru_clock:%lld\r\n", (long long)now,
+               (long long)up, (long long)(up / 86400), (long long)cfg_get(&srv->cfg->hz), (long long)cfg_get(&srv->cfg->hz), (long long)(now / 1000000 & 0xffffff));
+    buf_printf(o, "executable:%s\r\nconfig_file:%s\r\nio_threads_active:%d\r\nio_threads:%d\r\n", srv->exec_path ? srv->exec_path : "",
+               srv->cfg->config_file ? srv->cfg->config_file : "", srv->n_threads > 1, srv->n_threads);
+    pthread_mutex_lock(&srv->cfg->lock);
+    for (int i = 0, k = 0; i < srv->cfg->n_bind; i++) {
+        const char *addr = srv->cfg->bind[i][0] == '-' ? srv->cfg->bind[i] + 1 : srv->cfg->bind[i];
+        if (cfg_get(&srv->cfg->port)) buf_printf(o, "listener%d:name=tcp,bind=%s,port=%lld\r\n", k++, addr, (long long)cfg_get(&srv->cfg->port));
+        if (cfg_get(&srv->cfg->tls_port)) buf_printf(o, "listener%d:name=tls,bind=%s,port=%lld\r\n", k++, addr, (long long)cfg_get(&srv->cfg->tls_port));
+    }
+    pthread_mutex_unlock(&srv->cfg->lock);
+}
+
+static void section_clients(struct server *srv, struct buf *o) {
+    size_t in_max = 0, out_max = 0;
+    unsigned long long watching = 0, watched = 0;
+    for (int t = 0; t < srv->n_threads; t++) {
+        struct io_thread *th = &srv->threads[t];
+        pthread_mutex_lock(&th->registry_lock);
+        list_for_each(n, &th->clients) {
+            struct client *c = list_entry(n, struct client, node);
+            size_t q = RLX(c->qbuf_len), w = RLX(c->out_mem);
+            if (q > in_max) in_max = q;
+            if (w > out_max) out_max = w;
+            watched += RLX(c->s.watch_count);
+            watching += RLX(c->s.watch_count) > 0;
+        }
+        pthread_mutex_unlock(&th->registry_lock);
+    }
+    buf_printf(o, "# Clients\r\nconnected_clients:%llu\r\ncluster_connections:0\r\nmaxclients:%lld\r\nclient_recent_max_input_buffer:%zu\r\n", RLX(srv->n_clients),
+               (long long)cfg_get(&srv->cfg->maxclients), in_max);
+    buf_printf(o, "client_recent_max_output_buffer:%zu\r\nblocked_clients:0\r\ntracking_clients:0\r\npubsub_clients:0\r\nwatching_clients:%llu\r\n", out_max, watching);
+    buf_printf(o, "clients_in_timeout_table:0\r\ntotal_watched_keys:%llu\r\ntotal_blocking_keys:0\r\ntotal_blocking_keys_on_nokey:0\r\n", watched);
+}
+
+static void human(struct buf *o, const char *name, uint64_t n) {
+    char text[64];
+    str_from_bytes_human(text, sizeof text, n);
+    buf_printf(o, "%s:%llu\r\n%s_human:%s\r\n", name, (unsigned long long)n, name, text);
+}
+
+static void section_memory(struct server *srv, struct buf *o) {
+    static const char *const policies[] = { "noeviction", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random" };
+    struct mem_stats m;
+    struct ks_stats ks;
+    mem_stats_get(&m);
+    ks_stats_get(srv->ks, &ks);
+    if ((int64_t)m.allocated > atomic_load(&srv->stats.peak_memory)) atomic_store(&srv->stats.peak_memory, (int64_t)m.allocated);
+    uint64_t peak = RLX(srv->stats.peak_memory), overhead = 0;
+    for (int d = 0; d < ks_n_dbs(srv->ks); d++)
+        if (ks_size(srv->ks, d)) overhead += ks_overhead_bytes(srv->ks, d);
+    uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    buf_append_cstr(o, "# Memory\r\n");
+    human(o, "used_memory", m.allocated);
+    human(o, "used_memory_rss", m.rss);
+    human(o, "used_memory_peak", peak);
+    buf_printf(o, "used_memory_peak_perc:%.2f%%\r\nused_memory_overhead:%llu\r\nused_memory_startup:0\r\nused_memory_dataset:%llu\r\n",
+               peak ? 100.0 * (double)m.allocated / (double)peak : 0, (unsigned long long)overhead, (unsigned long long)(m.allocated > overhead ? m.allocated - overhead : 0));
+    buf_printf(o, "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n", m.allocated, m.active, m.resident);
+    human(o, "total_system_memory", total);
+    human(o, "maxmemory", (uint64_t)cfg_get(&srv->cfg->maxmemory));
+    buf_printf(o, "maxmemory_policy:%s\r\nallocator_frag_ratio:%.2f\r\nallocator_frag_bytes:%zu\r\nmem_fragmentation_ratio:%.2f\r\nmem_fragmentation_bytes:%lld\r\n",
+               policies[cfg_get(&srv->cfg->maxmemory_policy) & 7], m.allocated ? (double)m.active / (double)m.allocated : 1,
+               m.active > m.allocated ? m.active - m.allocated : 0, m.allocated ? (double)m.rss / (double)m.allocated : 1, (long long)m.rss - (long long)m.allocated);
+    buf_printf(o, "mem_allocator:%s\r\nactive_defrag_running:0\r\nlazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n", mem_allocator_name(),
+               (unsigned long long)ks.lazyfree_pending, (unsigned long long)ks.lazyfreed);
+}
+
+static void section_persistence(struct server *srv, struct buf *o) {
+    buf_printf(o, "# Persistence\r\nloading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:0\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\n",
+               RLX(srv->eng.dirty));
+}
+
+static void section_stats(struct server *srv, struct buf *o) {
+    struct server_stats *s = &srv->stats;
+    struct ks_stats ks;
+    unsigned long long in = 0, out = 0;
+    ks_stats_get(srv->ks, &ks);
+    for (int t = 0; t < srv->n_threads; t++) {
+        in += RLX(srv->threads[t].bytes_in);
+        out += RLX(srv->threads[t].bytes_out);
+    }
+    buf_printf(o, "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\ninstantaneous_ops_per_sec:%llu\r\ntotal_net_input_bytes:%llu\r\n",
+               RLX(s->connections), RLX(srv->eng.n_commands), RLX(s->inst_ops), in);
+    buf_printf(o, "total_net_output_bytes:%llu\r\ninstantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\nrejected_connections:%llu\r\n", out,
+               (double)RLX(s->inst_in) / 1024, (double)RLX(s->inst_out) / 1024, RLX(s->rejected));
+    buf_printf(o, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:%llu\r\nexpired_stale_perc:0.00\r\nevicted_keys:0\r\nevicted_clients:0\r\n",
+               (unsigned long long)ks.expired);
+    buf_printf(o, "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\npubsub_channels:0\r\npubsub_patterns:0\r\nlatest_fork_usec:0\r\ntotal_forks:0\r\n",
+               (unsigned long long)ks.hits, (unsigned long long)ks.misses);
+    buf_printf(o, "client_query_buffer_limit_disconnections:%llu\r\nclient_output_buffer_limit_disconnections:%llu\r\ntotal_error_replies:%llu\r\n",
+               RLX(s->query_buffer_closes), RLX(s->output_buffer_closes), RLX(srv->eng.n_error_replies));
+    buf_printf(o, "unexpected_error_replies:0\r\ndump_payload_sanitizations:0\r\nacl_access_denied_auth:0\r\n");
+}
+
+static void section_replication(struct server *srv, struct buf *o) {
+    buf_printf(o, "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n", srv->run_id);
+    buf_append_cstr(o, "master_replid2:0000000000000000000000000000000000000000\r\nmaster_repl_offset:0\r\nsecond_repl_offset:-1\r\nrepl_backlog_active:0\r\n"
+                       "repl_backlog_size:1048576\r\nrepl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n");
+}
+
+static void cpu_line(struct buf *o, const char *name, struct timeval tv) {
+    buf_printf(o, "%s:%ld.%06ld\r\n", name, (long)tv.tv_sec, (long)tv.tv_usec);
+}
+
+static void section_cpu(struct server *srv, struct buf *o) {
+    struct rusage self, kids;
+    (void)srv;
+    getrusage(RUSAGE_SELF, &self);
+    getrusage(RUSAGE_CHILDREN, &kids);
+    buf_append_cstr(o, "# CPU\r\n");
+    cpu_line(o, "used_cpu_sys", self.ru_stime);
+    cpu_line(o, "used_cpu_user", self.ru_utime);
+    cpu_line(o, "used_cpu_sys_children", kids.ru_stime);
+    cpu_line(o, "used_cpu_user_children", kids.ru_utime);
+}
+
+static void section_modules(struct server *srv, struct buf *o) {
+    (void)srv;
+    buf_append_cstr(o, "# Modules\r\n");
+}
+
+static void command_stats(struct cmd *c, void *arg) {
+    struct buf *o = arg;
+    unsigned long long calls = RLX(c->calls), us = RLX(c->usec), rejected = RLX(c->rejected), failed = RLX(c->failed);
+    if (calls || rejected || failed)
+        buf_printf(o, "cmdstat_%s:calls=%llu,usec=%llu,usec_per_call=%.2f,rejected_calls=%llu,failed_calls=%llu\r\n", c->full_name, calls, us,
+                   calls ? (double)us / (double)calls : 0, rejected, failed);
+    for (int i = 0; i < c->n_subs; i++) command_stats(c->subs[i], arg);
+}
+
+static void section_commandstats(struct server *srv, struct buf *o) {
+    buf_append_cstr(o, "# Commandstats\r\n");
+    cmd_each(srv->table, command_stats, o);
+}
+
+static void error_line(void *arg, const char *code, uint64_t count) {
+    buf_printf(arg, "errorstat_%s:count=%llu\r\n", code, (unsigned long long)count);
+}
+
+static void section_errorstats(struct server *srv, struct buf *o) {
+    buf_append_cstr(o, "# Errorstats\r\n");
+    engine_each_error(&srv->eng, error_line, o);
+}
+
+struct latency_arg {
+    struct buf *o;
+    const double *p;
+    int n;
+};
+
+static void latency_stats(struct cmd *c, void *arg) {
+    struct latency_arg *a = arg;
+    const struct hist *h = atomic_load_explicit(&c->latency, memory_order_acquire);
+    if (h && hist_count(h)) {
+        buf_printf(a->o, "latency_percentiles_usec_%s:", c->full_name);
+        for (int i = 0; i < a->n; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "%.6f", a->p[i]);
+            for (size_t k = strlen(name); k && (name[k - 1] == '0' || name[k - 1] == '.'); k--) {
+                bool dot = name[k - 1] == '.';
+                name[k - 1] = 0;
+                if (dot) break;
+            }
+            buf_printf(a->o, "%sp%s=%.3f", i ? "," : "", name, (double)hist_percentile(h, a->p[i]));
+        }
+        buf_append_cstr(a->o, "\r\n");
+    }
+    for (int i = 0; i < c->n_subs; i++) latency_stats(c->subs[i], arg);
+}
+
+static void section_latencystats(struct server *srv, struct buf *o) {
+    double p[16];
+    pthread_mutex_lock(&srv->cfg->lock);
+    int n = srv->cfg->n_latency_percentiles;
+    memcpy(p, srv->cfg->latency_percentiles, sizeof p);
+    pthread_mutex_unlock(&srv->cfg->lock);
+    buf_append_cstr(o, "# Latencystats\r\n");
+    if (!cfg_get(&srv->cfg->latency_tracking)) return;
+    struct latency_arg a = { o, p, n };
+    cmd_each(srv->table, latency_stats, &a);
+}
+
+static void section_cluster(struct server *srv, struct buf *o) {
+    (void)srv;
+    buf_append_cstr(o, "# Cluster\r\ncluster_enabled:0\r\n");
+}
+
+static void section_keyspace(struct server *srv, struct buf *o) {
+    buf_append_cstr(o, "# Keyspace\r\n");
+    for (int d = 0; d < ks_n_dbs(srv->ks); d++) {
+        uint64_t keys = ks_size(srv->ks, d), vol = ks_expires(srv->ks, d);
+        if (!keys && !vol) continue;
+        buf_printf(o, "db%d:keys=%llu,expires=%llu,avg_ttl=%lld\r\n", d, (unsigned long long)keys, (unsigned long long)vol,
+                   (long long)(vol ? ks_avg_ttl_ms(srv->ks, d, clock_wall_ms()) : 0));
+    }
+}
+
+/* ---- TLS ---- */
+
+static void tls_handshakes(struct server *srv, const struct ktls_stats *st, struct buf *o) {
+    unsigned long long timeouts = RLX(srv->stats.tls_handshake_timeouts);
+    buf_printf(o, "tls_handshakes_ok:%llu\r\ntls_handshakes_failed:%llu\r\ntls_handshakes_failed_alert:%llu\r\ntls_handshakes_failed_protocol:%llu\r\n",
+               (unsigned long long)st->handshakes_ok[KTLS_SERVER], (unsigned long long)st->handshakes_failed[KTLS_SERVER] + timeouts,
+               (unsigned long long)st->failed_alert, (unsigned long long)st->failed_protocol);
+    buf_printf(o, "tls_handshakes_failed_verify:%llu\r\ntls_handshakes_failed_not_tls:%llu\r\ntls_handshakes_failed_reset:%llu\r\ntls_handshakes_failed_timeout:%llu\r\n",
+               (unsigned long long)st->failed_verify, (unsigned long long)st->failed_not_tls, (unsigned long long)st->failed_reset, timeouts);
+    buf_printf(o, "tls_handshakes_failed_other:%llu\r\ntls_handshakes_resumed:%llu\r\ntls_handshake_usec_p50:%llu\r\ntls_handshake_usec_p99:%llu\r\n",
+               (unsigned long long)st->failed_other, (unsigned long long)st->handshakes_resumed[KTLS_SERVER],
+               (unsigned long long)hist_percentile(srv->tls.handshake_us, 50), (unsigned long long)hist_percentile(srv->tls.handshake_us, 99));
+}
+
+static void tls_paths(struct server *srv, const struct ktls_stats *st, struct buf *o) {
+    buf_printf(o, "tls_connections_ktls:%llu\r\ntls_connections_user:%llu\r\ntls_total_connections_ktls:%llu\r\ntls_total_connections_user:%llu\r\n",
+               RLX(srv->tls.live_ktls), RLX(srv->tls.live_user), (unsigned long long)st->mode_kernel, (unsigned long long)st->mode_user);
+    static const char *const versions[] = { "tls10", "tls11", "tls12", "tls13", "other" };
+    for (int i = 0; i < 5; i++)
+        if (i >= 2 && i <= 3) buf_printf(o, "tls_version_%s:%llu\r\n", versions[i], (unsigned long long)st->version[i]);
+        else if (st->version[i]) buf_printf(o, "tls_version_%s:%llu\r\n", versions[i], (unsigned long long)st->version[i]);
+    pthread_mutex_lock(&srv->tls.lock);
+    for (int i = 0; i < srv->tls.n_ciphers; i++) buf_printf(o, "tls_cipher_%s:%llu\r\n", srv->tls.ciphers[i].name, (unsigned long long)srv->tls.ciphers[i].count);
+    pthread_mutex_unlock(&srv->tls.lock);
+    for (int r = 1; r < KTLS_N_REASONS; r++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s", ktls_reason_name((enum ktls_reason)r));
+        for (char *p = name; *p; p++)
+            if (*p == '-') *p = '_';
+        buf_printf(o, "tls_fallback_%s:%llu\r\n", name, (unsigned long long)st->reason[r]);
+    }
+}
+
+static void tls_kernel_stat(struct buf *o) {
+    char line[128], name[64];
+    unsigned long long v;
+    FILE *f = fopen("/proc/net/tls_stat", "re");
+    if (!f) return;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "%63s %llu", name, &v) == 2) buf_printf(o, "tls_stat_%s:%llu\r\n", name, v);
+    fclose(f);
+}
+
+static void tls_certificate(struct server *srv, struct buf *o) {
+    struct ktls_cert_info ci;
+    struct ktls_ctx *ctx = tls_ctx_get(&srv->tls);
+    if (!ctx) return;
+    if (ktls_ctx_cert_info(ctx, &ci) == 0) {
+        char when[40] = "";
+        struct tm tm;
+        time_t t = (time_t)ci.not_after;
+        if (gmtime_r(&t, &tm)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+        buf_printf(o, "tls_cert_subject:%s\r\ntls_cert_issuer:%s\r\ntls_cert_serial:%s\r\ntls_cert_not_after:%s\r\ntls_cert_days_left:%lld\r\n", ci.subject, ci.issuer,
+                   ci.serial, when, (long long)((ci.not_after - clock_wall_ms() / 1000) / 86400));
+    }
+    ktls_ctx_unref(ctx);
+}
+
+static void section_tls(struct server *srv, struct buf *o) {
+    static const char *const modes[] = { "auto", "yes", "no" };
+    struct ktls_stats st;
+    unsigned long long kin = 0, kout = 0;
+    ktls_stats(&st);
+    for (int t = 0; t < srv->n_threads; t++) {
+        kin += RLX(srv->threads[t].ktls_bytes_in);
+        kout += RLX(srv->threads[t].ktls_bytes_out);
+    }
+    const struct ktls_probe *p = &srv->tls.probe;
+    buf_printf(o, "# TLS\r\ntls_port:%lld\r\ntls_ktls_mode:%s\r\ntls_kernel_usable:%d\r\ntls_kernel_reason:%s\r\ntls_kernel_rekey:%d\r\n",
+               (long long)cfg_get(&srv->cfg->tls_port), modes[cfg_get(&srv->cfg->tls_ktls)], p->usable, p->usable ? "" : ktls_reason_name(p->reason),
+               p->usable && p->rekey == 0);
+    tls_handshakes(srv, &st, o);
+    tls_paths(srv, &st, o);
+    buf_printf(o, "tls_control_records:%llu\r\ntls_alerts_in:%llu\r\ntls_alerts_out:%llu\r\ntls_key_updates_in:%llu\r\ntls_key_updates_out:%llu\r\ntls_closed_key_update:%llu\r\ntls_truncated:%llu\r\n",
+               (unsigned long long)st.control_records, (unsigned long long)st.alerts_in, (unsigned long long)st.alerts_out, (unsigned long long)st.key_updates_in,
+               (unsigned long long)st.key_updates_out, (unsigned long long)st.closed_key_update, (unsigned long long)st.truncated);
+    buf_printf(o, "tls_kernel_bytes_in:%llu\r\ntls_kernel_bytes_out:%llu\r\n", kin, kout);
+    tls_certificate(srv, o);
+    tls_kernel_stat(o);
+}
+
+static const struct {
+    const char *name;
+    void (*fn)(struct server *srv, struct buf *o);
+    bool by_default;
+} sections[] = {
+    { "server", section_server, true },             { "clients", section_clients, true },       { "memory", section_memory, true },
+    { "persistence", section_persistence, true },   { "stats", section_stats, true },           { "replication", section_replication, true },
+    { "cpu", section_cpu, true },                   { "modules", section_modules, true },       { "commandstats", section_commandstats, false },
+    { "errorstats", section_errorstats, true },     { "latencystats", section_latencystats, false }, { "cluster", section_cluster, true },
+    { "keyspace", section_keyspace, true },         { "tls", section_tls, true },
+};
+
+void info_append(struct server *srv, struct buf *out, int n, const struct slice *names) {
+    bool first = true;
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+        bool want = n == 0 && sections[i].by_default;
+        for (int k = 0; k < n && !want; k++) {
+            want = slice_ieq(names[k], sections[i].name) || slice_ieq(names[k], "everything") || (slice_ieq(names[k], "default") && sections[i].by_default);
+            want |= slice_ieq(names[k], "all") && strcmp(sections[i].name, "modules") != 0;
+        }
+        if (!want) continue;
+        if (!first) buf_append_cstr(out, "\r\n");
+        first = false;
+        sections[i].fn(srv, out);
+    }
+}

@@ -1,0 +1,253 @@
+/*
+ * kettle-server: makes the parts, wires them, runs thread 0, takes them apart again. Everything here runs on the main thread.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/rand.h"
+#include "server/client.h"
+
+static void print_version(void) {
+    printf("Kettle server v=%s redis=%s malloc=%s bits=%d tls=%s\n", KETTLE_VERSION, REDIS_COMPAT_VERSION, mem_allocator_name(), (int)(sizeof(long) * 8), "yes");
+}
+
+static void print_usage(FILE *f) {
+    fputs("Usage: kettle-server [/path/to/kettle.conf] [options] [-]\n"
+          "       kettle-server - (read the configuration from standard input)\n"
+          "       kettle-server -v or --version\n"
+          "       kettle-server -h or --help\n\n"
+          "Options are directives of the configuration file: --directive value [value ...].\n\n"
+          "Examples:\n"
+          "       kettle-server                                   (defaults)\n"
+          "       echo 'maxmemory 128mb' | kettle-server -\n"
+          "       kettle-server /etc/kettle/6379.conf\n"
+          "       kettle-server --port 7777\n"
+          "       kettle-server --port 0 --tls-port 6380 --tls-cert-file kettle.crt --tls-key-file kettle.key --tls-ca-cert-file ca.crt\n"
+          "       kettle-server /etc/kettle.conf --loglevel verbose -\n",
+          f);
+}
+
+static void register_commands(struct server *srv) {
+    const struct cmd_spec *const families[] = { cmd_specs_connection, cmd_specs_client, cmd_specs_generic, cmd_specs_string, cmd_specs_bitmap,
+                                                cmd_specs_transaction, cmd_specs_command, cmd_specs_server, cmd_specs_config };
+    srv->table = cmd_table_new();
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) cmd_table_register(srv->table, families[i]);
+}
+
+static int rename_commands(struct server *srv) {
+    for (int i = 0; i < srv->cfg->n_renames; i++) {
+        const struct cfg_rename *r = &srv->cfg->renames[i];
+        int e = cmd_table_rename(srv->table, r->from, r->to);
+        if (e == 0) continue;
+        fprintf(stderr, "rename-command %s %s: %s\n", r->from, r->to, e == -ENOENT ? "No such command in rename-command" : "Target command name already exists");
+        return e;
+    }
+    return 0;
+}
+
+static int make_engine(struct server *srv) {
+    struct ks_opts o = { .n_dbs = (int)cfg_get(&srv->cfg->databases), .n_shards = KS_MAX_SHARDS };
+    srv->ks = ks_new(&o);
+    register_commands(srv);
+    engine_init(&srv->eng, srv->ks, srv->table);
+    srv->eng.server = srv;
+    srv->eng.hooks.arg = srv;
+    srv->eng.hooks.before = client_before_command;
+    return rename_commands(srv);
+}
+
+static int start_logging(struct config *cfg) {
+    log_set_level((enum log_level)cfg_get(&cfg->loglevel));
+    int r = log_set_file(cfg->logfile);
+    if (r < 0) {
+        fprintf(stderr, "Can't open the log file: %s\n", strerror(-r));
+        return r;
+    }
+    if (cfg_get(&cfg->syslog_enabled)) log_set_syslog(true, cfg->syslog_ident, (int)cfg_get(&cfg->syslog_facility));
+    return 0;
+}
+
+static int check_features(struct config *cfg);
+
+/* TLS: say which path new connections will take, and what to do when it is not the kernel's. */
+static int start_tls(struct server *srv) {
+    struct config *cfg = srv->cfg;
+    char err[512];
+    tls_init(&srv->tls);
+    const struct ktls_probe *p = &srv->tls.probe;
+    bool wanted = cfg_get(&cfg->tls_port) || cfg_get(&cfg->tls_replication) || cfg_get(&cfg->tls_cluster);
+    if (!wanted) return 0;
+    if (cfg_get(&cfg->tls_ktls) == CFG_KTLS_YES && !p->usable) {
+        log_warning("Fatal: tls-ktls is yes and this kernel (%s) cannot do TLS: %s (%s). %s", p->kernel, ktls_reason_name(p->reason), strerror(p->err),
+                    ktls_reason_remedy(p->reason));
+        return -EOPNOTSUPP;
+    }
+    int r = tls_load(&srv->tls, cfg, err, sizeof err);
+    if (r) {
+        log_warning("Failed to configure TLS: %s. Check logs for more info.", err);
+        return r;
+    }
+    if (cfg_get(&cfg->tls_ktls) == CFG_KTLS_NO) {
+        log_notice("TLS: userspace (tls-ktls no)");
+    } else if (p->usable) {
+        log_notice("TLS: kernel (Linux %s encrypts and decrypts%s)", p->kernel, p->rekey == 0 ? "; KeyUpdate supported" : "; no KeyUpdate before Linux 6.14");
+    } else {
+        log_warning("TLS: userspace, because the kernel %s cannot: %s (%s). %s", p->kernel, ktls_reason_name(p->reason), strerror(p->err), ktls_reason_remedy(p->reason));
+    }
+    return 0;
+}
+
+static void log_start(struct server *srv, bool no_args) {
+    log_notice("oO0OoO0OoO0Oo Kettle is starting oO0OoO0OoO0Oo");
+    log_notice("Kettle version=%s, redis=%s, bits=%d, pid=%d, just started", KETTLE_VERSION, REDIS_COMPAT_VERSION, (int)(sizeof(long) * 8), (int)getpid());
+    if (no_args) {
+        log_warning("Warning: no config file specified, using the default config. In order to specify a config file use %s /path/to/kettle.conf", srv->argv[0]);
+    } else {
+        log_notice("Configuration loaded");
+    }
+}
+
+static void log_ready(struct server *srv) {
+    struct config *cfg = srv->cfg;
+    log_notice("Server initialized (%d I/O thread%s, %s)", srv->n_threads, srv->n_threads == 1 ? "" : "s", loop_backend_name(srv->threads[0].loop));
+    if (cfg_get(&cfg->port)) log_notice("Ready to accept connections tcp (port %lld)", (long long)cfg_get(&cfg->port));
+    if (cfg_get(&cfg->tls_port)) log_notice("Ready to accept connections tls (port %lld)", (long long)cfg_get(&cfg->tls_port));
+    if (cfg->unixsocket && *cfg->unixsocket) log_notice("Ready to accept connections unix (%s)", cfg->unixsocket);
+}
+
+static void tear_down(struct server *srv) {
+    if (srv->cfg->unixsocket && *srv->cfg->unixsocket) {
+        log_notice("Removing the unix socket file.");
+        unlink(srv->cfg->unixsocket);
+    }
+    engine_done(&srv->eng);
+    srv->table = cmd_table_free(srv->table);
+    srv->ks = ks_free(srv->ks);
+    tls_done(&srv->tls);
+    process_remove_pidfile_at_exit(NULL);
+    srv->cfg = config_free(srv->cfg);
+    mem_free(srv->exec_path);
+    for (int i = 0; i < srv->argc; i++) mem_free(srv->argv[i]);
+    mem_free(srv->argv);
+}
+
+static int handle_info_args(int argc, char **argv) {
+    if (argc != 2 && !(argc >= 2 && (!strcmp(argv[1], "-v") || !strcmp(argv[1], "-h")))) return -1;
+    if (!strcmp(argv[1], "-v") || !strcmp(argv[1], "--version")) {
+        print_version();
+        return 0;
+    }
+    if (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help")) {
+        print_usage(stdout);
+        return 0;
+    }
+    return -1;
+}
+
+static void init_server(struct server *srv, int argc, char **argv) {
+    char path[PATH_MAX];
+    srv->start_mono_us = clock_mono_us();
+    srv->start_wall_ms = clock_wall_ms();
+    rand_hex_id(srv->run_id, 40);
+    atomic_store(&srv->next_client_id, 1);
+    pthread_mutex_init(&srv->auth_lock, NULL);
+    pthread_mutex_init(&srv->config_set_lock, NULL);
+    srv->argc = argc;
+    srv->argv = mem_calloc((size_t)argc + 1, sizeof *srv->argv);
+    for (int i = 0; i < argc; i++) srv->argv[i] = mem_strdup(argv[i]);
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n > 0) {
+        path[n] = 0;
+        srv->exec_path = mem_strdup(path);
+    }
+}
+
+static void set_pidfile(struct config *cfg) {
+    const char *path = cfg->pidfile && *cfg->pidfile ? cfg->pidfile : NULL;
+    if (!path && cfg_get(&cfg->daemonize)) path = "/var/run/redis.pid";
+    if (!path) return;
+    int r = process_write_pidfile(path);
+    if (r < 0) {
+        log_warning("Failed to write PID file: %s", strerror(-r));
+    } else {
+        process_remove_pidfile_at_exit(path);
+    }
+}
+
+static int start(struct server *srv, bool no_args) {
+    struct config *cfg = srv->cfg;
+    if (cfg->dir && *cfg->dir && chdir(cfg->dir) != 0) {
+        fprintf(stderr, "Can't chdir to '%s': %s\n", cfg->dir, strerror(errno));
+        return -errno;
+    }
+    if (cfg_get(&cfg->daemonize)) process_daemonize();
+    int r = start_logging(cfg);
+    if (r < 0) return r;
+    log_start(srv, no_args);
+    crash_install("Kettle " KETTLE_VERSION);
+    process_raise_nofile(srv);
+    if ((r = check_features(cfg)) < 0 || (r = make_engine(srv)) < 0) return r;
+    server_apply_all(srv);
+    auth_set_password(srv, cfg->requirepass);
+    process_banner(srv);
+    if ((r = start_tls(srv)) < 0 || (r = io_threads_init(srv, (int)cfg_get(&cfg->io_threads))) < 0) return r;
+    if ((r = io_threads_listen(srv)) < 0) return r;
+    set_pidfile(cfg);
+    process_title_set(srv);
+    process_signals(srv);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static struct server server; /* one; handed down, not reached for */
+    struct server *srv = &server;
+    setlocale(LC_COLLATE, "");
+    int r = handle_info_args(argc, argv);
+    if (r >= 0) return r;
+    hash_seed_init();
+    init_server(srv, argc, argv);
+    srv->cfg = config_new();
+    if (config_load_args(srv->cfg, argc, argv) < 0) return 1;
+    process_title_init(argc, argv);
+    if (start(srv, argc == 1) < 0) return 1;
+    io_threads_start(srv);
+    log_ready(srv);
+    process_notify_supervisor(srv);
+    io_thread_run(&srv->threads[0]);
+    io_threads_join(srv);
+    tear_down(srv);
+    log_warning("Kettle is now ready to exit, bye bye...");
+    return 0;
+}
+
+/* A directive that promises durability or a topology this version does not have must not be taken silently. */
+static int check_features(struct config *cfg) {
+    static const char *const refused[] = { "appendonly", "cluster-enabled", NULL };
+    for (int i = 0; refused[i]; i++) {
+        char *v = config_other_dup(cfg, refused[i]);
+        bool on = v && !strcasecmp(v, "yes");
+        mem_free(v);
+        if (!on) continue;
+        log_warning("Fatal: %s yes is not available in this version of Kettle.", refused[i]);
+        return -EOPNOTSUPP;
+    }
+    char *save = config_other_dup(cfg, "save"), *replica = config_other_dup(cfg, "replicaof");
+    if (save && *save) log_warning("WARNING: this version of Kettle keeps data in memory only; save points (save %s) are not acted on.", save);
+    mem_free(save);
+    bool is_replica = replica && *replica;
+    mem_free(replica);
+    if (!is_replica) return 0;
+    log_warning("Fatal: replicaof is not available in this version of Kettle.");
+    return -EOPNOTSUPP;
+}

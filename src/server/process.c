@@ -1,0 +1,210 @@
+/*
+ * What makes a process a service: daemon, pid file, title, limits, signals, supervisor, banner. Main thread at start-up; the title may also be set by CONFIG SET.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "server/server.h"
+
+#define RESERVED_FDS 32 /* listening sockets, log, wake-ups */
+
+extern char **environ;
+
+static struct {
+    char *start;
+    size_t len;
+} title_area;
+static char *pidfile_path;
+static struct server *signal_server; /* what the signal handler marks */
+
+void process_daemonize(void) {
+    if (fork() != 0) _exit(0);
+    setsid();
+    int fd = open("/dev/null", O_RDWR);
+    if (fd < 0) return;
+    dup2(fd, STDIN_FILENO);
+    dup2(fd, STDOUT_FILENO);
+    dup2(fd, STDERR_FILENO);
+    if (fd > STDERR_FILENO) close(fd);
+}
+
+int process_write_pidfile(const char *path) {
+    FILE *f = fopen(path, "we");
+    if (!f) return -errno;
+    fprintf(f, "%d\n", (int)getpid());
+    return fclose(f) == 0 ? 0 : -errno;
+}
+
+void process_remove_pidfile_at_exit(const char *path) {
+    if (pidfile_path) unlink(pidfile_path);
+    mem_free(pidfile_path);
+    pidfile_path = path ? mem_strdup(path) : NULL;
+}
+
+/* The argument area, and the environment behind it once that is copied away, is where ps reads the title from. */
+void process_title_init(int argc, char **argv) {
+    char *end = argv[0];
+    for (int i = 0; i < argc; i++)
+        if (argv[i] == end) end = argv[i] + strlen(argv[i]) + 1;
+    int n = 0;
+    for (; environ[n]; n++)
+        if (environ[n] == end) end = environ[n] + strlen(environ[n]) + 1;
+    char **copy = mem_calloc((size_t)n + 1, sizeof *copy);
+    for (int i = 0; i < n; i++) copy[i] = mem_strdup(environ[i]);
+    environ = copy;
+    title_area.start = argv[0];
+    title_area.len = (size_t)(end - argv[0]);
+}
+
+void process_listen_text(struct server *srv, char *out, size_t cap) {
+    struct config *cfg = srv->cfg;
+    pthread_mutex_lock(&cfg->lock);
+    long long port = cfg_get(&cfg->port) ? cfg_get(&cfg->port) : cfg_get(&cfg->tls_port);
+    const char *addr = cfg->n_bind ? cfg->bind[0] : "*";
+    addr += *addr == '-';
+    if (port) {
+        snprintf(out, cap, strchr(addr, ':') ? "[%s]:%lld" : "%s:%lld", addr, port);
+    } else {
+        snprintf(out, cap, "%s", cfg->unixsocket ? cfg->unixsocket : "");
+    }
+    pthread_mutex_unlock(&cfg->lock);
+}
+
+static void expand(struct server *srv, const char *template, struct buf *out) {
+    char listen[256];
+    process_listen_text(srv, listen, sizeof listen);
+    char port[16], tls_port[16];
+    snprintf(port, sizeof port, "%lld", (long long)cfg_get(&srv->cfg->port));
+    snprintf(tls_port, sizeof tls_port, "%lld", (long long)cfg_get(&srv->cfg->tls_port));
+    const struct { const char *name, *value; } vars[] = {
+        { "{title}", srv->argv[0] }, { "{listen-addr}", listen },
+        { "{server-mode}", "" }, { "{port}", port }, { "{tls-port}", tls_port },
+        { "{unixsocket}", srv->cfg->unixsocket ? srv->cfg->unixsocket : "" }, { "{config-file}", srv->cfg->config_file ? srv->cfg->config_file : "" },
+    };
+    while (*template) {
+        size_t i;
+        for (i = 0; i < sizeof vars / sizeof *vars; i++)
+            if (strncmp(template, vars[i].name, strlen(vars[i].name)) == 0) break;
+        if (i < sizeof vars / sizeof *vars) {
+            buf_append_cstr(out, vars[i].value);
+            template += strlen(vars[i].name);
+        } else {
+            buf_append_char(out, *template++);
+        }
+    }
+    while (out->len && out->data[out->len - 1] == ' ') out->len--;
+}
+
+void process_title_set(struct server *srv) {
+    if (!cfg_get(&srv->cfg->set_proc_title) || !title_area.start) return;
+    char *template = config_str_dup(srv->cfg, &srv->cfg->proc_title_template);
+    struct buf text = { 0 };
+    /* argv[0] is about to be overwritten: main kept a copy in srv->argv. */
+    expand(srv, template ? template : "{title} {listen-addr} {server-mode}", &text);
+    mem_free(template);
+    size_t n = text.len < title_area.len - 1 ? text.len : title_area.len - 1;
+    memset(title_area.start, 0, title_area.len);
+    memcpy(title_area.start, text.data, n);
+    buf_done(&text);
+}
+
+void process_raise_nofile(struct server *srv) {
+    rlim_t want = (rlim_t)cfg_get(&srv->cfg->maxclients) + RESERVED_FDS;
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0) {
+        log_warning("Unable to obtain the current NOFILE limit (%s), assuming 1024 and setting the max clients configuration accordingly.", strerror(errno));
+        atomic_store(&srv->cfg->maxclients, 1024 - RESERVED_FDS);
+        return;
+    }
+    if (lim.rlim_cur >= want) return;
+    struct rlimit up = { .rlim_cur = want, .rlim_max = lim.rlim_max > want ? lim.rlim_max : want };
+    if (setrlimit(RLIMIT_NOFILE, &up) == 0) {
+        log_notice("Increased maximum number of open files to %llu (it was originally set to %llu).", (unsigned long long)want, (unsigned long long)lim.rlim_cur);
+        return;
+    }
+    up.rlim_cur = up.rlim_max = lim.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &up) != 0) up.rlim_cur = lim.rlim_cur;
+    long long have = (long long)up.rlim_cur - RESERVED_FDS;
+    log_warning("You requested maxclients of %lld requiring at least %llu max file descriptors.", (long long)cfg_get(&srv->cfg->maxclients), (unsigned long long)want);
+    log_warning("Server can't set maximum open files to %llu because of OS error: %s.", (unsigned long long)want, strerror(EPERM));
+    log_warning("Current maximum open files is %llu. maxclients has been reduced to %lld to compensate for low ulimit.", (unsigned long long)up.rlim_cur, have);
+    atomic_store(&srv->cfg->maxclients, have > 1 ? have : 1);
+}
+
+static void on_terminate(int sig) {
+    if (!signal_server) return;
+    const char *text = sig == SIGINT ? "Received SIGINT scheduling shutdown...\n" : "Received SIGTERM scheduling shutdown...\n";
+    if (atomic_load(&signal_server->shutdown_asked) && sig == SIGINT) {
+        static const char again[] = "You insist... exiting now.\n";
+        log_raw_signal_safe(again, sizeof again - 1);
+        if (pidfile_path) unlink(pidfile_path);
+        _exit(1);
+    }
+    log_raw_signal_safe(text, strlen(text));
+    atomic_store(&signal_server->shutdown_asked, 1);
+}
+
+void process_signals(struct server *srv) {
+    signal_server = srv;
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    struct sigaction sa = { .sa_handler = on_terminate };
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGINT, &sa, NULL);
+}
+
+void process_notify_supervisor(struct server *srv) {
+    const char *path = getenv("NOTIFY_SOCKET");
+    int64_t mode = cfg_get(&srv->cfg->supervised);
+    if (!path || !*path || (mode != CFG_SUPERVISED_SYSTEMD && mode != CFG_SUPERVISED_AUTO)) return;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return;
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    size_t n = strlen(path);
+    if (n < sizeof sa.sun_path) {
+        memcpy(sa.sun_path, path, n);
+        if (*path == '@') sa.sun_path[0] = 0;
+        static const char ready[] = "STATUS=Ready to accept connections\nREADY=1\n";
+        socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+        if (sendto(fd, ready, sizeof ready - 1, MSG_NOSIGNAL, (struct sockaddr *)&sa, len) < 0) log_warning("Cannot notify the supervisor: %s", strerror(errno));
+    }
+    close(fd);
+}
+
+void process_banner(struct server *srv) {
+    struct config *cfg = srv->cfg;
+    bool logo = cfg_get(&cfg->always_show_logo) || (isatty(STDOUT_FILENO) && (!cfg->logfile || !*cfg->logfile) && !cfg_get(&cfg->syslog_enabled));
+    long long port = cfg_get(&cfg->port), tls_port = cfg_get(&cfg->tls_port);
+    char ports[80];
+    if (port && tls_port) {
+        snprintf(ports, sizeof ports, "Port: %lld, TLS port: %lld", port, tls_port);
+    } else {
+        snprintf(ports, sizeof ports, tls_port ? "TLS port: %lld" : "Port: %lld", tls_port ? tls_port : port);
+    }
+    if (!logo) {
+        log_notice("Running mode=standalone, %s%lld%s", port || !tls_port ? "port=" : "tls-port=", port || !tls_port ? port : tls_port, ".");
+        if (port && tls_port) log_notice("TLS on port=%lld.", tls_port);
+        return;
+    }
+    log_raw("\n"
+            "         ( )  (    ) )\n"
+            "        _______________        Kettle %s (Redis %s compatible) %d bit\n"
+            "      _/               \\__\n"
+            "     / |    kettle      | \\\\    Running in standalone mode\n"
+            "     \\_|                |_/    %s\n"
+            "       \\_______________/       PID: %ld\n\n",
+            KETTLE_VERSION, REDIS_COMPAT_VERSION, (int)sizeof(long) * 8, ports, (long)getpid());
+}

@@ -1,0 +1,143 @@
+/*
+ * The server's parts and how they are wired. `struct server` is made by main() and handed down; the layers below never see it (commands that live in server/ reach it through
+ * engine.server). Each field says who may touch it; docs/THREADS.md has the whole table.
+ */
+#ifndef KETTLE_SERVER_SERVER_H
+#define KETTLE_SERVER_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/hist.h"
+#include "base/list.h"
+#include "cmd/dispatch.h"
+#include "net/conn.h"
+#include "net/loop.h"
+#include "server/config.h"
+#include "server/tls.h"
+
+#define KETTLE_VERSION "0.1.0"
+#define REDIS_COMPAT_VERSION "7.2.4" /* what clients that look at redis_version are told */
+
+#define MAX_IO_THREADS 64
+#define MAX_LISTENERS (CONFIG_MAX_BIND * 2)
+
+struct server;
+
+enum listener_kind { LISTEN_TCP = 0, LISTEN_TLS, LISTEN_UNIX };
+
+struct listener {
+    struct loop_acceptor acceptor;
+    struct io_thread *thread;
+    enum listener_kind kind;
+    bool active;
+};
+
+/* One per I/O thread. Everything belongs to that thread, but for what says otherwise. */
+struct io_thread {
+    struct server *srv;
+    int index;
+    pthread_t tid;
+    struct loop *loop;                /* loop_post: any thread */
+    struct conn_thread conns;
+    struct listener listeners[MAX_LISTENERS];
+    int n_listeners;
+    struct loop_timer cron;
+    struct loop_timer unpause;
+    bool stopping;
+    int64_t stop_deadline_us;
+    /* clients of this thread. The list and the (S) strings of the clients in it change only under registry_lock, taken by the owner to change and by any thread to read. */
+    pthread_mutex_t registry_lock;
+    struct list clients;
+    struct list *scan_at;             /* idle check goes on here */
+    struct list paused;               /* clients put off by CLIENT PAUSE */
+    /* statistics: written by the owner, read by any (relaxed) */
+    _Atomic uint64_t bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
+    _Atomic uint64_t n_clients;
+};
+
+struct server_stats { /* relaxed atomics */
+    _Atomic uint64_t connections, rejected, query_buffer_closes, output_buffer_closes, idle_closes, unexpected_errors;
+    _Atomic uint64_t tls_handshake_timeouts;
+    _Atomic int64_t peak_memory;
+    _Atomic uint64_t inst_ops, inst_in, inst_out; /* per second, sampled by the cron */
+    _Atomic int64_t input_buffer_max, output_buffer_max;
+};
+
+struct server {
+    struct config *cfg;
+    struct keyspace *ks;
+    struct cmd_table *table;
+    struct engine eng;
+    struct io_thread threads[MAX_IO_THREADS];
+    int n_threads;
+    struct tls_state tls;
+    struct server_stats stats;
+    _Atomic uint64_t next_client_id;
+    _Atomic int64_t n_clients;        /* all threads; counts connections in handshake too */
+    /* CLIENT PAUSE */
+    _Atomic int64_t pause_until_ms;   /* wall; 0: not paused */
+    _Atomic bool pause_all;
+    /* requirepass: a digest, so that comparing takes the same time whatever was given; guarded by auth_lock */
+    pthread_mutex_t auth_lock;
+    unsigned char pass_digest[32];
+    bool has_pass;
+    /* process */
+    int64_t start_mono_us, start_wall_ms;
+    char run_id[41];
+    char *exec_path;
+    int argc;
+    char **argv;
+    pthread_mutex_t config_set_lock;  /* one CONFIG SET/REWRITE at a time */
+    _Atomic int shutdown_asked;       /* 0 no, 1 by signal, 2 by command */
+    _Atomic int threads_running;
+    /* cron's memory for instantaneous figures; thread 0 only */
+    uint64_t last_ops, last_in, last_out;
+    int64_t last_sample_us;
+    int cron_loops;
+};
+
+/* ---- io_thread.c ---- */
+int io_threads_init(struct server *srv, int n);           /* loops made, nothing started. 0 or -errno */
+int io_threads_listen(struct server *srv);                /* all listeners of the configuration. 0 or -errno, logged */
+void io_threads_start(struct server *srv);                /* threads 1..n-1 started */
+void io_thread_run(struct io_thread *th);                 /* thread 0: runs in the caller */
+void io_threads_join(struct server *srv);
+/* CONFIG SET port/tls-port/bind: opens everything new first, then swaps. NULL or an error text. Any I/O thread. */
+const char *io_threads_relisten(struct server *srv);
+void io_threads_stop(struct server *srv);                 /* asks every thread to close its clients in order and end. Any thread */
+void io_thread_post(struct io_thread *th, void (*fn)(struct io_thread *th, void *arg), void *arg); /* runs fn on that thread */
+
+/* ---- cron.c ---- */
+void cron_start(struct io_thread *th);                    /* every thread: idle clients; thread 0: everything else */
+
+/* ---- registration of commands that live here ---- */
+extern const struct cmd_spec cmd_specs_client[], cmd_specs_server[], cmd_specs_config[];
+
+/* ---- cmd_config.c ---- */
+const char *server_apply_config(void *srv, const char *const *names, int n); /* struct config_apply's function */
+void server_apply_all(struct server *srv);                /* start-up: engine and keyspace settings from the configuration */
+
+/* ---- auth.c ---- */
+void auth_set_password(struct server *srv, const char *pass); /* NULL or "": none */
+bool auth_check(struct server *srv, struct slice user, struct slice pass);
+
+/* ---- info.c ---- */
+/* Appends the sections asked for, in Redis's order. n 0: the default ones. */
+void info_append(struct server *srv, struct buf *out, int n, const struct slice *sections);
+
+/* ---- process.c ---- */
+void process_daemonize(void);
+int process_write_pidfile(const char *path);
+void process_remove_pidfile_at_exit(const char *path);
+void process_title_init(int argc, char **argv);
+void process_title_set(struct server *srv);               /* by proc-title-template */
+void process_raise_nofile(struct server *srv);            /* RLIMIT_NOFILE for maxclients; may lower maxclients, logged as Redis does */
+void process_signals(struct server *srv);
+void process_notify_supervisor(struct server *srv);
+void process_banner(struct server *srv);
+void process_listen_text(struct server *srv, char *out, size_t cap); /* {listen-addr} */
+
+#endif
