@@ -1,0 +1,254 @@
+/* Interactive mode: prompt, line editing and history (libedit), and the words that are kettle-cli's own.
+ *
+ * Flow: main() comes here when the command line holds no command. A line is split as redis.conf lines are, words of our own are
+ * acted on, everything else goes to cli_send.c. When standard input is not a terminal the same lines are read without prompt,
+ * editing or history: `kettle-cli < script`.
+ *
+ * The history file is plain text, a line a command, so that redis-cli's can be used; it is appended to at once, 0600, and cut when
+ * it grows over twice HISTORY_KEEP. Lines with passwords stay out of it and out of the editor's memory.
+ * Threads: one. */
+#include <editline/readline.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/str.h"
+#include "tools/cli.h"
+
+#define HISTORY_KEEP 1000
+
+/* ---- passwords ------------------------------------------------------------------------------------------------------------ */
+
+static bool word_from(int argc, const struct slice *argv, int from, const char *word) {
+    for (int i = from; i < argc; i++)
+        if (slice_ieq(argv[i], word))
+            return true;
+    return false;
+}
+
+bool cli_is_sensitive(int argc, const struct slice *argv) {
+    if (argc == 0)
+        return false;
+    if (slice_ieq(argv[0], "auth"))
+        return true;
+    if (slice_ieq(argv[0], "hello"))
+        return word_from(argc, argv, 1, "auth");
+    if (slice_ieq(argv[0], "migrate"))
+        return word_from(argc, argv, 6, "auth") || word_from(argc, argv, 6, "auth2");
+    if (argc < 2)
+        return false;
+    if (slice_ieq(argv[0], "acl"))
+        return slice_ieq(argv[1], "setuser") || slice_ieq(argv[1], "deluser");
+    if (slice_ieq(argv[0], "config") && slice_ieq(argv[1], "set"))
+        return word_from(argc, argv, 2, "requirepass") || word_from(argc, argv, 2, "masterauth") ||
+               word_from(argc, argv, 2, "primaryauth") || word_from(argc, argv, 2, "masteruser") ||
+               word_from(argc, argv, 2, "primaryuser") || word_from(argc, argv, 2, "tls-key-file-pass") ||
+               word_from(argc, argv, 2, "tls-client-key-file-pass");
+    return slice_ieq(argv[0], "sentinel") && word_from(argc, argv, 1, "auth-pass");
+}
+
+/* ---- history -------------------------------------------------------------------------------------------------------------- */
+
+/* NULL: none. The caller frees. */
+static char *history_path(void) {
+    const char *path = getenv("KETTLECLI_HISTFILE");
+    if (!path)
+        path = getenv("REDISCLI_HISTFILE");
+    if (path)
+        return *path && strcmp(path, "/dev/null") != 0 ? mem_strdup(path) : NULL;
+    const char *home = getenv("HOME");
+    return home && *home ? mem_asprintf("%s/.kettlecli_history", home) : NULL;
+}
+
+static void history_rewrite(const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (!f) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    for (int i = 0; i < history_length; i++) {
+        HIST_ENTRY *e = history_get(history_base + i);
+        if (e && e->line)
+            fprintf(f, "%s\n", e->line);
+    }
+    fclose(f);
+}
+
+static void history_load(const char *path) {
+    using_history();
+    stifle_history(HISTORY_KEEP);
+    FILE *f = path ? fopen(path, "re") : NULL;
+    if (!f)
+        return;
+    char *line = NULL;
+    size_t cap = 0, count = 0;
+    ssize_t n;
+    while ((n = getline(&line, &cap, f)) > 0) {
+        line[strcspn(line, "\r\n")] = '\0';
+        if (*line)
+            add_history(line);
+        count++;
+    }
+    free(line);
+    fclose(f);
+    if (count > 2 * HISTORY_KEEP)
+        history_rewrite(path);
+}
+
+static void history_note(const char *path, const char *line) {
+    add_history(line);
+    int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+    if (fd < 0)
+        return;
+    char *text = mem_asprintf("%s\n", line);
+    if (write(fd, text, strlen(text)) < 0) {
+        /* the history is a convenience: a full disk must not disturb the session */
+    }
+    mem_free(text);
+    close(fd);
+}
+
+/* ---- one line ------------------------------------------------------------------------------------------------------------- */
+
+struct repl {
+    struct cli *cli;
+    char *history; /* path or NULL */
+    bool editing;  /* standard input is a terminal */
+    bool done;
+};
+
+static void do_connect(struct cli *c, const struct slice *argv) {
+    char *port = mem_memdup0(argv[2].ptr, argv[2].len);
+    c->cfg.target.host = mem_memdup0(argv[1].ptr, argv[1].len); /* lives until exit */
+    c->cfg.target.port = tool_int(port);
+    c->cfg.target.unix_path = NULL;
+    mem_free(port);
+    cli_connect(c, false);
+}
+
+/* True when the line was for kettle-cli itself. */
+static bool own_word(struct repl *r, int argc, const struct slice *argv) {
+    if (slice_ieq(argv[0], "quit") || slice_ieq(argv[0], "exit"))
+        r->done = true;
+    else if (argc == 3 && slice_ieq(argv[0], "connect"))
+        do_connect(r->cli, argv);
+    else if (argc == 1 && slice_ieq(argv[0], "clear"))
+        fputs("\x1b[H\x1b[2J", stdout);
+    else if (slice_ieq(argv[0], "help") || slice_ieq(argv[0], "?"))
+        cli_help(r->cli, argc, argv);
+    else if (argv[0].ptr[0] == ':')
+        printf("kettle-cli has no preferences to set\n");
+    else
+        return false;
+    fflush(stdout);
+    return true;
+}
+
+/* "5 PING": 5, and *ret_skip 1. 0: a count that is no count. */
+static long repeat_prefix(int argc, const struct slice *argv, int *ret_skip) {
+    *ret_skip = 0;
+    if (argc < 2)
+        return 1;
+    char *word = mem_memdup0(argv[0].ptr, argv[0].len), *end;
+    errno = 0;
+    long n = strtol(word, &end, 10);
+    bool number = *word && *end == '\0', bad = errno != 0 || n <= 0;
+    mem_free(word);
+    if (!number)
+        return 1;
+    *ret_skip = 1;
+    return bad ? 0 : n;
+}
+
+static void run_words(struct repl *r, const char *line, int argc, const struct slice *argv) {
+    int skip;
+    long repeat = repeat_prefix(argc, argv, &skip);
+    if (repeat == 0) {
+        printf("Invalid kettle-cli repeat command option value.\n");
+        return;
+    }
+    if (r->editing && !cli_is_sensitive(argc - skip, argv + skip))
+        history_note(r->history, line);
+    if (own_word(r, argc, argv))
+        return;
+
+    int64_t start = clock_mono_us();
+    cli_catch_interrupt(true);
+    cli_issue(r->cli, argc - skip, argv + skip, repeat);
+    cli_catch_interrupt(false);
+    int64_t took = clock_mono_us() - start;
+    if (took >= 500 * 1000 && r->cli->cfg.output == CLI_STANDARD)
+        printf("(%.2fs)\n", (double)took / 1e6);
+    fflush(stdout);
+}
+
+static void run_line(struct repl *r, const char *line) {
+    int argc;
+    struct buf *words = str_split_args(slice_cstr(line), &argc);
+    if (!words) {
+        printf("Invalid argument(s)\n");
+        fflush(stdout);
+        if (r->editing)
+            add_history(line); /* to be mended; not written: it may hold a password */
+        return;
+    }
+    if (argc > 0) {
+        struct slice *argv = mem_calloc((size_t)argc, sizeof(*argv));
+        for (int i = 0; i < argc; i++)
+            argv[i] = words[i].len ? buf_slice(&words[i]) : SLICE_LIT("");
+        run_words(r, line, argc, argv);
+        mem_free(argv);
+    }
+    str_split_free(words, argc);
+}
+
+/* ---- reading lines -------------------------------------------------------------------------------------------------------- */
+
+/* NULL at the end of input. The caller uses free(3). */
+static char *next_line(struct repl *r) {
+    if (r->editing) {
+        char prompt[400];
+        cli_prompt(r->cli, prompt, sizeof(prompt));
+        return readline(prompt);
+    }
+    char *line = NULL;
+    size_t cap = 0;
+    if (getline(&line, &cap, stdin) < 0) {
+        free(line);
+        return NULL;
+    }
+    line[strcspn(line, "\r\n")] = '\0';
+    return line;
+}
+
+int cli_repl(struct cli *c) {
+    struct repl r = { .cli = c, .editing = isatty(STDIN_FILENO) };
+    c->interactive = true;
+    if (r.editing) {
+        rl_readline_name = "kettle-cli";
+        rl_initialize();
+        rl_bind_key('\t', rl_insert);
+        r.history = history_path();
+        history_load(r.history);
+    }
+    cli_connect(c, false);
+
+    char *line;
+    while (!r.done && (line = next_line(&r))) {
+        run_line(&r, line);
+        mem_wipe(line, strlen(line));
+        free(line);
+    }
+    if (r.editing && !r.done)
+        printf("\n");
+    mem_free(r.history);
+    return 0;
+}
