@@ -132,4 +132,59 @@ $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(patsubst tests/unit/%.c,%,$(t)
 unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
 
+# ---- fuzzing: libFuzzer programs over everything that parses a peer's bytes ----
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz-bin/%,$(FUZZ_SRC))
+FUZZ_SECONDS ?= 60
+
+$(OUT)/fuzz-bin/%: tests/fuzz/%.c $(ARCHIVES_all) $(OBJ)/.flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(K_CFLAGS) -MMD -MP $(CFLAGS) -o $@ $< -fsanitize=fuzzer -Wl,--start-group $(ARCHIVES_all) -Wl,--end-group $(K_LDFLAGS) $(LDFLAGS) $(LIBS)
+
+.PHONY: fuzz-build fuzz-run fuzz asan tsan check lint layers clean help install
+fuzz-build: $(FUZZ)
+fuzz-run: $(FUZZ)
+	@set -e; for f in $(FUZZ); do n=$$(basename $$f); n=$${n#fuzz_}; c=tests/fuzz/corpus/$$n; w=$(OUT)/corpus/$$n; mkdir -p $$w; \
+	echo "== $$f for $(FUZZ_SECONDS) s"; $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 -verbosity=0 -artifact_prefix=$$w/ $$w $$( [ -d $$c ] && echo $$c ); done
+fuzz:
+	+$(MAKE) VARIANT=fuzz fuzz-run
+
+asan:
+	+$(MAKE) VARIANT=asan all
+	+$(MAKE) VARIANT=asan unit
+tsan:
+	+$(MAKE) VARIANT=tsan all
+	+$(MAKE) VARIANT=tsan unit
+
+check:
+	./scripts/check
+lint:
+	./scripts/lint
+layers:
+	./scripts/check-layers
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(OUT)/libktls.a $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(OUT)/libktls.so $(DESTDIR)$(PREFIX)/lib/libktls.so.0
+	ln -sf libktls.so.0 $(DESTDIR)$(PREFIX)/lib/libktls.so
+	install -m 644 src/ktls/ktls.h $(DESTDIR)$(PREFIX)/include
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make             build/kettle-server kettle-cli kettle-benchmark ktls-probe libktls.a libktls.so'
+	@echo 'make unit        unit tests (unit-LAYER: those of one layer)'
+	@echo 'make asan        everything under AddressSanitizer and UBSan, unit tests run'
+	@echo 'make tsan        the same under ThreadSanitizer'
+	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS (60) seconds'
+	@echo 'make lint        clang-format, cppcheck, clang-tidy'
+	@echo 'make layers      include rules of docs/ARCHITECTURE.md, libktls stands alone'
+	@echo 'make check       all tests, as CI runs them (scripts/check)'
+	@echo 'make install     PREFIX=/usr/local DESTDIR='
+	@echo 'make clean'
+	@echo 'Variables: VARIANT=release|asan|tsan|fuzz CC=gcc|clang CFLAGS= LDFLAGS= Q=@ (quiet) BUILD_TLS=yes (always)'
+
 -include $(shell find $(OBJ) $(OUT)/unit $(OUT)/examples $(OUT)/fuzz-bin -name '*.d' 2>/dev/null)

@@ -31,7 +31,8 @@ struct entry *entry_new(struct slice key, struct obj *val_take, uint32_t clock) 
     e->clock = clock;
     e->heap_pos = 0;
     e->key_len_1 = key.len < ENTRY_LONG_KEY ? (uint8_t)key.len : ENTRY_LONG_KEY;
-    if (key.len >= ENTRY_LONG_KEY) memcpy(e->tail, &(uint32_t){ (uint32_t)key.len }, sizeof(uint32_t));
+    const uint32_t len = (uint32_t)key.len;
+    if (key.len >= ENTRY_LONG_KEY) memcpy(e->tail, &len, sizeof(len));
     if (key.len) memcpy((char *)e + key_offset(key.len), key.ptr, key.len);
     return e;
 }

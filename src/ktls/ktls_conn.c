@@ -92,6 +92,21 @@ void ktls_wipe_secrets(struct ktls_conn *conn) {
     conn->secret_len[KTLS_TX] = conn->secret_len[KTLS_RX] = 0;
 }
 
+#if defined(__has_attribute)
+#if __has_attribute(zero_call_used_regs)
+#define ZERO_REGISTERS __attribute__((zero_call_used_regs("all"))) /* gcc 11, clang 15 */
+#endif
+#endif
+#ifndef ZERO_REGISTERS
+#define ZERO_REGISTERS
+#endif
+
+/* The registers too: a copy in a vector register goes to the stack with the next first call of a shared function. */
+ZERO_REGISTERS __attribute__((noinline)) void ktls_burn_stack(void) {
+    uint8_t burn[16384];
+    OPENSSL_cleanse(burn, sizeof burn);
+}
+
 /* OpenSSL keeps the application traffic secrets in arrays inside the SSL object and SSL_free() gives that block back unwiped. Nothing
  * public clears them, so the block is searched for the secrets, which are known here, and only these bytes are cleared; the object
  * needs them no more. */

@@ -48,6 +48,7 @@ static int rekey(struct ktls_conn *conn, enum ktls_dir dir) {
     if (r == 0) r = ktls_keys_tls13(conn->cipher, conn->secret[dir], &keys);
     if (r == 0) r = ktls_kernel_set_key(conn->fd, dir, conn->version, conn->cipher, &keys, 0);
     OPENSSL_cleanse(&keys, sizeof keys);
+    ktls_burn_stack();
     return r;
 }
 

@@ -58,8 +58,7 @@ void ktls_on_keylog(const SSL *ssl, const char *line) {
         const char *secret = strchr(line + len, ' ');
         int dir = role == (int)conn->ctx->role ? KTLS_TX : KTLS_RX;
         conn->seq[dir] = 0;
-        if (!secret || conn->ctx->policy == KTLS_POLICY_OFF) continue;
-        conn->secret_len[dir] = (uint8_t)parse_hex(secret + 1, conn->secret[dir], KTLS_SECRET_MAX);
+        if (secret) conn->secret_len[dir] = (uint8_t)parse_hex(secret + 1, conn->secret[dir], KTLS_SECRET_MAX);
     }
 }
 
@@ -234,7 +233,6 @@ static int enter_user(struct ktls_conn *conn, enum ktls_reason reason, int err) 
                          ktls_reason_remedy(reason));
     }
     conn->mode = KTLS_MODE_USER;
-    ktls_wipe_secrets(conn);
     SSL_set_msg_callback(conn->ssl, NULL);
     KTLS_COUNT(mode_user);
     KTLS_COUNT(reason[reason]);
@@ -316,6 +314,7 @@ int ktls_handshake(struct ktls_conn *conn) {
     }
     note_facts(conn);
     r = hand_over(conn);
+    ktls_burn_stack();
     if (r < 0) return count_failure(conn, r);
     conn->state = KTLS_STATE_OPEN;
     KTLS_COUNT(handshakes_ok[conn->ctx->role]);

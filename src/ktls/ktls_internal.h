@@ -178,7 +178,8 @@ struct ktls_conn {
     enum ktls_cipher cipher;
     bool resumed, peer_cert;
 
-    /* Key material: the two traffic secrets of TLS 1.3, by direction; in user mode and TLS 1.2 empty after the handshake. */
+    /* Key material: the two traffic secrets of TLS 1.3, by direction. Kernel mode: for KeyUpdate. User mode: the first generation, only so that
+     * ktls_free_ssl() knows what to wipe. */
     uint8_t secret[KTLS_N_DIRS][KTLS_SECRET_MAX];
     uint8_t secret_len[KTLS_N_DIRS];
     uint64_t seq[KTLS_N_DIRS]; /* records under the present key, counted until the hand-over */
@@ -200,6 +201,9 @@ int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const 
     __attribute__((format(printf, 5, 6)));
 /* Records what a failed OpenSSL call meant, by its return value; called right after it. Returns WANT_READ, WANT_WRITE or an error. */
 int ktls_ssl_result(struct ktls_conn *conn, int ret, const char *what);
+/* Clears what calls that handled keys left on the stack below the caller: spilled registers, and the vector registers that the
+ * dynamic linker saves there when it binds a function for the first time. */
+void ktls_burn_stack(void);
 /* Wipes the traffic secrets of conn. */
 void ktls_wipe_secrets(struct ktls_conn *conn);
 /* Frees the SSL object so that no traffic secret stays in freed memory and its session stays resumable. */

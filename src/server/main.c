@@ -18,6 +18,16 @@
 #include "base/rand.h"
 #include "server/client.h"
 
+/* gcc defines a macro for -fsanitize=thread, clang answers a question. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define KETTLE_CLANG_TSAN 1
+#endif
+#endif
+#ifndef KETTLE_CLANG_TSAN
+#define KETTLE_CLANG_TSAN 0
+#endif
+
 static void print_version(void) {
     printf("Kettle server v=%s redis=%s malloc=%s bits=%d tls=%s\n", KETTLE_VERSION, REDIS_COMPAT_VERSION, mem_allocator_name(), (int)(sizeof(long) * 8), "yes");
 }
@@ -57,7 +67,12 @@ static int rename_commands(struct server *srv) {
 }
 
 static int make_engine(struct server *srv) {
-    struct ks_opts o = { .n_dbs = (int)cfg_get(&srv->cfg->databases), .n_shards = KS_MAX_SHARDS };
+#if defined(__SANITIZE_THREAD__) || KETTLE_CLANG_TSAN
+    int n_shards = KS_MAX_SHARDS / 2; /* ThreadSanitizer's deadlock detector ends the process at 64 locks held */
+#else
+    int n_shards = KS_MAX_SHARDS;
+#endif
+    struct ks_opts o = { .n_dbs = (int)cfg_get(&srv->cfg->databases), .n_shards = n_shards };
     srv->ks = ks_new(&o);
     register_commands(srv);
     engine_init(&srv->eng, srv->ks, srv->table);

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures: every test file runs over each transport asked for.
+
+    --transport tcp|tls-user|tls-kernel|all   default: tcp and tls-user; may be repeated or comma separated
+    --server PATH                             default build/kettle-server; "redis-server" validates the tests themselves
+    --sanitizer                               longer time limits for ASan and TSan builds
+
+Fixtures for tests: `server` (one per file and transport, shared), `c` (a connection to it, over RESP2 and then RESP3, on
+an empty keyspace), `make_server` (a server with its own configuration), `env`.
+"""
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import certs  # noqa: E402
+import harness  # noqa: E402
+
+ALL = ["tcp", "tls-user", "tls-kernel"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--transport", action="append", default=None, help="tcp, tls-user, tls-kernel or all")
+    parser.addoption("--server", action="store", default="build/kettle-server", help="server binary under test")
+    parser.addoption("--sanitizer", action="store_true", default=False, help="time limits for sanitizer builds")
+
+
+def wanted_transports(config):
+    given = config.getoption("--transport") or ["tcp,tls-user"]
+    names = [name for item in given for name in item.split(",")]
+    if "all" in names:
+        return ALL
+    for name in names:
+        if name not in ALL:
+            raise pytest.UsageError("unknown transport %r" % name)
+    return names
+
+
+def pytest_configure(config):
+    if config.getoption("--sanitizer"):
+        config.option.timeout = 900
+
+
+def pytest_generate_tests(metafunc):
+    if "transport" in metafunc.fixturenames:
+        names = wanted_transports(metafunc.config)
+        for mark in metafunc.definition.iter_markers("transports"):
+            names = [name for name in names if name in mark.args]
+        group = metafunc.module.__name__
+        metafunc.parametrize("transport", [
+            pytest.param(name, marks=pytest.mark.xdist_group("%s-%s" % (group, name))) for name in names],
+            scope="module")
+    if "proto" in metafunc.fixturenames:
+        metafunc.parametrize("proto", [2, 3], ids=["resp2", "resp3"])
+
+
+@pytest.fixture(scope="session")
+def env(request, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("certs"))
+    script = os.path.join(harness.ROOT, "scripts", "gen-test-certs.sh")
+    session = harness.Env(request.config.getoption("--server"), request.config.getoption("--sanitizer"),
+                          certs.make(folder, script))
+    if not session.exists:
+        pytest.exit("no server at %s: build it first, or pass --server" % session.server, returncode=4)
+    return session
+
+
+def kernel_tls_reason(env):
+    """None when the kernel can, else why not, in the probe's words."""
+    probe = env.tool("ktls-probe")
+    if probe is None:
+        return "build/ktls-probe is missing: cannot tell whether the kernel does TLS"
+    out = subprocess.run([probe], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    if out.returncode == 0:
+        return None
+    lines = [line for line in out.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
+    return "ktls-probe: " + ("; ".join(lines[-3:]) if lines else "exit status %d" % out.returncode)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernel_guard(transport, env):
+    """A tls-kernel file must move the kernel's own counters, or it did not test what it says."""
+    if transport != "tls-kernel":
+        yield
+        return
+    reason = kernel_tls_reason(env)
+    if reason:
+        pytest.skip(reason)
+    before, started = harness.tls_stat(), len(harness.Server.all_started)
+    yield
+    if len(harness.Server.all_started) == started:
+        return
+    after = harness.tls_stat()
+    for name in ("TlsTxSw", "TlsRxSw"):
+        moved = after.get(name, 0) - before.get(name, 0)
+        assert moved > 0, "/proc/net/tls_stat %s did not move" % name
+
+
+@pytest.fixture(scope="module")
+def server(env, transport, kernel_guard):
+    instance = harness.Server(env, transport)
+    yield instance
+    if not instance.alive():
+        log = instance.log()
+        instance.check_output()
+        instance.cleanup()
+        raise AssertionError("the server ended during the tests, exit status %s:\n%s" % (
+            instance.proc.returncode, log[-4000:]))
+    try:
+        instance.check_kernel_tls()
+    finally:
+        instance.stop()
+
+
+@pytest.fixture
+def make_server(env, transport, kernel_guard):
+    """A factory; what a test leaves running is stopped, and how it ended is checked."""
+    made = []
+
+    def factory(**kwargs):
+        instance = harness.Server(env, transport, start=False, **kwargs)
+        made.append(instance)
+        instance.start()
+        return instance
+
+    factory.track = made.append
+    yield factory
+    problems = []
+    for instance in made:
+        try:
+            if instance.proc is not None:
+                instance.check_kernel_tls()
+                instance.stop()
+            instance.cleanup()
+        except Exception as exc:  # every server must be stopped before the first problem is reported
+            problems.append(exc)
+            instance.kill()
+            instance.cleanup()
+    if problems:
+        raise problems[0]
+
+
+@pytest.fixture
+def conn(server):
+    """A RESP2 connection on an empty keyspace."""
+    if not server.alive():
+        pytest.fail("the server of this file is gone: " + server.log()[-1500:])
+    with server.connect() as connection:
+        connection.ok("FLUSHALL")
+        yield connection
+
+
+@pytest.fixture
+def c(server, proto):
+    """As conn, once over RESP2 and once over RESP3."""
+    if not server.alive():
+        pytest.fail("the server of this file is gone: " + server.log()[-1500:])
+    with server.connect(proto=proto) as connection:
+        connection.ok("FLUSHALL")
+        yield connection
+
+
+@pytest.fixture
+def is70(env):
+    """True against Debian's redis-server 7.0, where some 7.2 expectations do not hold."""
+    return env.is_redis70
+
+
+@pytest.fixture
+def need_command(server):
+    """Skips when the server does not have a command (Kettle grows by issues)."""
+    def check(*names):
+        with server.connect() as connection:
+            for name, found in zip(names, connection.ok("COMMAND", "INFO", *names)):
+                if found is None:
+                    pytest.skip("the server has no %s" % name)
+    return check

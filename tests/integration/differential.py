@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Random commands, the same to two servers, replies compared byte for byte.
+
+Run by hand for longer than the test does:
+
+    /usr/bin/python3 tests/integration/differential.py --seconds 600 --seed 1 build/kettle-server
+
+The reference is Debian's redis-server (7.0). Where 7.2 is meant to answer otherwise, skip() says so. Replies whose order
+is free (KEYS) are sorted, and a TTL may differ by the second that passed between the two servers.
+"""
+import argparse
+import random
+import sys
+import time
+
+KEYS = ["a", "b", "c", "k1", "k2", "{t}1", "{t}2", "num", "f", "", "bin\x00key"]
+BAD_INTS = ["x", "", "1.5", "9223372036854775808", " 1", "1 ", "+1", "-", "0x10", "01", "1e3"]
+INTS = ["0", "1", "-1", "2", "7", "8", "15", "100", "-100", "255", "65536", "2147483648", "9223372036854775807",
+        "-9223372036854775808"]
+
+
+class Generator:
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+
+    def key(self):
+        return self.rng.choice(KEYS)
+
+    def integer(self):
+        roll = self.rng.random()
+        if roll < 0.75:
+            return str(self.rng.randint(-20, 40))
+        return self.rng.choice(INTS if roll < 0.92 else BAD_INTS)
+
+    def offset(self):
+        """A bit or byte offset: never so large that the reply becomes hundreds of megabytes."""
+        return str(self.rng.randint(0, 200)) if self.rng.random() < 0.93 else self.rng.choice(
+            ["-1", "x", "", "4294967296", "99999999999", "1.0"])
+
+    def value(self):
+        rng = self.rng
+        kind = rng.randint(0, 9)
+        if kind <= 3:
+            return str(rng.randint(-1000, 1000))
+        if kind == 4:
+            return rng.choice(INTS + ["3.14", "1e10", "-0.5", "0.1", "5.0e3", " 1", "nan", "inf", "abc"])
+        if kind <= 6:
+            return "".join(rng.choice("abcdefgh") for _ in range(rng.choice([0, 1, 5, 12, 43, 44, 45, 100])))
+        return bytes(rng.getrandbits(8) for _ in range(rng.choice([1, 2, 3, 8, 9, 33, 70])))
+
+    def expiry(self):
+        """Far in the future, in the past, or wrong; never near enough to expire during the run."""
+        return self.rng.choice(["100000", "200000", "300000", "100000", "200000", "-1", "0", "x", "9223372036854775807",
+                                "-100000", "1.5"])
+
+    def at(self, unit):
+        base = self.rng.choice([4000000000, 4100000000, 4200000000, 1, 1000, 0, -5])
+        return str(base * unit) if self.rng.random() < 0.93 else self.rng.choice(["x", "9223372036854775807", ""])
+
+    def some(self, low, high, make):
+        return [make() for _ in range(self.rng.randint(low, high))]
+
+    def set_options(self):
+        out = []
+        for _ in range(self.rng.choice([0, 0, 0, 1, 1, 2, 3])):
+            out += self.rng.choice([["NX"], ["XX"], ["GET"], ["KEEPTTL"], ["EX", self.expiry()], ["PX", "90000000"],
+                                    ["EXAT", self.at(1)], ["PXAT", self.at(1000)], ["EX"], ["bogus"], ["nx"], ["get"]])
+        return out
+
+    def string_command(self):
+        rng, key = self.rng, self.key
+        return rng.choice([
+            lambda: ["SET", key(), self.value()] + self.set_options(),
+            lambda: ["SET", key(), self.value()] + self.set_options(),
+            lambda: ["GET", key()], lambda: ["GETDEL", key()], lambda: ["GETSET", key(), self.value()],
+            lambda: ["GETEX", key()] + rng.choice([[], ["PERSIST"], ["EX", self.expiry()], ["PXAT", self.at(1000)],
+                                                   ["EXAT", self.at(1)], ["KEEPTTL"], ["EX"], ["PX", "90000000"]]),
+            lambda: ["SETNX", key(), self.value()], lambda: ["SETEX", key(), self.expiry(), self.value()],
+            lambda: ["PSETEX", key(), rng.choice(["90000000", "0", "-1", "x"]), self.value()],
+            lambda: ["APPEND", key(), self.value()], lambda: ["STRLEN", key()],
+            lambda: ["INCR", rng.choice(["num", key()])], lambda: ["DECR", rng.choice(["num", key()])],
+            lambda: ["INCRBY", rng.choice(["num", key()]), self.integer()],
+            lambda: ["DECRBY", rng.choice(["num", key()]), self.integer()],
+            lambda: ["INCRBYFLOAT", rng.choice(["f", "num", key()]), rng.choice(
+                ["0.1", "1.5", "-2", "1e3", "3.0e-2", "abc", "", "inf", "1e400", "0.000001", "123456789.125", " 1"])],
+            lambda: ["GETRANGE", key(), self.integer(), self.integer()],
+            lambda: ["SUBSTR", key(), self.integer(), self.integer()],
+            lambda: ["SETRANGE", key(), self.offset(), self.value()],
+            lambda: ["MGET"] + self.some(1, 4, key),
+            lambda: ["MSET"] + [x for _ in range(rng.randint(1, 3)) for x in (key(), self.value())],
+            lambda: ["MSETNX"] + [x for _ in range(rng.randint(1, 3)) for x in (key(), self.value())],
+            lambda: ["LCS", key(), key()] + rng.choice([[], [], ["LEN"], ["IDX"], ["IDX", "WITHMATCHLEN"],
+                                                        ["IDX", "MINMATCHLEN", self.integer()], ["bogus"]]),
+        ])()
+
+    def field_ops(self):
+        out = []
+        for _ in range(self.rng.randint(0, 4)):
+            kind = self.rng.choice(["u", "i"]) + str(self.rng.choice([1, 2, 5, 8, 13, 16, 31, 32, 63, 64, 0, 65]))
+            offset = self.rng.choice(["#", ""]) + self.offset()
+            out += self.rng.choice([["GET", kind, offset], ["SET", kind, offset, self.integer()],
+                                    ["INCRBY", kind, offset, self.integer()],
+                                    ["OVERFLOW", self.rng.choice(["WRAP", "SAT", "FAIL", "what"])]])
+        return out
+
+    def bitmap_command(self):
+        rng, key = self.rng, self.key
+        unit = lambda: rng.choice([[], ["BYTE"], ["BIT"], ["bit"], ["what"]])
+        return rng.choice([
+            lambda: ["SETBIT", key(), self.offset(), rng.choice(["0", "1", "1", "2", "x"])],
+            lambda: ["GETBIT", key(), self.offset()],
+            lambda: ["BITCOUNT", key()] + rng.choice([[], [self.integer(), self.integer()] + unit(), [self.integer()]]),
+            lambda: ["BITPOS", key(), rng.choice(["0", "1", "2", "x"])] + rng.choice(
+                [[], [self.integer()], [self.integer(), self.integer()] + unit()]),
+            lambda: ["BITOP", rng.choice(["AND", "OR", "XOR", "NOT", "and", "WHAT"]), key()] + self.some(1, 3, key),
+            lambda: ["BITFIELD", key()] + self.field_ops(),
+            lambda: ["BITFIELD_RO", key()] + self.field_ops(),
+        ])()
+
+    def conditions(self):
+        return self.rng.choice([[], [], ["NX"], ["XX"], ["GT"], ["LT"], ["NX", "GT"], ["XX", "LT"], ["GT", "LT"], ["bad"]])
+
+    def generic_command(self):
+        rng, key = self.rng, self.key
+        return rng.choice([
+            lambda: ["DEL"] + self.some(1, 3, key), lambda: ["UNLINK"] + self.some(1, 3, key),
+            lambda: ["EXISTS"] + self.some(1, 3, key), lambda: ["TOUCH"] + self.some(1, 3, key),
+            lambda: ["TYPE", key()], lambda: ["TTL", key()], lambda: ["EXPIRETIME", key()],
+            lambda: ["PERSIST", key()], lambda: ["EXPIRE", key(), self.expiry()] + self.conditions(),
+            lambda: ["EXPIREAT", key(), self.at(1)] + self.conditions(),
+            lambda: ["PEXPIREAT", key(), self.at(1000)] + self.conditions(),
+            lambda: ["PEXPIRE", key(), rng.choice(["90000000", "80000000", "-5", "x"])] + self.conditions(),
+            lambda: ["RENAME", key(), key()], lambda: ["RENAMENX", key(), key()],
+            lambda: ["COPY", key(), key()] + rng.choice([[], ["REPLACE"], ["DB", rng.choice(["0", "1", "2", "77", "x"])],
+                                                         ["DB", "1", "REPLACE"], ["DB"], ["bad"]]),
+            lambda: ["MOVE", key(), rng.choice(["0", "1", "2", "77", "-1", "x"])],
+            lambda: ["SWAPDB", rng.choice("012x"), rng.choice("0129x")],
+            lambda: ["SELECT", rng.choice(["0", "0", "0", "1", "2", "77", "x"])],
+            lambda: ["DBSIZE"], lambda: ["KEYS", rng.choice(["*", "k?", "[ab]", "{t}*", "n[^x]m", "\\a", "?", ""])],
+            lambda: ["OBJECT", rng.choice(["ENCODING", "REFCOUNT", "FREQ", "what"]), key()],
+            lambda: [rng.choice(["GET", "SET", "MGET", "INCR", "EXPIRE", "COPY", "BITOP", "OBJECT", "BITCOUNT", "nosuch"])],
+            lambda: ["FLUSHDB"] if rng.random() < 0.1 else ["DBSIZE"],
+            lambda: ["FLUSHALL"] if rng.random() < 0.05 else ["EXISTS", key()],
+            lambda: ["PING"] + self.some(0, 2, self.value), lambda: ["ECHO"] + self.some(0, 2, self.value),
+        ])()
+
+    def multi_command(self):
+        return self.rng.choice([["MULTI"], ["EXEC"], ["EXEC"], ["DISCARD"], ["WATCH"] + self.some(1, 3, self.key),
+                                ["UNWATCH"], ["WATCH"], ["MULTI", "x"], ["MULTI"]])
+
+    def command(self):
+        roll = self.rng.random()
+        if roll < 0.45:
+            return self.string_command()
+        if roll < 0.65:
+            return self.bitmap_command()
+        if roll < 0.90:
+            return self.generic_command()
+        return self.multi_command()
+
+
+def as_bytes(arg):
+    return arg if isinstance(arg, bytes) else arg.encode("latin-1")
+
+
+def skip(args):
+    """Why this command is not compared, or None. What 7.2 answers differently from 7.0."""
+    name = args[0].upper()
+    if name in ("BITCOUNT", "BITPOS"):
+        return None if well_formed_bits(args) else "7.2 checks the arguments before it looks for the key"
+    if name == "OBJECT" and len(args) > 1 and args[1].upper() == "REFCOUNT":
+        return "shared small integers are an implementation detail"
+    return None
+
+
+def well_formed_bits(args):
+    rest = args[2:] if args[0].upper() == "BITCOUNT" else args[3:]
+    units = ("BYTE", "BIT")
+    if args[0].upper() == "BITCOUNT" and len(rest) == 1:
+        return False
+    for index, arg in enumerate(rest):
+        if index == 2:
+            if arg.upper() not in units:
+                return False
+        else:
+            try:
+                if str(int(arg)) != arg or not -2 ** 63 <= int(arg) < 2 ** 63:
+                    return False
+            except ValueError:
+                return False
+    return True
+
+
+def normal(args, node):
+    """The rendering to compare."""
+    name = args[0].upper()
+    if name == "KEYS" and node.kind == "*":
+        return sorted(n.render() for n in node.value)
+    if name == "TTL" and node.kind == ":" and int(node.value) > 0:
+        return "ttl"
+    return node.render()
+
+
+class Difference(Exception):
+    pass
+
+
+def compare(left, right, seed, seconds, limit=None, proto=None):
+    """left and right: functions that open a connection. Returns the number of commands compared."""
+    generator = Generator(seed)
+    pairs = []
+    for _ in range(2):
+        pair = left(), right()
+        pairs.append(pair)
+        if proto or generator.rng.random() < 0.5:
+            for conn in pair:
+                conn.hello(proto or 3)
+    inspect = left(), right()
+    for conn in inspect:
+        conn.ok("FLUSHALL")
+    history, count = [], 0
+    queued = [[], []]
+    deadline = time.monotonic() + seconds
+    try:
+        while time.monotonic() < deadline and (limit is None or count < limit):
+            which = 0 if generator.rng.random() < 0.8 else 1
+            args = generator.command()
+            if skip(args):
+                continue
+            history.append((which, args))
+            raw = [as_bytes(a) for a in args]
+            first, second = pairs[which]
+            got = [conn.node(*raw) for conn in (first, second)]
+            name = args[0].upper()
+            if name == "EXEC" and got[0].kind == "*" and got[1].kind == "*" and len(got[0].value) == len(got[1].value):
+                inner = queued[which]
+                shown = [[normal(a, n) for a, n in zip(inner, node.value)] if len(inner) == len(node.value)
+                         else node.render() for node in got]
+            else:
+                shown = [normal(args, node) for node in got]
+            if got[0].render() == "+QUEUED":
+                queued[which].append(args)
+            elif name in ("MULTI", "EXEC", "DISCARD"):
+                queued[which] = [] if not (name == "MULTI" and got[0].kind == "-") else queued[which]
+            if shown[0] != shown[1]:
+                raise Difference("seed %d, command %d, connection %d, RESP%d: %r\n  reference %s\n  server    %s\n  before:\n%s"
+                                 % (seed, count, which, first.proto, args, shown[0], shown[1],
+                                    "\n".join("    %d %r" % item for item in history[-12:])))
+            count += 1
+            if count % 500 == 0:
+                same_contents(inspect, seed, count, history)
+        same_contents(inspect, seed, count, history)
+    finally:
+        for conn in inspect:
+            conn.close()
+        for pair in pairs:
+            for conn in pair:
+                conn.close()
+    return count
+
+
+def same_contents(pair, seed, count, history):
+    """Every key of every database holds the same on both sides; pair is a pair of connections of its own."""
+    for db in range(3):
+        for conn in pair:
+            conn.ok("SELECT", db)
+        names = [sorted(conn.ok("KEYS", "*")) for conn in pair]
+        if names[0] != names[1]:
+            raise Difference("seed %d after %d commands: keys differ in db %d: %r %r" % (seed, count, db, *names))
+        for key in names[0]:
+            for command in ("GET", "PEXPIRETIME", "OBJECT ENCODING"):
+                values = [conn.node(*command.split(), key).render() for conn in pair]
+                if command == "PEXPIRETIME" and 0 < int(values[0][1:]) < 4000000000000:
+                    values = [value[:6] for value in values]  # relative times: the two clocks read a little apart
+                if values[0] != values[1]:
+                    raise Difference("seed %d after %d commands: %s %r in db %d differs: %s %s\n%s" % (
+                        seed, count, command, key, db, values[0], values[1],
+                        "\n".join("    %d %r" % item for item in history[-800:] if as_bytes(key.decode("latin-1")) in
+                                  [as_bytes(a) for a in item[1]])))
+
+
+def main():
+    import os
+    import tempfile
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import certs
+    import harness
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("server")
+    parser.add_argument("--reference", default="redis-server")
+    parser.add_argument("--transport", default="tcp", choices=["tcp", "tls-user", "tls-kernel"])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--keep-going", action="store_true", help="report a difference and go on with the next seed")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        made = certs.make(folder)
+        reference = harness.Server(harness.Env(args.reference, False, made), "tcp")
+        server = harness.Server(harness.Env(args.server, False, made), args.transport)
+        seed = args.seed if args.seed is not None else int(time.time())
+        deadline = time.monotonic() + args.seconds
+        total, found = 0, 0
+        try:
+            while time.monotonic() < deadline:
+                try:
+                    total += compare(reference.connect, server.connect, seed, deadline - time.monotonic(), limit=5000)
+                except Difference as difference:
+                    found += 1
+                    print(difference)
+                    if not args.keep_going:
+                        return 1
+                seed += 1
+        finally:
+            reference.stop()
+            server.stop()
+        print("%d commands compared, %d differences" % (total, found))
+        return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+/* What only TLS connections do: handshakes that fail or never come, truncation, data right behind the handshake, alerts. Over
+ * userspace and (where the kernel has it) kernel TLS. */
+#include "conn_test.h"
+
+static int idle_peer(struct peer *p) {
+    char byte;
+    peer_read_upto(p, &byte, 1);
+    return 1;
+}
+
+static int plaintext_peer(struct peer *p) {
+    char got[64];
+    if (!peer_write(p, "PING\r\nPING\r\nPING\r\n", 18))
+        return -2;
+    peer_read_upto(p, got, sizeof(got));
+    return 1;
+}
+
+static int gone_peer(struct peer *p) {
+    close(p->fd);
+    p->fd = -1;
+    return 1;
+}
+
+static void test_silent_peer_times_out(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { .no_handshake = true };
+    int64_t start = clock_mono_us();
+    start_pair(&p, idle_peer, 60000);
+    run_to_close(&p);
+    assert_in_range(clock_mono_us() - start, 60000, 2000000);
+    assert_int_equal(app.end, CONN_END_HANDSHAKE_TIMEOUT);
+    assert_int_equal(app.n_open, 0);
+}
+
+/* Drips a valid start of a ClientHello: the deadline is for the whole handshake. */
+static int dripping_peer(struct peer *p) {
+    static const unsigned char hello[] = { 22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3 };
+    for (int i = 0; i < 100; i++) {
+        unsigned char zero = 0;
+        if (!peer_write(p, i < (int)sizeof(hello) ? &hello[i] : &zero, 1))
+            break;
+        sleep_ms(10);
+    }
+    return 1;
+}
+
+static void test_dripping_peer_times_out(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { .no_handshake = true };
+    int64_t start = clock_mono_us();
+    start_pair(&p, dripping_peer, 100000);
+    loop_run(loop);
+    assert_in_range(clock_mono_us() - start, 100000, 700000);
+    assert_int_equal(app.end, CONN_END_HANDSHAKE_TIMEOUT);
+    peer_join(&p);
+}
+
+static void test_plaintext_to_a_tls_port(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { .no_handshake = true };
+    start_pair(&p, plaintext_peer, 0);
+    run_to_close(&p);
+    assert_int_equal(app.end, CONN_END_HANDSHAKE);
+    assert_true(strlen(app.text) > 0);
+    assert_int_equal(app.n_open, 0);
+}
+
+static void test_peer_gone_before_the_handshake(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { .no_handshake = true };
+    start_pair(&p, gone_peer, 0);
+    run_to_close(&p);
+    assert_int_equal(app.end, CONN_END_HANDSHAKE);
+    assert_int_equal(app.n_open, 0);
+}
+
+static int truncating_peer(struct peer *p) {
+    char got[8];
+    if (!peer_write(p, "x", 1))
+        return -2;
+    sleep_ms(20);
+    shutdown(p->fd, SHUT_WR); /* no close_notify */
+    peer_read_upto(p, got, sizeof(got));
+    return 1;
+}
+
+static void test_truncation_is_told_from_a_clean_end(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { 0 };
+    start_pair(&p, truncating_peer, 0);
+    run_to_close(&p);
+    assert_int_equal(app.end, CONN_END_EOF);
+    assert_string_equal(app.text, "connection truncated (no close_notify)");
+}
+
+/* ---- Finished and data in the socket together ---- */
+
+static int leaving_peer(struct peer *p) {
+    (void)p;
+    return 1;
+}
+
+/* A client over memory BIOs, so that the test decides which bytes arrive together. */
+static int coalescing_peer(struct peer *p) {
+    SSL *s = SSL_new(client_ctx);
+    BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+    SSL_set_bio(s, in, out);
+    SSL_set_connect_state(s);
+    char buf[20000];
+    int r = -2;
+    for (int flights = 0; SSL_do_handshake(s) != 1; flights++) {
+        int n = BIO_read(out, buf, sizeof(buf));
+        if (n > 0 && !send_all(p->fd, buf, (size_t)n))
+            goto done;
+        ssize_t got = recv(p->fd, buf, sizeof(buf), 0);
+        if (got <= 0)
+            goto done;
+        BIO_write(in, buf, (int)got);
+    }
+    char data[30000];
+    fill_pattern(data, 0, sizeof(data));
+    for (size_t i = 0; i < sizeof(data); i += 1000)
+        SSL_write(s, data + i, 1000);
+    SSL_shutdown(s); /* Finished, 30 records, close_notify: all in one send */
+    int n;
+    while ((n = BIO_read(out, buf, sizeof(buf))) > 0)
+        if (!send_all(p->fd, buf, (size_t)n))
+            goto done;
+    r = 1;
+done:
+    SSL_free(s);
+    shutdown(p->fd, SHUT_WR);
+    return r;
+}
+
+static void test_data_right_behind_finished_is_not_lost(void **state) {
+    (void)state;
+    NEED_KIND();
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        SSL_CTX_set_max_proto_version(client_ctx, version);
+        memset(&app, 0, sizeof(app));
+        struct peer p = { .no_handshake = true };
+        start_pair(&p, coalescing_peer, 0);
+        run_to_close(&p);
+        assert_int_equal(p.result, 1);
+        assert_int_equal(app.in.len, 30000);
+        assert_true(is_pattern(app.in.data, 0, 30000));
+        assert_int_equal(app.end, CONN_END_EOF);
+        assert_string_equal(app.text, "");
+        buf_done(&app.in);
+    }
+}
+
+/* ---- a record that does not authenticate ---- */
+
+static int forging_peer(struct peer *p) {
+    static const unsigned char bad[] = { 23, 3, 3, 0, 32, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+                                         17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32 };
+    char got[8];
+    if (!send_all(p->fd, bad, sizeof(bad)))
+        return -2;
+    peer_read_upto(p, got, sizeof(got));
+    return p->err == SSL_ERROR_SSL ? 1 : -3; /* the alert arrived, no reset in its place */
+}
+
+static void test_forged_record_ends_with_an_alert(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { 0 };
+    start_pair(&p, forging_peer, 0);
+    run_to_close(&p);
+    assert_int_equal(app.end, CONN_END_TLS);
+    assert_true(strlen(app.text) > 0);
+    assert_int_equal(p.result, 1);
+    assert_int_equal(app.n_data, 0);
+}
+
+/* ---- KeyUpdate, where both sides can ---- */
+
+static void echo(struct app *a, char *data, size_t len) {
+    obuf_append(&a->c.out, data, len);
+    conn_flush_later(&a->c);
+}
+
+static int key_update_peer(struct peer *p) {
+    char got[16];
+    for (int i = 0; i < 5; i++) {
+        if (!SSL_key_update(p->ssl, SSL_KEY_UPDATE_REQUESTED))
+            return -2;
+        if (!peer_write(p, "rekeyed", 7) || peer_read_upto(p, got, 7) != 7 || memcmp(got, "rekeyed", 7) != 0)
+            return -3;
+    }
+    peer_finish(p);
+    return 1;
+}
+
+static void test_key_update_from_the_peer(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct ktls_probe probe;
+    ktls_probe(&probe);
+    SSL_CTX_set_min_proto_version(client_ctx, TLS1_3_VERSION);
+    struct peer p = { 0 };
+    app.on_data = echo;
+    start_pair(&p, key_update_peer, 0);
+    run_to_close(&p);
+    if (kind == KIND_KTLS && probe.rekey != 0) {
+        assert_int_equal(app.end, CONN_END_TLS); /* this kernel cannot rekey: closed in order */
+        return;
+    }
+    assert_int_equal(p.result, 1);
+    assert_int_equal(app.end, CONN_END_EOF);
+    assert_string_equal(app.text, "");
+}
+
+static void test_texts(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { 0 };
+    char text[128];
+    SSL_CTX_set_min_proto_version(client_ctx, TLS1_3_VERSION);
+    SSL_CTX_set_ciphersuites(client_ctx, "TLS_AES_128_GCM_SHA256");
+    start_pair(&p, leaving_peer, 0);
+    conn_tls_text(&app.c, text, sizeof(text));
+    assert_string_equal(text, "handshake");
+    run_to_close(&p);
+    assert_string_equal(app.tls_text, kind == KIND_KTLS ? "ktls:TLSv1.3:TLS_AES_128_GCM_SHA256" : "user:TLSv1.3:TLS_AES_128_GCM_SHA256");
+}
+
+static const enum kind kinds[] = { KIND_USER, KIND_KTLS };
+#define over(f, name, i) { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
+#define over_both(f) over(f, "user_tls", 0), over(f, "ktls", 1)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        over_both(test_silent_peer_times_out),
+        over_both(test_dripping_peer_times_out),
+        over_both(test_plaintext_to_a_tls_port),
+        over_both(test_peer_gone_before_the_handshake),
+        over_both(test_truncation_is_told_from_a_clean_end),
+        over_both(test_data_right_behind_finished_is_not_lost),
+        over_both(test_forged_record_ends_with_an_alert),
+        over_both(test_key_update_from_the_peer),
+        over_both(test_texts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
