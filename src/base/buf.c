@@ -1,6 +1,7 @@
 /* Flat byte buffer. One thread at a time. */
 #include "base/buf.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,8 @@
 
 void buf_reserve(struct buf *b, size_t extra) {
     if (b->cap - b->len >= extra) return;
-    size_t want = b->len + extra, cap = b->cap ? b->cap : BUF_MIN;
+    size_t left = SIZE_MAX / 2 - b->len; /* a wish beyond that is one no allocator grants: it ends there, not in a wrapped sum */
+    size_t want = b->len + (extra < left ? extra : left), cap = b->cap ? b->cap : BUF_MIN;
     while (cap < want) cap *= 2;
     b->data = mem_realloc(b->data, cap);
     b->cap = cap;

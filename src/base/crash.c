@@ -6,6 +6,7 @@
 
 #include <execinfo.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,10 +56,18 @@ static void put_registers(int fd, const ucontext_t *uc) {
 #endif
 }
 
+static void die_by(int sig) {
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
 static void on_crash(int sig, siginfo_t *info, void *context) {
-    static volatile sig_atomic_t busy;
-    if (busy) _exit(128 + sig);
-    busy = 1;
+    static atomic_flag busy = ATOMIC_FLAG_INIT;
+    static _Thread_local volatile sig_atomic_t mine;
+    if (mine) die_by(sig); /* the report itself crashed */
+    if (atomic_flag_test_and_set(&busy))
+        for (;;) pause(); /* another thread's report is on its way, and ends the process */
+    mine = 1;
     int fd = log_fd_signal_safe();
     put(fd, "\n\n=== KETTLE BUG REPORT START: Cut & paste starting from here ===\n");
     put(fd, version);
@@ -74,8 +83,7 @@ static void on_crash(int sig, siginfo_t *info, void *context) {
     put_registers(fd, context);
     put(fd, "\n=== KETTLE BUG REPORT END ===\n");
     if (exit_hook) exit_hook();
-    signal(sig, SIG_DFL);
-    raise(sig);
+    die_by(sig);
 }
 
 void crash_install(const char *version_text) {
@@ -90,7 +98,7 @@ void crash_install(const char *version_text) {
     backtrace(warm, 1);
     stack_t ss = { .ss_sp = stack, .ss_size = sizeof stack };
     sigaltstack(&ss, NULL);
-    struct sigaction sa = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND | SA_NODEFER };
+    struct sigaction sa = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
     sigemptyset(&sa.sa_mask);
     static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) sigaction(signals[i], &sa, NULL);

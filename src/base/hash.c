@@ -101,7 +101,7 @@ uint16_t hash_crc16(const void *p, size_t len) {
 }
 
 uint16_t hash_slot(const void *key, size_t len) {
-    const char *open = memchr(key, '{', len);
+    const char *open = len ? memchr(key, '{', len) : NULL;
     if (open) {
         size_t rest = len - (size_t)(open - (const char *)key) - 1;
         const char *close = memchr(open + 1, '}', rest);

@@ -14,7 +14,7 @@
 
 struct hist {
     _Atomic uint64_t count, sum, max, min;
-    _Atomic uint32_t bucket[BUCKETS];
+    _Atomic uint64_t bucket[BUCKETS]; /* 32 bits would wrap within hours at a million a second */
 };
 
 #define RLX memory_order_relaxed
@@ -86,7 +86,7 @@ uint64_t hist_percentile(const struct hist *h, double p) {
     for (unsigned i = 0; i < BUCKETS; i++) {
         seen += atomic_load_explicit(&h->bucket[i], RLX);
         if (seen < want) continue;
-        uint64_t high = bucket_high(i), max = hist_max(h);
+        uint64_t high = i < BUCKETS - 1 ? bucket_high(i) : UINT64_MAX, max = hist_max(h); /* the last bucket has no upper end */
         return high < max ? high : max;
     }
     return hist_max(h);
@@ -94,7 +94,7 @@ uint64_t hist_percentile(const struct hist *h, double p) {
 
 void hist_merge(struct hist *dst, const struct hist *src) {
     for (unsigned i = 0; i < BUCKETS; i++) {
-        uint32_t n = atomic_load_explicit(&src->bucket[i], RLX);
+        uint64_t n = atomic_load_explicit(&src->bucket[i], RLX);
         if (n) atomic_fetch_add_explicit(&dst->bucket[i], n, RLX);
     }
     atomic_fetch_add_explicit(&dst->count, hist_count(src), RLX);

@@ -17,11 +17,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+
 #define LINE_MAX_BYTES 4096
 
 static _Atomic int level = LOG_LEVEL_NOTICE;
 static _Atomic char role = 'M';
-static _Atomic(const char *) file_path; /* set at start-up; an old one is kept, a logging thread may be using it */
+/* Set at start-up. An old path is kept, a logging thread may be using it; the chain keeps it in sight of leak checkers. */
+struct path {
+    struct path *older;
+    char text[];
+};
+static struct path *paths;
+static _Atomic(const char *) file_path;
 static _Atomic bool to_syslog;
 
 void log_set_level(enum log_level l) {
@@ -49,7 +57,14 @@ int log_set_file(const char *path) {
     if (fd < 0) return -errno;
     close(fd);
     char *absolute = path[0] == '/' ? NULL : realpath(path, NULL);
-    atomic_store(&file_path, absolute ? absolute : strdup(path));
+    const char *text = absolute ? absolute : path;
+    size_t size = strlen(text) + 1;
+    struct path *p = mem_alloc(sizeof *p + size);
+    memcpy(p->text, text, size);
+    free(absolute);
+    p->older = paths;
+    paths = p;
+    atomic_store(&file_path, p->text);
     return 0;
 }
 

@@ -72,7 +72,7 @@ void obuf_append(struct obuf *ob, const void *p, size_t n) {
 }
 
 char *obuf_room(struct obuf *ob, size_t n) {
-    struct obuf_seg *s = room(ob->tail) >= n ? ob->tail : chunk_new(ob, n);
+    struct obuf_seg *s = ob->tail && room(ob->tail) >= n ? ob->tail : chunk_new(ob, n);
     return s->bytes + s->end;
 }
 

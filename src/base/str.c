@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,9 +115,16 @@ size_t str_from_double(char *buf, double v) {
     if (isinf(v)) return (size_t)snprintf(buf, 64, "%s", v < 0 ? "-inf" : "inf");
     if (v == 0) return (size_t)snprintf(buf, 64, "%s", signbit(v) ? "-0" : "0");
     if (v > -1e17 && v < 1e17 && v == (double)(int64_t)v) return str_from_ll(buf, (int64_t)v);
-    int n = 0;
-    for (int digits = 15; digits <= 17; digits++) { /* the first that reads back equal */
-        n = snprintf(buf, 64, "%.*g", digits, v);
+    /* Every normal double survives 15 digits when it has a form that short; a subnormal has fewer significant bits, and so fewer digits. */
+    int n = 0, exponent;
+    bool is_power = fabs(frexp(v, &exponent)) == 0.5;
+    for (int digits = fabs(v) < DBL_MIN ? 1 : 15; digits <= 17; digits++) { /* the first that reads back equal */
+        if (is_power && digits == 16) {
+            /* Below a power of two doubles lie twice as close as above it. What reads back equal is centred a little above the value. */
+            n = snprintf(buf, 64, "%.16Lg", (long double)v * (1 + 0x1p-55L));
+        } else {
+            n = snprintf(buf, 64, "%.*g", digits, v);
+        }
         if (strtod(buf, NULL) == v) break;
     }
     return (size_t)n;

@@ -177,7 +177,7 @@ static void command_info_command(struct cmd_ctx *c) {
         if (cmd) {
             reply_info(c->r, cmd);
         } else {
-            reply_null_array(c->r);
+            reply_null(c->r);
         }
     }
 }

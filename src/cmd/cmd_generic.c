@@ -83,7 +83,7 @@ void generic_exists_command(struct cmd_ctx *c) {
 void generic_touch_command(struct cmd_ctx *c) {
     int64_t n = 0;
     for (int i = 1; i < c->argc; i++)
-        n += cmd_find_read(c, c->argv[i]) != NULL;
+        n += ks_find(c->ks, c->db, c->argv[i], c->now_ms, KS_FIND_READ) != NULL; /* touches even under CLIENT NO-TOUCH */
     reply_int(c->r, n);
 }
 

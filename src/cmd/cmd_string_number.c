@@ -89,7 +89,7 @@ void string_incrbyfloat_command(struct cmd_ctx *c) {
         return;
     }
     struct slice val = { text, str_from_long_double_human(text, sizeof(text), v) };
-    generic_put(c, c->db, key, e, obj_string_new(val.ptr, val.len), true);
+    generic_put(c, c->db, key, e, obj_string_new_text(val.ptr, val.len), true);
     /* The sum, not the addend: replicas must not depend on each other's floating point. */
     struct slice argv[] = { SLICE_LIT("SET"), key, val, SLICE_LIT("KEEPTTL") };
     cmd_propagate(c, 4, argv);

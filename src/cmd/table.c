@@ -128,7 +128,7 @@ struct cmd *cmd_lookup_argv(const struct cmd_table *t, int argc, const struct sl
     if (!c || !c->n_subs || argc == 1) return c;
     for (int i = 0; i < c->n_subs; i++)
         if (slice_ieq(argv[1], c->subs[i]->spec->name)) return c->subs[i];
-    return c->spec->run ? c : NULL;
+    return NULL;
 }
 
 static bool is_reachable(const struct cmd_table *t, const struct cmd *c) {

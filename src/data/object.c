@@ -53,6 +53,10 @@ static struct obj *obj_string_new_emb(const void *p, size_t len) {
 struct obj *obj_string_new(const void *p, size_t len) {
     int64_t v;
     if (len <= INT_CHARS_MAX && str_to_ll((struct slice){ p, len }, &v)) return obj_string_from_ll(v);
+    return obj_string_new_text(p, len);
+}
+
+struct obj *obj_string_new_text(const void *p, size_t len) {
     if (len <= OBJ_EMBSTR_MAX) return obj_string_new_emb(p, len);
     char *data = mem_alloc(len);
     memcpy(data, p, len);

@@ -32,6 +32,7 @@ struct obj {
 
 /* String, copied; becomes int when it is a canonical 64-bit integer of at most 20 characters, embstr up to 44 bytes, else raw. */
 struct obj *obj_string_new(const void *p, size_t len);
+struct obj *obj_string_new_text(const void *p, size_t len); /* the same, but never int: INCRBYFLOAT's results, as in redis-server */
 struct obj *obj_string_new_raw(size_t len);   /* raw encoding, zero-filled: to be filled by the caller */
 struct obj *obj_string_from_raw_take(char *data_take, size_t len, size_t cap); /* data from mem_alloc */
 struct obj *obj_string_from_ll(int64_t v);

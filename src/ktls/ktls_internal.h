@@ -225,18 +225,4 @@ void ktls_on_info(const SSL *ssl, int where, int ret);
 extern struct ktls_stats ktls_counters;
 #define KTLS_COUNT(field) ((void)__atomic_fetch_add(&ktls_counters.field, 1, __ATOMIC_RELAXED))
 
-/* Alert descriptions the library itself sends or looks at (RFC 8446 6). */
-enum {
-    KTLS_ALERT_CLOSE_NOTIFY = 0,
-    KTLS_ALERT_UNEXPECTED_MESSAGE = 10,
-    KTLS_ALERT_BAD_RECORD_MAC = 20,
-    KTLS_ALERT_RECORD_OVERFLOW = 22,
-    KTLS_ALERT_ILLEGAL_PARAMETER = 47,
-    KTLS_ALERT_DECODE_ERROR = 50,
-    KTLS_ALERT_PROTOCOL_VERSION = 70,
-    KTLS_ALERT_INTERNAL_ERROR = 80,
-    KTLS_ALERT_USER_CANCELED = 90,
-    KTLS_ALERT_NO_RENEGOTIATION = 100
-};
-
 #endif

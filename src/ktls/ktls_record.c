@@ -17,8 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ktls_internal.h"
-
 static int violation(struct ktls_event *ret, int alert, const char *why) {
     *ret = (struct ktls_event){.kind = KTLS_EV_VIOLATION, .alert = alert, .why = why};
     return 1;

@@ -14,6 +14,20 @@ enum { KTLS_CT_CHANGE_CIPHER_SPEC = 20, KTLS_CT_ALERT = 21, KTLS_CT_HANDSHAKE = 
 /* Handshake types, RFC 8446 B.3. */
 enum { KTLS_HS_HELLO_REQUEST = 0, KTLS_HS_CLIENT_HELLO = 1, KTLS_HS_NEW_SESSION_TICKET = 4, KTLS_HS_KEY_UPDATE = 24 };
 
+/* Alert descriptions the library itself sends or looks at (RFC 8446 6). */
+enum {
+    KTLS_ALERT_CLOSE_NOTIFY = 0,
+    KTLS_ALERT_UNEXPECTED_MESSAGE = 10,
+    KTLS_ALERT_BAD_RECORD_MAC = 20,
+    KTLS_ALERT_RECORD_OVERFLOW = 22,
+    KTLS_ALERT_ILLEGAL_PARAMETER = 47,
+    KTLS_ALERT_DECODE_ERROR = 50,
+    KTLS_ALERT_PROTOCOL_VERSION = 70,
+    KTLS_ALERT_INTERNAL_ERROR = 80,
+    KTLS_ALERT_USER_CANCELED = 90,
+    KTLS_ALERT_NO_RENEGOTIATION = 100
+};
+
 /* Longest handshake message taken in, header included. Servers that put a client's certificate chain into the ticket need some KB. */
 #define KTLS_HS_MESSAGE_MAX 32768
 

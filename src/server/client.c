@@ -31,6 +31,8 @@ static void publish(struct client *c) {
     uint64_t in = c->conn.bytes_in - c->bytes_in_seen, out = c->conn.bytes_out - c->bytes_out_seen;
     c->bytes_in_seen += in;
     c->bytes_out_seen += out;
+    if (in) atomic_fetch_add_explicit(&c->th->reads, 1, memory_order_relaxed);
+    if (out) atomic_fetch_add_explicit(&c->th->writes, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->th->bytes_in, in, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->th->bytes_out, out, memory_order_relaxed);
     if (c->conn.transport == CONN_KTLS) {
@@ -115,6 +117,21 @@ static void protocol_error(struct client *c) {
     client_close(c);
 }
 
+/* A browser tricked into talking to us sends "POST /..." or "Host: ...": nothing behind it may run. */
+static bool is_http(struct slice name) {
+    return (name.len == 4 && slice_ieq(name, "post")) || (name.len == 5 && slice_ieq(name, "host:"));
+}
+
+static void refuse_http(struct client *c) {
+    static _Atomic int64_t last_us; /* one line a minute is enough */
+    int64_t now = clock_mono_us(), before = atomic_load(&last_us);
+    if ((before == 0 || now - before > 60000000) && atomic_compare_exchange_strong(&last_us, &before, now))
+        log_warning("Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. "
+                    "This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection from %s aborted.",
+                    c->addr);
+    conn_close(&c->conn, CONN_END_LOCAL, "");
+}
+
 /* Runs what is whole in data. Returns how many bytes are done with; the rest is to be kept. */
 static size_t run_commands(struct client *c, char *data, size_t len) {
     size_t off = 0;
@@ -132,6 +149,10 @@ static size_t run_commands(struct client *c, char *data, size_t len) {
             return len;
         }
         if (r == RESP_NEED_MORE) return off + used;
+        if (is_http(c->parser.argv[0])) {
+            refuse_http(c);
+            return len;
+        }
         if (dispatch(&c->srv->eng, &c->s, c->parser.argc, c->parser.argv) == DISPATCH_POSTPONED) {
             pause_client(c);
             return off;
@@ -190,6 +211,21 @@ void client_resume_paused(struct io_thread *th) {
     }
 }
 
+#define MEMORY_SAMPLE_US 5000 /* asking the allocator costs microseconds: one thread asks, all use the answer for this long */
+
+static bool over_maxmemory(struct server *srv) {
+    int64_t limit = cfg_get(&srv->cfg->maxmemory), now, at;
+    if (limit == 0) return false;
+    now = clock_mono_us();
+    at = atomic_load_explicit(&srv->stats.memory_sampled_us, memory_order_relaxed);
+    if (now - at > MEMORY_SAMPLE_US && atomic_compare_exchange_strong(&srv->stats.memory_sampled_us, &at, now)) {
+        struct mem_stats m;
+        mem_stats_get(&m);
+        atomic_store_explicit(&srv->stats.memory_sample, (int64_t)m.allocated, memory_order_relaxed);
+    }
+    return atomic_load_explicit(&srv->stats.memory_sample, memory_order_relaxed) > limit;
+}
+
 const char *client_before_command(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv, bool *ret_postpone) {
     struct server *srv = arg;
     (void)argc;
@@ -199,6 +235,7 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
         unsigned flags = cmd->flags & CMD_IS_EXEC ? s->queue_flags : cmd->flags;
         if (atomic_load(&srv->pause_all) || (flags & (CMD_WRITE | CMD_MAY_REPLICATE))) *ret_postpone = true;
     }
+    if ((cmd->flags & CMD_DENYOOM) && over_maxmemory(srv)) return "OOM command not allowed when used memory > 'maxmemory'.";
     if (cmd->flags & CMD_PROTECTED) {
         int64_t mode = cfg_get(&srv->cfg->enable_debug_command);
         struct client *c = client_of(s);
@@ -296,6 +333,13 @@ static const struct conn_ops client_conn_ops = { .on_open = on_open, .on_data = 
 
 static void set_addresses(struct client *c) {
     char text[256];
+    if (c->kind == LISTEN_UNIX) { /* the peer of a unix socket has no name: both ends are shown as the server's path */
+        char *path = config_str_dup(c->srv->cfg, &c->srv->cfg->unixsocket);
+        c->addr = mem_asprintf("%s:0", path ? path : "");
+        c->laddr = mem_strdup(c->addr);
+        mem_free(path);
+        return;
+    }
     conn_peer_text(&c->conn, text, sizeof text);
     c->addr = mem_strdup(text);
     conn_local_text(&c->conn, text, sizeof text);

@@ -123,7 +123,7 @@ static void config_set_command(struct cmd_ctx *c) {
     struct server *srv = server_of(c);
     char err[1024];
     if (c->argc & 1) {
-        reply_error(c->r, "ERR wrong number of arguments for 'config|set' command");
+        cmd_syntax_error(c);
         return;
     }
     const struct config_apply apply = { srv, server_apply_config };

@@ -268,7 +268,7 @@ int config_load_args(struct config *c, int argc, char **argv) {
 /* ---- CONFIG GET ---- */
 
 struct found {
-    const char *name;
+    char name[64];
     int index;
 };
 
@@ -276,15 +276,20 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const struct found *)a)->name, ((const struct found *)b)->name);
 }
 
-static bool matches_any(const char *name, int n, const struct slice *patterns) {
-    for (int k = 0; k < n; k++)
-        if (str_glob(patterns[k], slice_cstr(name), true)) return true;
-    return false;
+static bool is_literal(struct slice pattern) {
+    return !memchr(pattern.ptr, '*', pattern.len) && !memchr(pattern.ptr, '?', pattern.len) && !memchr(pattern.ptr, '[', pattern.len);
 }
 
-/* An alias is answered under its own name when it was asked for literally. */
-static bool alias_asked(const char *alias, int n, const struct slice *patterns) {
-    return alias && matches_any(alias, n, patterns);
+/* Adds a name that was asked for, once. A literal one is answered in the asker's own spelling, as redis-server does. */
+static size_t collect_name(struct found *out, const char *name, int index, int n, const struct slice *patterns) {
+    for (int k = 0; k < n; k++) {
+        bool literal = is_literal(patterns[k]);
+        if (literal ? !slice_ieq(patterns[k], name) : !str_glob(patterns[k], slice_cstr(name), true)) continue;
+        out->index = index;
+        snprintf(out->name, sizeof out->name, "%.*s", literal ? (int)patterns[k].len : 64, literal ? patterns[k].ptr : name);
+        return 1;
+    }
+    return 0;
 }
 
 void config_get(struct config *c, int n, const struct slice *patterns, void (*fn)(void *arg, const char *name, struct slice value), void *arg) {
@@ -292,8 +297,8 @@ void config_get(struct config *c, int n, const struct slice *patterns, void (*fn
     size_t count = 0;
     for (int i = 0; i < n_directives; i++) {
         if (directives[i].flags & DIR_HIDDEN) continue;
-        if (matches_any(directives[i].name, n, patterns)) f[count++] = (struct found){ directives[i].name, i };
-        if (alias_asked(directives[i].alias, n, patterns)) f[count++] = (struct found){ directives[i].alias, i };
+        count += collect_name(f + count, directives[i].name, i, n, patterns);
+        if (directives[i].alias) count += collect_name(f + count, directives[i].alias, i, n, patterns);
     }
     qsort(f, count, sizeof *f, by_name);
     for (size_t k = 0; k < count; k++) {

@@ -69,6 +69,20 @@ static void human(struct buf *o, const char *name, uint64_t n) {
     buf_printf(o, "%s:%llu\r\n%s_human:%s\r\n", name, (unsigned long long)n, name, text);
 }
 
+static unsigned long long clients_memory(struct server *srv) {
+    unsigned long long sum = 0;
+    for (int t = 0; t < srv->n_threads; t++) {
+        struct io_thread *th = &srv->threads[t];
+        pthread_mutex_lock(&th->registry_lock);
+        list_for_each(n, &th->clients) {
+            struct client *c = list_entry(n, struct client, node);
+            sum += sizeof *c + RLX(c->qbuf_len) + RLX(c->qbuf_free) + RLX(c->out_mem) + RLX(c->multi_mem);
+        }
+        pthread_mutex_unlock(&th->registry_lock);
+    }
+    return sum;
+}
+
 static void section_memory(struct server *srv, struct buf *o) {
     static const char *const policies[] = { "noeviction", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random" };
     struct mem_stats m;
@@ -84,15 +98,16 @@ static void section_memory(struct server *srv, struct buf *o) {
     human(o, "used_memory", m.allocated);
     human(o, "used_memory_rss", m.rss);
     human(o, "used_memory_peak", peak);
-    buf_printf(o, "used_memory_peak_perc:%.2f%%\r\nused_memory_overhead:%llu\r\nused_memory_startup:0\r\nused_memory_dataset:%llu\r\n",
-               peak ? 100.0 * (double)m.allocated / (double)peak : 0, (unsigned long long)overhead, (unsigned long long)(m.allocated > overhead ? m.allocated - overhead : 0));
+    buf_printf(o, "used_memory_peak_perc:%.2f%%\r\nused_memory_overhead:%llu\r\nused_memory_startup:0\r\nused_memory_dataset:%llu\r\nused_memory_dataset_perc:%.2f%%\r\n",
+               peak ? 100.0 * (double)m.allocated / (double)peak : 0, (unsigned long long)overhead, (unsigned long long)(m.allocated > overhead ? m.allocated - overhead : 0),
+               m.allocated > overhead ? 100.0 * (double)(m.allocated - overhead) / (double)m.allocated : 0);
     buf_printf(o, "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n", m.allocated, m.active, m.resident);
     human(o, "total_system_memory", total);
     human(o, "maxmemory", (uint64_t)cfg_get(&srv->cfg->maxmemory));
     buf_printf(o, "maxmemory_policy:%s\r\nallocator_frag_ratio:%.2f\r\nallocator_frag_bytes:%zu\r\nmem_fragmentation_ratio:%.2f\r\nmem_fragmentation_bytes:%lld\r\n",
                policies[cfg_get(&srv->cfg->maxmemory_policy) & 7], m.allocated ? (double)m.active / (double)m.allocated : 1,
                m.active > m.allocated ? m.active - m.allocated : 0, m.allocated ? (double)m.rss / (double)m.allocated : 1, (long long)m.rss - (long long)m.allocated);
-    buf_printf(o, "mem_allocator:%s\r\nactive_defrag_running:0\r\nlazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n", mem_allocator_name(),
+    buf_printf(o, "mem_allocator:%s\r\nmem_clients_normal:%llu\r\nmem_clients_slaves:0\r\nmem_not_counted_for_evict:0\r\nactive_defrag_running:0\r\nlazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n", mem_allocator_name(), clients_memory(srv),
                (unsigned long long)ks.lazyfree_pending, (unsigned long long)ks.lazyfreed);
 }
 
@@ -104,22 +119,26 @@ static void section_persistence(struct server *srv, struct buf *o) {
 static void section_stats(struct server *srv, struct buf *o) {
     struct server_stats *s = &srv->stats;
     struct ks_stats ks;
-    unsigned long long in = 0, out = 0;
+    unsigned long long in = 0, out = 0, reads = 0, writes = 0;
     ks_stats_get(srv->ks, &ks);
     for (int t = 0; t < srv->n_threads; t++) {
         in += RLX(srv->threads[t].bytes_in);
         out += RLX(srv->threads[t].bytes_out);
+        reads += RLX(srv->threads[t].reads);
+        writes += RLX(srv->threads[t].writes);
     }
     buf_printf(o, "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\ninstantaneous_ops_per_sec:%llu\r\ntotal_net_input_bytes:%llu\r\n",
                RLX(s->connections), RLX(srv->eng.n_commands), RLX(s->inst_ops), in);
     buf_printf(o, "total_net_output_bytes:%llu\r\ninstantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\nrejected_connections:%llu\r\n", out,
                (double)RLX(s->inst_in) / 1024, (double)RLX(s->inst_out) / 1024, RLX(s->rejected));
-    buf_printf(o, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:%llu\r\nexpired_stale_perc:0.00\r\nevicted_keys:0\r\nevicted_clients:0\r\n",
+    buf_printf(o, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:%llu\r\nexpired_stale_perc:0.00\r\nexpired_time_cap_reached_count:0\r\nevicted_keys:0\r\nevicted_clients:0\r\n",
                (unsigned long long)ks.expired);
     buf_printf(o, "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\npubsub_channels:0\r\npubsub_patterns:0\r\nlatest_fork_usec:0\r\ntotal_forks:0\r\n",
                (unsigned long long)ks.hits, (unsigned long long)ks.misses);
     buf_printf(o, "client_query_buffer_limit_disconnections:%llu\r\nclient_output_buffer_limit_disconnections:%llu\r\ntotal_error_replies:%llu\r\n",
                RLX(s->query_buffer_closes), RLX(s->output_buffer_closes), RLX(srv->eng.n_error_replies));
+    buf_printf(o, "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\nio_threaded_reads_processed:%llu\r\nio_threaded_writes_processed:%llu\r\n", reads, writes,
+               reads - RLX(srv->threads[0].reads), writes - RLX(srv->threads[0].writes));
     buf_printf(o, "unexpected_error_replies:0\r\ndump_payload_sanitizations:0\r\nacl_access_denied_auth:0\r\n");
 }
 

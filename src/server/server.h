@@ -54,14 +54,14 @@ struct io_thread {
     struct list *scan_at;             /* idle check goes on here */
     struct list paused;               /* clients put off by CLIENT PAUSE */
     /* statistics: written by the owner, read by any (relaxed) */
-    _Atomic uint64_t bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
+    _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
     _Atomic uint64_t n_clients;
 };
 
 struct server_stats { /* relaxed atomics */
     _Atomic uint64_t connections, rejected, query_buffer_closes, output_buffer_closes, idle_closes, unexpected_errors;
     _Atomic uint64_t tls_handshake_timeouts;
-    _Atomic int64_t peak_memory;
+    _Atomic int64_t peak_memory, memory_sample, memory_sampled_us;
     _Atomic uint64_t inst_ops, inst_in, inst_out; /* per second, sampled by the cron */
     _Atomic int64_t input_buffer_max, output_buffer_max;
 };

@@ -8,6 +8,8 @@
 
 #include "tools/cli.h"
 
+#define CONNECT_TIMEOUT_US (15 * 1000 * 1000)
+
 void cli_drop(struct cli *c) {
     tool_conn_close(&c->conn);
     c->connected = false;
@@ -67,7 +69,8 @@ static int log_in(struct cli *c) {
 
 int cli_connect(struct cli *c, bool quiet) {
     cli_drop(c);
-    int rc = tool_conn_open(&c->conn, &c->cfg.target, c->tls_ctx, TOOL_NO_DEADLINE);
+    /* Bounded: a TLS client and a plaintext server would each wait for the other to say something. */
+    int rc = tool_conn_open(&c->conn, &c->cfg.target, c->tls_ctx, tool_deadline(CONNECT_TIMEOUT_US));
     if (rc != 0) {
         if (!quiet)
             cli_print_conn_error(c);

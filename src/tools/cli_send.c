@@ -310,6 +310,7 @@ static int recover(struct cli *c, int rc, bool sent, bool again) {
     cli_drop(c);
     if (interrupted) {
         cli_interrupted = 0;
+        printf("\n"); /* the terminal shows ^C */
         cli_connect(c, true);
         return rc;
     }

@@ -45,7 +45,9 @@ int tool_tls_ctx_new(const struct tool_tls *tls, struct ktls_ctx **ret, char *er
 
 /* The words for an I/O failure: libktls's own where TLS is the reason. */
 static void note_error(struct tool_conn *c, int rc) {
-    if (c->io.tls && (rc <= -5000 || rc == -EIO))
+    if (rc == -ETIMEDOUT && c->tls_failed)
+        snprintf(c->err, sizeof(c->err), "no answer to the handshake in time: is this a TLS port?");
+    else if (c->io.tls && (rc <= -5000 || rc == -EIO))
         snprintf(c->err, sizeof(c->err), "%s", ktls_conn_error(c->io.tls)->text);
     else if (rc <= -5000)
         snprintf(c->err, sizeof(c->err), "%s", ktls_strerror(rc));
@@ -108,8 +110,8 @@ int tool_conn_open(struct tool_conn *c, const struct tool_target *t, struct ktls
         return rc;
     rc = syncio_handshake(&c->io, deadline_us);
     if (rc != 0) {
-        note_error(c, rc);
         c->tls_failed = true;
+        note_error(c, rc);
         tool_conn_close(c);
     }
     return rc;
