@@ -9,7 +9,6 @@ Fixtures for tests: `server` (one per file and transport, shared), `c` (a connec
 an empty keyspace), `make_server` (a server with its own configuration), `env`.
 """
 import os
-import signal
 import subprocess
 import sys
 

@@ -218,6 +218,7 @@ def compare(left, right, seed, seconds, limit=None, proto=None):
     inspect = left(), right()
     for conn in inspect:
         conn.ok("FLUSHALL")
+        conn.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")  # or DBSIZE would depend on when each server's cron runs
     history, count = [], 0
     queued = [[], []]
     deadline = time.monotonic() + seconds
@@ -272,6 +273,8 @@ def same_contents(pair, seed, count, history):
                 values = [conn.node(*command.split(), key).render() for conn in pair]
                 if command == "PEXPIRETIME" and 0 < int(values[0][1:]) < 4000000000000:
                     values = [value[:6] for value in values]  # relative times: the two clocks read a little apart
+                if command == "OBJECT ENCODING" and sorted(values) == ['"embstr"', '"int"']:
+                    continue  # what INCRBYFLOAT leaves behind; test_strings.py looks at it
                 if values[0] != values[1]:
                     raise Difference("seed %d after %d commands: %s %r in db %d differs: %s %s\n%s" % (
                         seed, count, command, key, db, values[0], values[1],
@@ -295,12 +298,14 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         made = certs.make(folder)
-        reference = harness.Server(harness.Env(args.reference, False, made), "tcp")
-        server = harness.Server(harness.Env(args.server, False, made), args.transport)
+        running = []
         seed = args.seed if args.seed is not None else int(time.time())
-        deadline = time.monotonic() + args.seconds
         total, found = 0, 0
         try:
+            for path, transport in ((args.reference, "tcp"), (args.server, args.transport)):
+                running.append(harness.Server(harness.Env(path, False, made), transport))
+            reference, server = running
+            deadline = time.monotonic() + args.seconds
             while time.monotonic() < deadline:
                 try:
                     total += compare(reference.connect, server.connect, seed, deadline - time.monotonic(), limit=5000)
@@ -311,8 +316,8 @@ def main():
                         return 1
                 seed += 1
         finally:
-            reference.stop()
-            server.stop()
+            for instance in running:
+                instance.stop()
         print("%d commands compared, %d differences" % (total, found))
         return 1 if found else 0
 

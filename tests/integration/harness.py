@@ -51,7 +51,7 @@ class Env:
     def __init__(self, server, sanitizer, certs):
         found = server if os.path.isabs(server) else os.path.join(ROOT, server)
         if not os.path.exists(found):
-            found = shutil.which(server) or found
+            found = os.path.abspath(server) if os.path.exists(server) else shutil.which(server) or found
         self.server = found
         self.exists = os.access(found, os.X_OK)
         self.factor = 6.0 if sanitizer else 1.0

@@ -215,7 +215,7 @@ def test_bitcount_bitpos_against_a_model(conn):
 
 
 def test_bitfield_get_set_incrby(c):
-    run(c, f"""
+    run(c, """
         BITFIELD k SET u8 0 255 => [:0]
         BITFIELD k GET u8 0 => [:255]
         BITFIELD k GET i8 0 => [:-1]
@@ -238,7 +238,7 @@ def test_bitfield_get_set_incrby(c):
 
 
 def test_bitfield_overflow_modes(c):
-    run(c, f"""
+    run(c, """
         BITFIELD k SET u8 0 100 OVERFLOW WRAP INCRBY u8 0 257 => [:0, :101]
         BITFIELD k OVERFLOW SAT INCRBY u8 0 257 => [:255]
         BITFIELD k OVERFLOW FAIL INCRBY u8 0 1 => [nil]

@@ -90,7 +90,7 @@ def test_expire_ttl_family(c):
 
 
 def test_expire_conditions(c):
-    run(c, f"""
+    run(c, """
         SET k v
         EXPIRE k 100 XX => :0
         TTL k => :-1

@@ -21,7 +21,7 @@ def other(server):
 
 
 def test_exec_returns_every_reply(c):
-    run(c, f"""
+    run(c, """
         MULTI
         SET k v => +QUEUED
         GET k => +QUEUED
@@ -114,7 +114,7 @@ def test_select_inside_multi(c):
 
 
 def test_commands_refused_inside_multi(c):
-    run(c, f"""
+    run(c, """
         MULTI
         RESET => +RESET
         EXEC => -ERR EXEC without MULTI

@@ -464,6 +464,9 @@ def test_object_encodings_of_strings(c):
         INCRBYFLOAT k 1.5 => "6.5"
         OBJECT ENCODING k => "embstr"
         SET k 5
+        INCRBYFLOAT k 1 => "6"
+        OBJECT ENCODING k => "embstr"
+        SET k 5
         APPEND k 5 => :2
         OBJECT ENCODING k => "raw"
     """)

@@ -130,7 +130,8 @@ static void root_switch(const char *tag) {
 static void mount_system(void) {
     must_mount("proc", "/proc", "proc", 0, NULL);
     must_mount("sys", "/sys", "sysfs", 0, NULL);
-    must_mount("dev", "/dev", "devtmpfs", 0, NULL);
+    /* Some kernels have mounted it already. */
+    if (mount("dev", "/dev", "devtmpfs", 0, NULL) && errno != EBUSY) fatal("mount /dev: %s", strerror(errno));
     mkdir("/dev/pts", 0755);
     mkdir("/dev/shm", 01777);
     must_mount("devpts", "/dev/pts", "devpts", 0, "gid=5,mode=620,ptmxmode=666");

@@ -101,11 +101,6 @@ static void test_truncation_is_told_from_a_clean_end(void **state) {
 
 /* ---- Finished and data in the socket together ---- */
 
-static int leaving_peer(struct peer *p) {
-    (void)p;
-    return 1;
-}
-
 /* A client over memory BIOs, so that the test decides which bytes arrive together. */
 static int coalescing_peer(struct peer *p) {
     SSL *s = SSL_new(client_ctx);
@@ -217,6 +212,11 @@ static void test_key_update_from_the_peer(void **state) {
     assert_int_equal(p.result, 1);
     assert_int_equal(app.end, CONN_END_EOF);
     assert_string_equal(app.text, "");
+}
+
+static int leaving_peer(struct peer *p) {
+    peer_finish(p);
+    return 1;
 }
 
 static void test_texts(void **state) {
