@@ -1,4 +1,5 @@
-/* Memory: jemalloc or libc behind one face that never returns NULL. Any thread. */
+/* Memory: jemalloc (its names are malloc's own, so one set of calls serves both) or libc, behind functions that never return
+ * NULL. Under all other modules; the only one to call malloc. Any thread. */
 #include "base/alloc.h"
 
 #include <fcntl.h>
@@ -15,7 +16,7 @@
 
 #include "base/log.h"
 
-static void out_of_memory(size_t size) {
+_Noreturn static void out_of_memory(size_t size) {
     char text[96];
     int n = snprintf(text, sizeof text, "Out Of Memory allocating %zu bytes!\n", size);
     log_raw_signal_safe(text, (size_t)n);
@@ -109,15 +110,11 @@ void mem_stats_get(struct mem_stats *ret) {
     ret->rss = rss_bytes();
 }
 
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+
 const char *mem_allocator_name(void) {
-    static const char name[] = "jemalloc-" JEMALLOC_VERSION;
-    static char text[sizeof name];
-    if (!text[0]) {
-        size_t n = strcspn(name, "-");
-        n += 1 + strcspn(name + n + 1, "-"); /* "jemalloc-5.3.0-0-g..." without the commit */
-        memcpy(text, name, n);
-    }
-    return text;
+    return "jemalloc-" TEXT(JEMALLOC_VERSION_MAJOR) "." TEXT(JEMALLOC_VERSION_MINOR) "." TEXT(JEMALLOC_VERSION_BUGFIX);
 }
 #else
 void mem_stats_get(struct mem_stats *ret) {

@@ -1,4 +1,4 @@
-/* Flat byte buffer. One thread at a time. */
+/* Flat byte buffer: what parsers read from and what builders of text write to. One thread at a time. */
 #include "base/buf.h"
 
 #include <stdint.h>
@@ -30,7 +30,8 @@ void buf_append_cstr(struct buf *b, const char *s) {
 }
 
 void buf_append_char(struct buf *b, char c) {
-    buf_append(b, &c, 1);
+    if (b->len == b->cap) buf_reserve(b, 1);
+    b->data[b->len++] = c;
 }
 
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap) {

@@ -1,33 +1,55 @@
 /*
- * Crash report. The handler runs on a stack of its own and uses only async-signal-safe calls (backtrace_symbols_fd writes without allocating; backtrace is warmed up at
- * installation because its first call loads a library). The signal is raised again with its default action at the end: core dumps stay possible.
+ * Crash report. The handler runs on a stack of its own, so that an overflow of the thread's is reported too, and uses only
+ * async-signal-safe calls (backtrace_symbols_fd writes without allocating; backtrace is warmed up at installation because its
+ * first call loads a library). Then the signal is raised again with its default action: core dumps stay possible.
+ *
+ * sigaltstack(2) is per thread: crash_install() gives one to its caller, crash_note_command() to the thread that first runs a
+ * command. Threads without one run the handler on their own stack.
  */
 #include "base/crash.h"
 
 #include <execinfo.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/log.h"
+#include "base/str.h"
 
-#define STACK_BYTES (256 * 1024)
+#define STACK_BYTES (128 * 1024) /* reserved; only what a report touches becomes resident */
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+static const struct {
+    int sig;
+    const char *name;
+} signals[] = { { SIGSEGV, "SIGSEGV" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" }, { SIGILL, "SIGILL" }, { SIGABRT, "SIGABRT" } };
+#define N_SIGNALS (sizeof signals / sizeof *signals)
 
 static const char *version = "";
 static void (*exit_hook)(void);
+static bool installed;
+static pthread_key_t stack_key;
 static _Thread_local const char *running_command;
+static _Thread_local bool has_stack;
 
-void crash_note_command(const char *name) {
-    running_command = name;
-}
-
-void crash_on_exit(void (*fn)(void)) {
-    exit_hook = fn;
-}
+/* ---- the report ---- */
 
 static void put(int fd, const char *text) {
     size_t n = strlen(text);
@@ -35,7 +57,7 @@ static void put(int fd, const char *text) {
 }
 
 static void put_hex(int fd, const char *name, unsigned long long v) {
-    char text[40], *p = text + sizeof text - 1;
+    char text[18], *p = text + sizeof text - 1;
     *p = 0;
     *--p = '\n';
     for (int i = 0; i < 16; i++, v >>= 4) *--p = "0123456789abcdef"[v & 15];
@@ -43,11 +65,23 @@ static void put_hex(int fd, const char *name, unsigned long long v) {
     put(fd, p);
 }
 
+static void put_number(int fd, const char *name, uint64_t v) {
+    char text[STR_LL_MAX];
+    str_from_ull(text, v);
+    put(fd, name);
+    put(fd, text);
+    put(fd, "\n");
+}
+
 static void put_registers(int fd, const ucontext_t *uc) {
 #if defined(__x86_64__)
-    static const struct { int reg; const char *name; } regs[] = {
+    static const struct {
+        int reg;
+        const char *name;
+    } regs[] = {
         { REG_RIP, "RIP:" }, { REG_RSP, "RSP:" }, { REG_RBP, "RBP:" }, { REG_RAX, "RAX:" }, { REG_RBX, "RBX:" }, { REG_RCX, "RCX:" },
-        { REG_RDX, "RDX:" }, { REG_RSI, "RSI:" }, { REG_RDI, "RDI:" }, { REG_R8, "R8: " }, { REG_R9, "R9: " }, { REG_EFL, "EFL:" },
+        { REG_RDX, "RDX:" }, { REG_RSI, "RSI:" }, { REG_RDI, "RDI:" }, { REG_R8, "R8: " },  { REG_R9, "R9: " },  { REG_R10, "R10:" },
+        { REG_R11, "R11:" }, { REG_R12, "R12:" }, { REG_R13, "R13:" }, { REG_R14, "R14:" }, { REG_R15, "R15:" }, { REG_EFL, "EFL:" },
     };
     for (size_t i = 0; i < sizeof regs / sizeof *regs; i++) put_hex(fd, regs[i].name, (unsigned long long)uc->uc_mcontext.gregs[regs[i].reg]);
 #else
@@ -56,50 +90,81 @@ static void put_registers(int fd, const ucontext_t *uc) {
 #endif
 }
 
-static void die_by(int sig) {
-    signal(sig, SIG_DFL);
-    raise(sig);
+static const char *signal_name(int sig) {
+    for (size_t i = 0; i < N_SIGNALS; i++)
+        if (signals[i].sig == sig) return signals[i].name;
+    return "?";
 }
 
-static void on_crash(int sig, siginfo_t *info, void *context) {
-    static atomic_flag busy = ATOMIC_FLAG_INIT;
-    static _Thread_local volatile sig_atomic_t mine;
-    if (mine) die_by(sig); /* the report itself crashed */
-    if (atomic_flag_test_and_set(&busy))
-        for (;;) pause(); /* another thread's report is on its way, and ends the process */
-    mine = 1;
+static void report(int sig, const siginfo_t *info, const ucontext_t *uc) {
     int fd = log_fd_signal_safe();
     put(fd, "\n\n=== KETTLE BUG REPORT START: Cut & paste starting from here ===\n");
     put(fd, version);
     put(fd, " crashed by signal: ");
-    put(fd, sig == SIGSEGV ? "SIGSEGV" : sig == SIGBUS ? "SIGBUS" : sig == SIGFPE ? "SIGFPE" : sig == SIGILL ? "SIGILL" : "SIGABRT");
-    put_hex(fd, "\nAccessing address: ", (unsigned long long)(uintptr_t)info->si_addr);
+    put(fd, signal_name(sig));
+    put(fd, "\n");
+    if (info->si_code <= 0)
+        put_number(fd, "Sent by process: ", (uint64_t)info->si_pid);
+    else
+        put_hex(fd, "Accessing address: ", (unsigned long long)(uintptr_t)info->si_addr);
     put(fd, "Running command: ");
     put(fd, running_command ? running_command : "(none)");
     put(fd, "\n\n------ STACK TRACE ------\n");
     void *frames[64];
     backtrace_symbols_fd(frames, backtrace(frames, 64), fd);
     put(fd, "\n------ REGISTERS ------\n");
-    put_registers(fd, context);
+    put_registers(fd, uc);
     put(fd, "\n=== KETTLE BUG REPORT END ===\n");
-    if (exit_hook) exit_hook();
-    die_by(sig);
+}
+
+/* One report a process: another thread that crashes meanwhile waits for the end; a crash in the handler itself ends at once. */
+static void on_crash(int sig, siginfo_t *info, void *context) {
+    static _Atomic pid_t reporter;
+    pid_t nobody = 0, me = gettid();
+    if (atomic_compare_exchange_strong(&reporter, &nobody, me)) {
+        report(sig, info, context);
+        if (exit_hook) exit_hook();
+    } else {
+        while (nobody != me) pause();
+    }
+    signal(sig, SIG_DFL);
+    raise(sig); /* blocked until the handler returns */
+}
+
+/* ---- installation ---- */
+
+static void stack_drop(void *mem) {
+    stack_t off = { .ss_flags = SS_DISABLE };
+    sigaltstack(&off, NULL);
+    mem_free(mem);
+}
+
+/* Out of line: crash_note_command, called twice a command, stays a few instructions. */
+static __attribute__((noinline)) void stack_give(void) {
+    has_stack = true;
+    if (!installed) return;
+    void *mem = mem_alloc(STACK_BYTES);
+    stack_t ss = { .ss_sp = mem, .ss_size = STACK_BYTES };
+    if (sigaltstack(&ss, NULL) || pthread_setspecific(stack_key, mem)) stack_drop(mem);
+}
+
+void crash_note_command(const char *name) {
+    if (__builtin_expect(!has_stack, 0)) stack_give();
+    running_command = name;
+}
+
+void crash_on_exit(void (*fn)(void)) {
+    exit_hook = fn;
 }
 
 void crash_install(const char *version_text) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    version = version_text; /* the sanitizer's own report says more */
-    (void)on_crash;
-    return;
-#endif
-    static char stack[STACK_BYTES];
-    void *warm[1];
     version = version_text;
+    if (SANITIZED) return; /* the sanitizer's own report says more */
+    void *warm[1];
     backtrace(warm, 1);
-    stack_t ss = { .ss_sp = stack, .ss_size = sizeof stack };
-    sigaltstack(&ss, NULL);
-    struct sigaction sa = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+    if (!installed) installed = pthread_key_create(&stack_key, stack_drop) == 0;
+    if (installed) stack_give();
+    struct sigaction sa = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK };
     sigemptyset(&sa.sa_mask);
-    static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) sigaction(signals[i], &sa, NULL);
+    for (size_t i = 0; i < N_SIGNALS; i++) sigaction(signals[i].sig, &sa, NULL);
 }

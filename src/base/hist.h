@@ -1,5 +1,6 @@
-/* Latency histogram: log-linear buckets, about 1% relative error (two significant digits), values 0..2^36, fixed memory.
- * Adding is one relaxed atomic increment: many threads may add while one reads. */
+/* Latency histogram: log-linear buckets, about 1% relative error (two significant digits), values 0..2^36 (larger ones share a
+ * bucket), 30 KiB. Adding is one relaxed atomic increment: many threads may add while one reads. Count, mean and percentile
+ * walk the buckets (microseconds). */
 #ifndef KETTLE_BASE_HIST_H
 #define KETTLE_BASE_HIST_H
 
@@ -11,7 +12,7 @@ struct hist *hist_new(void);
 void hist_free(struct hist *h);
 void hist_add(struct hist *h, uint64_t value);   /* unit is the caller's */
 uint64_t hist_count(const struct hist *h);
-uint64_t hist_percentile(const struct hist *h, double p); /* p 0..100; highest value equivalent; 0 when empty */
+uint64_t hist_percentile(const struct hist *h, double p); /* p 0..100; highest value of the bucket, but not above the max; 0 when empty */
 uint64_t hist_max(const struct hist *h);
 uint64_t hist_min(const struct hist *h);
 double hist_mean(const struct hist *h);

@@ -1,78 +1,121 @@
 /*
- * Output queue. A list of segments: own chunks (bytes follow the header) and references. The first chunk of a queue is small, later ones grow to OBUF_CHUNK, so a
- * connection with short replies holds 1 KiB and one with long replies pays few allocations. Owned by the connection's thread.
+ * Output queue of a connection. Replies are appended by command code through proto/reply.c, sent by net/conn_send.c. Owned by
+ * the connection's thread.
+ *
+ * A list of segments of two kinds:
+ *
+ *   own chunk   cap > 0, data == bytes    [ sent | start ... end | room up to cap ]     appends go to the tail's room
+ *   reference   cap == 0, data elsewhere  [ sent | start ... end ]                      release(arg) when it leaves the queue
+ *
+ * Sizes: the first chunk has 1 KiB; one that follows a full chunk has four times its size, up to OBUF_CHUNK. So a connection
+ * with short replies holds 1 KiB, one with long replies pays few allocations. After a reference it starts at 1 KiB again:
+ * a row of large values needs little between them.
+ *
+ * A mark is a chunk whose data starts MARK_ROOM bytes in: what follows the mark is appended to the same chunk, and the patch
+ * is written just before it, so that both leave as one piece. Rejected: a segment for the place alone, which costs two
+ * allocations and one iovec more per reply of unknown length.
+ *
+ * The kernel may be reading [start, end) (a send in flight) while more is appended: bytes that are queued never move.
  */
 #include "base/obuf.h"
 
+#include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base/alloc.h"
 
 #define FIRST_CHUNK 1024
+#define MARK_ROOM 64
 
 struct obuf_seg {
     struct obuf_seg *next;
-    const char *data;          /* own chunk: points to `bytes` */
-    size_t start, end;         /* not yet sent: data[start..end) */
-    size_t cap;                /* own chunk: room; reference: 0 */
+    const char *data;
+    size_t start, end;
+    size_t cap;
     void (*release)(void *arg);
     void *arg;
     char bytes[];
 };
 
-static void append_seg(struct obuf *ob, struct obuf_seg *s) {
-    s->next = NULL;
-    if (ob->tail) {
-        ob->tail->next = s;
-    } else {
-        ob->head = s;
-    }
-    ob->tail = s;
-    ob->nsegs++;
-    ob->mem += sizeof *s + s->cap;
+/* ---- segments ---- */
+
+/* What the segment adds to ob->mem. For a reference the memory kept alive by it counts: output limits must see it. */
+static size_t seg_mem(const struct obuf_seg *s) {
+    return sizeof *s + (s->cap ? s->cap : s->end);
 }
 
-static struct obuf_seg *chunk_new(struct obuf *ob, size_t at_least) {
-    size_t total = ob->nsegs == 0 ? FIRST_CHUNK : ob->tail && ob->tail->cap ? (ob->tail->cap + sizeof(struct obuf_seg)) * 4 : OBUF_CHUNK;
-    if (total > OBUF_CHUNK) total = OBUF_CHUNK;
-    if (total < at_least + sizeof(struct obuf_seg)) total = at_least + sizeof(struct obuf_seg);
-    struct obuf_seg *s = mem_alloc(total);
-    *s = (struct obuf_seg){ .cap = total - sizeof *s };
-    s->data = s->bytes;
-    append_seg(ob, s);
-    return s;
+static void seg_push(struct obuf *ob, struct obuf_seg *s) {
+    if (ob->tail)
+        ob->tail->next = s;
+    else
+        ob->head = s;
+    ob->tail = s;
+    ob->nsegs++;
+    ob->mem += seg_mem(s);
 }
 
 static void seg_free(struct obuf *ob, struct obuf_seg *s) {
-    ob->mem -= sizeof *s + s->cap;
+    ob->mem -= seg_mem(s);
     ob->nsegs--;
     if (s->release) s->release(s->arg);
     mem_free(s);
 }
 
-static size_t room(const struct obuf_seg *s) {
-    return s ? s->cap - (s->cap ? s->end : 0) : 0;
+static void pop_head(struct obuf *ob) {
+    struct obuf_seg *s = ob->head;
+    ob->head = s->next;
+    if (!ob->head) ob->tail = NULL;
+    seg_free(ob, s);
 }
 
-void obuf_append(struct obuf *ob, const void *p, size_t n) {
-    const char *at = p;
-    if (n == 0) return;
-    ob->bytes += n;
-    size_t fits = room(ob->tail);
-    if (fits > n) fits = n;
+static struct obuf_seg *chunk_push(struct obuf *ob, size_t total) {
+    struct obuf_seg *s = mem_alloc(total);
+    *s = (struct obuf_seg){ .data = s->bytes, .cap = total - sizeof *s };
+    seg_push(ob, s);
+    return s;
+}
+
+/* A chunk for what did not fit into the tail. */
+static struct obuf_seg *chunk_grow(struct obuf *ob, size_t at_least) {
+    size_t total = FIRST_CHUNK, need = at_least + sizeof(struct obuf_seg);
+    if (ob->tail && ob->tail->cap) total = (ob->tail->cap + sizeof(struct obuf_seg)) * 4;
+    if (total > OBUF_CHUNK) total = OBUF_CHUNK;
+    return chunk_push(ob, total > need ? total : need);
+}
+
+static bool tail_fits(const struct obuf *ob, size_t n) {
+    return ob->tail && ob->tail->end + n <= ob->tail->cap; /* never true of a reference, unless n is 0 */
+}
+
+/* ---- filling ---- */
+
+static void append_grow(struct obuf *ob, const char *p, size_t n) {
+    struct obuf_seg *tail = ob->tail;
+    size_t fits = tail && tail->cap ? tail->cap - tail->end : 0;
     if (fits) {
-        memcpy(ob->tail->bytes + ob->tail->end, at, fits);
-        ob->tail->end += fits;
+        memcpy(tail->bytes + tail->end, p, fits);
+        tail->end += fits;
     }
-    if (fits == n) return;
-    struct obuf_seg *s = chunk_new(ob, n - fits);
-    memcpy(s->bytes, at + fits, n - fits);
+    struct obuf_seg *s = chunk_grow(ob, n - fits);
+    memcpy(s->bytes, p + fits, n - fits);
     s->end = n - fits;
 }
 
+void obuf_append(struct obuf *ob, const void *p, size_t n) {
+    if (n == 0) return;
+    ob->bytes += n;
+    if (__builtin_expect(!tail_fits(ob, n), 0)) {
+        append_grow(ob, p, n);
+        return;
+    }
+    memcpy(ob->tail->bytes + ob->tail->end, p, n);
+    ob->tail->end += n;
+}
+
 char *obuf_room(struct obuf *ob, size_t n) {
-    struct obuf_seg *s = ob->tail && room(ob->tail) >= n ? ob->tail : chunk_new(ob, n);
+    struct obuf_seg *s = tail_fits(ob, n) && ob->tail->cap ? ob->tail : chunk_grow(ob, n);
     return s->bytes + s->end;
 }
 
@@ -82,20 +125,26 @@ void obuf_commit(struct obuf *ob, size_t used) {
 }
 
 void obuf_append_ref(struct obuf *ob, const void *p, size_t n, void (*release)(void *arg), void *arg) {
+    if (n == 0) {
+        if (release) release(arg);
+        return;
+    }
     struct obuf_seg *s = mem_alloc(sizeof *s);
     *s = (struct obuf_seg){ .data = p, .end = n, .release = release, .arg = arg };
-    append_seg(ob, s);
+    seg_push(ob, s);
     ob->bytes += n;
-    ob->mem += n; /* the memory is kept alive by this queue: output limits must see it */
 }
 
 void obuf_splice(struct obuf *dst, struct obuf *src) {
-    if (!src->head) return;
-    if (dst->tail) {
-        dst->tail->next = src->head;
-    } else {
-        dst->head = src->head;
+    /* Nothing, or only the chunk kept for the next reply. A mark alone is not nothing: its data starts further in. */
+    if (src->bytes == 0 && src->head == src->tail && !(src->head && src->head->end)) {
+        obuf_clear(src);
+        return;
     }
+    if (dst->tail)
+        dst->tail->next = src->head;
+    else
+        dst->head = src->head;
     dst->tail = src->tail;
     dst->bytes += src->bytes;
     dst->mem += src->mem;
@@ -103,45 +152,37 @@ void obuf_splice(struct obuf *dst, struct obuf *src) {
     *src = (struct obuf){ 0 };
 }
 
-#define MARK_ROOM 64
-
 struct obuf_mark obuf_reserve_mark(struct obuf *ob) {
-    struct obuf_seg *s = mem_alloc(sizeof *s + MARK_ROOM);
-    *s = (struct obuf_seg){ .cap = MARK_ROOM };
-    s->data = s->bytes;
-    append_seg(ob, s);
-    chunk_new(ob, 1); /* what follows must not run into the reserved place */
+    struct obuf_seg *s = chunk_push(ob, FIRST_CHUNK);
+    s->start = s->end = MARK_ROOM;
     return (struct obuf_mark){ s };
 }
 
 void obuf_patch(struct obuf *ob, struct obuf_mark m, const void *p, size_t n) {
-    memcpy(m.seg->bytes, p, n);
-    m.seg->end = n;
+    struct obuf_seg *s = m.seg;
+    assert(n <= MARK_ROOM && s->start == MARK_ROOM);
+    s->start -= n;
+    memcpy(s->bytes + s->start, p, n);
     ob->bytes += n;
 }
+
+/* ---- emptying ---- */
 
 int obuf_iov(const struct obuf *ob, struct iovec *iov, int max, size_t *ret_bytes) {
     int n = 0;
     size_t sum = 0;
     for (const struct obuf_seg *s = ob->head; s && n < max; s = s->next) {
-        if (s->end == s->start) continue;
-        iov[n].iov_base = (char *)(uintptr_t)s->data + s->start;
-        iov[n++].iov_len = s->end - s->start;
-        sum += s->end - s->start;
+        size_t left = s->end - s->start;
+        if (left == 0) continue;
+        iov[n++] = (struct iovec){ (void *)(uintptr_t)(s->data + s->start), left };
+        sum += left;
     }
     if (ret_bytes) *ret_bytes = sum;
     return n;
 }
 
-static void pop_head(struct obuf *ob) {
-    struct obuf_seg *s = ob->head;
-    ob->head = s->next;
-    if (!ob->head) ob->tail = NULL;
-    if (!s->cap) ob->mem -= s->end;
-    seg_free(ob, s);
-}
-
 void obuf_consume(struct obuf *ob, size_t n) {
+    assert(n <= ob->bytes);
     ob->bytes -= n;
     while (ob->head) {
         struct obuf_seg *s = ob->head;
@@ -159,37 +200,41 @@ void obuf_consume(struct obuf *ob, size_t n) {
     }
 }
 
+/* Shortens the segment to its first `left` bytes. */
+static void seg_cut(struct obuf *ob, struct obuf_seg *s, size_t left) {
+    ob->mem -= seg_mem(s);
+    s->end = s->start + left;
+    ob->mem += seg_mem(s);
+}
+
 void obuf_truncate(struct obuf *ob, size_t bytes) {
-    size_t seen = 0;
-    struct obuf_seg *last = NULL;
-    for (struct obuf_seg *s = ob->head; s && seen < bytes; s = s->next) {
-        size_t left = s->end - s->start;
-        if (seen + left > bytes) {
-            if (!s->cap) ob->mem -= left - (bytes - seen);
-            s->end = s->start + (bytes - seen);
+    if (bytes >= ob->bytes) return;
+    struct obuf_seg *last = NULL, *rest = ob->head;
+    for (size_t kept = 0; kept < bytes; rest = rest->next) {
+        size_t left = rest->end - rest->start;
+        if (left > bytes - kept) {
+            left = bytes - kept;
+            seg_cut(ob, rest, left);
         }
-        seen += left;
-        last = s;
+        kept += left;
+        last = rest;
     }
-    struct obuf_seg *rest = last ? last->next : ob->head;
-    if (last) {
+    if (last)
         last->next = NULL;
-    } else {
+    else
         ob->head = NULL;
-    }
     ob->tail = last;
+    ob->bytes = bytes;
     while (rest) {
         struct obuf_seg *next = rest->next;
-        if (!rest->cap) ob->mem -= rest->end;
         seg_free(ob, rest);
         rest = next;
     }
-    ob->bytes = bytes < ob->bytes ? bytes : ob->bytes;
 }
 
 void obuf_clear(struct obuf *ob) {
+    ob->bytes = 0;
     while (ob->head) pop_head(ob);
-    *ob = (struct obuf){ 0 };
 }
 
 void obuf_trim(struct obuf *ob) {

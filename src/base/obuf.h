@@ -13,7 +13,7 @@ struct obuf {
     struct obuf_seg *head; /* first segment not wholly sent */
     struct obuf_seg *tail;
     size_t bytes;          /* left to send */
-    size_t mem;            /* bytes of memory held by own chunks (output buffer limits count it) */
+    size_t mem;            /* bytes of memory held: own chunks, and what references keep alive (output buffer limits count it) */
     unsigned nsegs;
 };
 
@@ -23,22 +23,26 @@ void obuf_append(struct obuf *ob, const void *p, size_t n);
 /* Room for n contiguous bytes at the tail (n <= OBUF_CHUNK / 2); write there, then obuf_commit(used <= n). */
 char *obuf_room(struct obuf *ob, size_t n);
 void obuf_commit(struct obuf *ob, size_t used);
-/* Queue memory owned elsewhere; release(arg) is called once, on the owning thread, when it is sent or dropped. */
+/* Queue memory owned elsewhere; release(arg) (may be NULL) is called once, on the owning thread, when it is sent or
+ * dropped: at once for n = 0. It must not touch the queue. */
 void obuf_append_ref(struct obuf *ob, const void *p, size_t n, void (*release)(void *arg), void *arg);
 /* Moves everything of src to the end of dst; src is left empty. */
 void obuf_splice(struct obuf *dst, struct obuf *src);
 
-/* A place in the queue to be filled later (length of a reply not known yet). The place is valid until obuf_patch or until the queue is cleared. */
+/* A place in the queue to be filled later (length of a reply not known yet). Valid until obuf_patch, or until the queue is
+ * cleared, trimmed, or truncated to what it held before the mark. Sending goes past a place that is not filled yet, and it is
+ * gone then: patch before the queue is consumed. One never filled is no harm, it stays empty. */
 struct obuf_mark {
     struct obuf_seg *seg;
 };
 struct obuf_mark obuf_reserve_mark(struct obuf *ob);                         /* starts a new, empty segment */
-void obuf_patch(struct obuf *ob, struct obuf_mark m, const void *p, size_t n); /* n <= 64 */
+void obuf_patch(struct obuf *ob, struct obuf_mark m, const void *p, size_t n); /* once; n <= 64 */
 
 /* Up to max pieces of what is left, from the front. Returns the count; *ret_bytes their sum (may be NULL). */
 int obuf_iov(const struct obuf *ob, struct iovec *iov, int max, size_t *ret_bytes);
-void obuf_consume(struct obuf *ob, size_t n); /* n bytes were sent */
-/* Cut everything appended after the queue held `bytes` bytes (CLIENT REPLY SKIP, errors in mid-reply). */
+void obuf_consume(struct obuf *ob, size_t n); /* n <= bytes were sent */
+/* Cut everything appended after the queue held `bytes` bytes (CLIENT REPLY SKIP, errors in mid-reply); no effect when it holds
+ * no more than that. */
 void obuf_truncate(struct obuf *ob, size_t bytes);
 void obuf_clear(struct obuf *ob);             /* drops all, memory freed */
 /* When the queue is empty: keep one small chunk or free everything (idle connections hold no buffer). */

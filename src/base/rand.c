@@ -1,4 +1,5 @@
-/* Random numbers: xoshiro256** (Blackman, Vigna) per thread, seeded by getrandom(2). Any thread. */
+/* Random numbers: xoshiro256** (Blackman, Vigna) with a state per thread, for sampling; the kernel's for identifiers.
+ * A forked child goes on with its parent's sequence, which sampling does not mind. Any thread. */
 #include "base/rand.h"
 
 #include <errno.h>
@@ -51,10 +52,11 @@ uint64_t rand_below(uint64_t n) {
 
 void rand_hex_id(char *out, size_t chars) {
     static const char hex[] = "0123456789abcdef";
+    unsigned char bytes[32];
     for (size_t i = 0; i < chars; i++) {
-        unsigned char b;
-        rand_secure(&b, 1);
-        out[i] = hex[b & 15];
+        size_t at = i % (2 * sizeof bytes);
+        if (at == 0) rand_secure(bytes, sizeof bytes);
+        out[i] = hex[at & 1 ? bytes[at / 2] & 15 : bytes[at / 2] >> 4];
     }
     out[chars] = 0;
 }

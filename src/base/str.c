@@ -16,16 +16,18 @@
 /* ---- integers ---- */
 
 bool str_to_ull(struct slice s, uint64_t *ret) {
-    uint64_t v = 0;
     if (s.len == 0 || s.len > 20) return false;
-    if (s.ptr[0] == '0') {
-        if (s.len != 1) return false;
-        *ret = 0;
-        return true;
+    uint64_t v = (unsigned char)s.ptr[0] - (uint64_t)'0';
+    if (v > 9 || (v == 0 && s.len > 1)) return false;
+    size_t safe = s.len < 19 ? s.len : 19; /* so many digits cannot overflow */
+    for (size_t i = 1; i < safe; i++) {
+        unsigned d = (unsigned)(unsigned char)s.ptr[i] - '0';
+        if (d > 9) return false;
+        v = v * 10 + d;
     }
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned d = (unsigned char)s.ptr[i] - '0';
-        if (d > 9 || v > UINT64_MAX / 10 || (v == UINT64_MAX / 10 && d > UINT64_MAX % 10)) return false;
+    if (s.len == 20) {
+        unsigned d = (unsigned)(unsigned char)s.ptr[19] - '0';
+        if (d > 9 || v > (UINT64_MAX - d) / 10) return false;
         v = v * 10 + d;
     }
     *ret = v;
@@ -34,38 +36,43 @@ bool str_to_ull(struct slice s, uint64_t *ret) {
 
 bool str_to_ll(struct slice s, int64_t *ret) {
     uint64_t v;
-    bool neg = s.len && s.ptr[0] == '-';
-    struct slice digits = { s.ptr + neg, s.len - neg };
-    if (!str_to_ull(digits, &v)) return false;
-    if (neg) {
-        if (v == 0 || v > (uint64_t)INT64_MAX + 1) return false;
-        *ret = (int64_t)(0 - v);
-    } else {
-        if (v > INT64_MAX) return false;
+    if (s.len == 0 || s.ptr[0] != '-') {
+        if (!str_to_ull(s, &v) || v > INT64_MAX) return false;
         *ret = (int64_t)v;
+        return true;
     }
+    if (!str_to_ull((struct slice){ s.ptr + 1, s.len - 1 }, &v) || v == 0 || v > (uint64_t)INT64_MAX + 1) return false;
+    *ret = (int64_t)(0 - v);
     return true;
 }
 
 static const char digit_pairs[] = "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
                                   "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
 
+/* Decimal digits of v: the bit length times log10(2) is right or one too low. */
+static unsigned count_digits(uint64_t v) {
+    static const uint64_t pow10[20] = {
+        0 /* so that 0 has one digit */, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL, 10000000ULL, 100000000ULL,
+        1000000000ULL, 10000000000ULL, 100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL,
+        1000000000000000ULL, 10000000000000000ULL, 100000000000000000ULL, 1000000000000000000ULL, 10000000000000000000ULL,
+    };
+    unsigned n = (64 - (unsigned)__builtin_clzll(v | 1)) * 1233 >> 12;
+    return n + (v >= pow10[n]);
+}
+
 size_t str_from_ull(char *buf, uint64_t v) {
-    char tmp[20], *p = tmp + sizeof tmp;
+    unsigned n = count_digits(v);
+    char *p = buf + n;
+    *p = 0;
     while (v >= 100) {
         p -= 2;
         memcpy(p, digit_pairs + v % 100 * 2, 2);
         v /= 100;
     }
-    if (v >= 10) {
-        p -= 2;
-        memcpy(p, digit_pairs + v * 2, 2);
-    } else {
-        *--p = (char)('0' + v);
-    }
-    size_t n = (size_t)(tmp + sizeof tmp - p);
-    memcpy(buf, p, n);
-    buf[n] = 0;
+    if (v >= 10)
+        memcpy(p - 2, digit_pairs + v * 2, 2);
+    else
+        p[-1] = (char)('0' + v);
     return n;
 }
 
@@ -75,81 +82,18 @@ size_t str_from_ll(char *buf, int64_t v) {
     return 1 + str_from_ull(buf + 1, 0 - (uint64_t)v);
 }
 
-/* ---- floating point ---- */
-
-#define FLOAT_TEXT_MAX 5200 /* "%.17Lf" of the largest long double and some: what Redis takes */
-
-/* strtod wants a NUL and skips leading blanks: both are settled here. */
-static bool float_text(struct slice s, char *tmp, size_t cap) {
-    if (s.len == 0 || s.len >= cap || isspace((unsigned char)s.ptr[0]) || memchr(s.ptr, 0, s.len)) return false;
-    memcpy(tmp, s.ptr, s.len);
-    tmp[s.len] = 0;
-    return true;
-}
-
-bool str_to_double(struct slice s, double *ret) {
-    char tmp[FLOAT_TEXT_MAX], *end;
-    if (!float_text(s, tmp, sizeof tmp)) return false;
-    errno = 0;
-    double v = strtod(tmp, &end);
-    if (end != tmp + s.len || isnan(v) || (errno == ERANGE && (v == HUGE_VAL || v == -HUGE_VAL || fpclassify(v) == FP_ZERO))) return false;
-    *ret = v;
-    return true;
-}
-
-bool str_to_long_double(struct slice s, long double *ret) {
-    char tmp[FLOAT_TEXT_MAX], *end;
-    if (!float_text(s, tmp, sizeof tmp)) return false;
-    errno = 0;
-    long double v = strtold(tmp, &end);
-    if (end != tmp + s.len || isnan(v) || (errno == ERANGE && (v == HUGE_VALL || v == -HUGE_VALL || fpclassify(v) == FP_ZERO))) return false;
-    *ret = v;
-    return true;
-}
-
-size_t str_from_double(char *buf, double v) {
-    if (isnan(v)) {
-        memcpy(buf, "nan", 4);
-        return 3;
-    }
-    if (isinf(v)) return (size_t)snprintf(buf, 64, "%s", v < 0 ? "-inf" : "inf");
-    if (v == 0) return (size_t)snprintf(buf, 64, "%s", signbit(v) ? "-0" : "0");
-    if (v > -1e17 && v < 1e17 && v == (double)(int64_t)v) return str_from_ll(buf, (int64_t)v);
-    /* Every normal double survives 15 digits when it has a form that short; a subnormal has fewer significant bits, and so fewer digits. */
-    int n = 0, exponent;
-    bool is_power = fabs(frexp(v, &exponent)) == 0.5;
-    for (int digits = fabs(v) < DBL_MIN ? 1 : 15; digits <= 17; digits++) { /* the first that reads back equal */
-        if (is_power && digits == 16) {
-            /* Below a power of two doubles lie twice as close as above it. What reads back equal is centred a little above the value. */
-            n = snprintf(buf, 64, "%.16Lg", (long double)v * (1 + 0x1p-55L));
-        } else {
-            n = snprintf(buf, 64, "%.*g", digits, v);
-        }
-        if (strtod(buf, NULL) == v) break;
-    }
-    return (size_t)n;
-}
-
-size_t str_from_long_double_human(char *buf, size_t cap, long double v) {
-    if (isinf(v)) return (size_t)snprintf(buf, cap, "%s", v > 0 ? "inf" : "-inf");
-    int n = snprintf(buf, cap, "%.17Lf", v);
-    if (n < 0 || (size_t)n >= cap) return 0;
-    if (strchr(buf, '.')) {
-        while (n > 0 && buf[n - 1] == '0') n--;
-        if (n > 0 && buf[n - 1] == '.') n--;
-    }
-    buf[n] = 0;
-    if (n == 2 && buf[0] == '-' && buf[1] == '0') {
-        buf[0] = '0';
-        buf[n = 1] = 0;
-    }
-    return (size_t)n;
-}
-
 /* ---- glob ---- */
 
 static unsigned char fold(unsigned char c, bool nocase) {
     return nocase && c >= 'A' && c <= 'Z' ? (unsigned char)(c + 32) : c;
+}
+
+/* In signed order, as redis-server compares on x86. The ends change places before letter case is ignored, as there. */
+static bool in_range(unsigned char from, unsigned char to, unsigned char c, bool nocase) {
+    bool swap = (signed char)from > (signed char)to;
+    signed char a = (signed char)fold(swap ? to : from, nocase), b = (signed char)fold(swap ? from : to, nocase);
+    signed char x = (signed char)fold(c, nocase);
+    return x >= a && x <= b;
 }
 
 /* One [...] set at p (behind the bracket). Returns where it ends (at ']' or the pattern's last byte), *ret_hit whether c is in it. */
@@ -167,14 +111,8 @@ static const char *glob_set(const char *p, const char *end, unsigned char c, boo
         } else if (*p == ']') {
             break;
         } else if (end - p >= 3 && p[1] == '-') {
-            unsigned char a = fold((unsigned char)p[0], nocase), b = fold((unsigned char)p[2], nocase), x = fold(c, nocase);
-            if (a > b) {
-                unsigned char t = a;
-                a = b;
-                b = t;
-            }
+            hit |= in_range((unsigned char)p[0], (unsigned char)p[2], c, nocase);
             p += 2;
-            hit |= x >= a && x <= b;
         } else {
             hit |= fold((unsigned char)*p, nocase) == fold(c, nocase);
         }
@@ -201,8 +139,10 @@ static const char *glob_one(const char *p, const char *end, unsigned char c, boo
     return fold((unsigned char)*p, nocase) == fold(c, nocase) ? p + 1 : NULL;
 }
 
-/* Only the last star is ever retried: what an earlier one could swallow, a later one can too. So the work is at most pattern x text. */
+/* Only the last star is ever retried: what an earlier one could swallow, a later one can too. So the work is at most pattern x
+ * text. Rejected: redis-server's recursion, which is exponential in the number of stars but for its late cut-off. */
 bool str_glob(struct slice pattern, struct slice s, bool nocase) {
+    if (s.len == 0) return pattern.len == 0; /* there, not even "*" matches the empty string */
     const char *p = pattern.ptr, *pend = p + pattern.len, *t = s.ptr, *tend = t + s.len;
     const char *star = NULL, *star_text = NULL;
     while (t < tend) {
@@ -230,41 +170,36 @@ bool str_glob(struct slice pattern, struct slice s, bool nocase) {
 
 /* ---- sizes ---- */
 
-uint64_t str_to_mem(const char *s, bool *ret_err) {
-    static const struct { const char *unit; uint64_t mul; } units[] = {
-        { "", 1 }, { "b", 1 }, { "k", 1000 }, { "kb", 1024 }, { "m", 1000000 }, { "mb", 1 << 20 }, { "g", 1000000000 }, { "gb", 1 << 30 },
+static bool parse_mem(const char *s, uint64_t *ret) {
+    static const struct {
+        const char *unit;
+        uint64_t mul;
+    } units[] = {
+        { "", 1 }, { "b", 1 }, { "k", 1000 }, { "kb", 1 << 10 }, { "m", 1000000 }, { "mb", 1 << 20 }, { "g", 1000000000 }, { "gb", 1 << 30 },
     };
-    size_t n = strspn(s, "-0123456789");
-    uint64_t v, mul = 0;
+    uint64_t v = 0;
+    for (; *s >= '0' && *s <= '9'; s++)
+        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, (uint64_t)(*s - '0'), &v)) return false;
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (!strcasecmp(s + n, units[i].unit)) mul = units[i].mul;
-    char digits[24];
-    bool bad = mul == 0 || n == 0 || n >= sizeof digits || s[0] == '-';
-    if (!bad) {
-        memcpy(digits, s, n);
-        digits[n] = 0;
-        char *end;
-        errno = 0;
-        v = strtoull(digits, &end, 10);
-        bad = errno || *end || (v && mul > UINT64_MAX / v);
-    }
-    if (ret_err) *ret_err = bad;
-    return bad ? 0 : v * mul;
+        if (!strcasecmp(s, units[i].unit)) return !__builtin_mul_overflow(v, units[i].mul, ret);
+    return false;
+}
+
+uint64_t str_to_mem(const char *s, bool *ret_err) {
+    uint64_t v = 0;
+    bool ok = parse_mem(s, &v);
+    if (ret_err) *ret_err = !ok;
+    return ok ? v : 0;
 }
 
 void str_from_bytes_human(char *buf, size_t cap, uint64_t n) {
     static const char units[] = "KMGTP";
-    if (n < 1024) {
-        snprintf(buf, cap, "%lluB", (unsigned long long)n);
-        return;
-    }
-    double d = (double)n / 1024;
     int u = 0;
-    while (d >= 1024 && u < 4) {
-        d /= 1024;
-        u++;
-    }
-    snprintf(buf, cap, "%.2f%c", d, units[u]);
+    while (u < 5 && n >> (10 * (u + 2))) u++;
+    if (n < 1024 || u == 5)
+        snprintf(buf, cap, "%lluB", (unsigned long long)n);
+    else
+        snprintf(buf, cap, "%.2f%c", (double)n / (double)(1ULL << (10 * (u + 1))), units[u]);
 }
 
 /* ---- quoting ---- */
@@ -301,7 +236,7 @@ static bool is_blank(char c) {
 /* Inside "...": takes one character or escape at p, returns the next position. */
 static const char *take_escaped(const char *p, const char *end, struct buf *out) {
     static const char from[] = "nrtba", to[] = "\n\r\t\b\a";
-    if (*p != '\\' || p + 1 >= end) {
+    if (*p != '\\' || end - p < 2) {
         buf_append_char(out, *p);
         return p + 1;
     }
@@ -309,7 +244,7 @@ static const char *take_escaped(const char *p, const char *end, struct buf *out)
         buf_append_char(out, (char)(hex_digit(p[2]) * 16 + hex_digit(p[3])));
         return p + 4;
     }
-    const char *at = p[1] ? strchr(from, p[1]) : NULL;
+    const char *at = strchr(from, p[1]);
     buf_append_char(out, at ? to[at - from] : p[1]);
     return p + 2;
 }
@@ -319,17 +254,17 @@ static const char *take_arg(const char *p, const char *end, struct buf *out) {
     char quote = 0;
     buf_reserve(out, 1); /* an empty argument is an argument too */
     for (;;) {
-        if (p >= end) return quote ? NULL : p;
+        if (p == end) return quote ? NULL : p;
         if (quote == '"') {
-            if (*p == '"') return p + 1 < end && !is_blank(p[1]) ? NULL : p + 1;
+            if (*p == '"') return end - p > 1 && !is_blank(p[1]) ? NULL : p + 1;
             p = take_escaped(p, end, out);
         } else if (quote == '\'') {
-            if (*p == '\'') return p + 1 < end && !is_blank(p[1]) ? NULL : p + 1;
-            if (*p == '\\' && p + 1 < end && p[1] == '\'') p++;
+            if (*p == '\'') return end - p > 1 && !is_blank(p[1]) ? NULL : p + 1;
+            if (*p == '\\' && end - p > 1 && p[1] == '\'') p++;
             buf_append_char(out, *p++);
         } else if (*p == '"' || *p == '\'') {
             quote = *p++;
-        } else if (is_blank(*p) || *p == 0) {
+        } else if (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r') { /* not \v and \f, blanks elsewhere: as redis-server */
             return p;
         } else {
             buf_append_char(out, *p++);
@@ -338,12 +273,12 @@ static const char *take_arg(const char *p, const char *end, struct buf *out) {
 }
 
 struct buf *str_split_args(struct slice line, int *ret_argc) {
-    const char *p = line.ptr, *end = p + line.len;
+    const char *p = line.len ? line.ptr : "", *end = p + strnlen(p, line.len); /* a NUL ends the line */
     struct buf *argv = mem_zalloc(sizeof *argv);
     int argc = 0, cap = 1;
     for (;;) {
         while (p < end && is_blank(*p)) p++;
-        if (p >= end || *p == 0) break;
+        if (p == end) break;
         if (argc == cap) argv = mem_realloc(argv, sizeof(*argv) * (size_t)(cap *= 2));
         argv[argc] = (struct buf){ 0 };
         p = take_arg(p, end, &argv[argc++]);

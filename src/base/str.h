@@ -22,15 +22,17 @@ bool str_to_long_double(struct slice s, long double *ret);
 /* Returns the length written, NUL not counted. buf >= STR_LL_MAX. */
 size_t str_from_ll(char *buf, int64_t v);
 size_t str_from_ull(char *buf, uint64_t v);
-/* Shortest form that reads back equal (RESP3 doubles, ZSCORE): "3", "3.1", "1e+20", "inf", "-inf", "nan". buf >= 64. */
+/* Shortest form that reads back equal (RESP3 doubles, ZSCORE): "3", "3.1", "1e+20", "1e-7", "inf", "-inf", "nan". buf >= 64. */
 size_t str_from_double(char *buf, double v);
 /* INCRBYFLOAT's form: "%.17Lf" with the trailing zeros and point cut, "-0" as "0". buf >= STR_DOUBLE_MAX. */
 size_t str_from_long_double_human(char *buf, size_t cap, long double v);
 
-/* Redis's glob: * ? [a-z] [^a] \x. Bounded work on hostile patterns (consecutive stars collapse; no exponential case). */
+/* Redis's glob: * ? [a-z] [^a] \x. The empty string matches the empty pattern only, not "*". Work is bounded by pattern x text,
+ * whatever the pattern. */
 bool str_glob(struct slice pattern, struct slice s, bool nocase);
 
-/* "1kb" = 1024, "1k" = 1000, "2gb", "5%"-less; as redis.conf. *ret_err (may be NULL) true on a malformed value. */
+/* "1kb" = 1024, "1k" = 1000, "2gb", as redis.conf; no sign, no "%"; no digits count as 0. *ret_err (may be NULL): whether the value
+ * is malformed or beyond 64 bits; then 0 is returned. */
 uint64_t str_to_mem(const char *s, bool *ret_err);
 /* "1.50M", as used_memory_human. */
 void str_from_bytes_human(char *buf, size_t cap, uint64_t n);

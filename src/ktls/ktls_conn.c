@@ -49,7 +49,7 @@ const struct ktls_error *ktls_conn_error(const struct ktls_conn *conn) {
 /* An error of OpenSSL's own: which class it is, with the alert that went out because of it. */
 static int protocol_error(struct ktls_conn *conn, unsigned long code, const char *what) {
     int reason = ERR_GET_REASON(code);
-    const char *text = ERR_reason_error_string(code);
+    const char *text = ERR_reason_error_string(code); /* none for an errno that OpenSSL put there */
     bool is_ssl = ERR_GET_LIB(code) == ERR_LIB_SSL;
     int sent = conn->alert_out > 0;
     if (is_ssl && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
@@ -59,7 +59,7 @@ static int protocol_error(struct ktls_conn *conn, unsigned long code, const char
         return ktls_fail(conn, KTLS_EVERIFY, conn->alert_out, sent, "the peer sent no certificate");
     if (conn->alert_in > 0)
         return ktls_fail(conn, KTLS_EALERT, conn->alert_in, 0, "peer sent fatal alert %s", ktls_alert_name(conn->alert_in));
-    if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE) return ktls_fail(conn, -ENOMEM, -1, 0, "%s: out of memory", what);
+    if (reason == ERR_R_MALLOC_FAILURE) return ktls_fail(conn, -ENOMEM, -1, 0, "%s: out of memory", what);
     if (sent)
         return ktls_fail(conn, KTLS_EPROTOCOL, conn->alert_out, 1, "%s: %s (sent alert %s)", what, text ? text : "unknown cause",
                          ktls_alert_name(conn->alert_out));

@@ -82,7 +82,7 @@ static ssize_t read_user(struct ktls_conn *conn, void *buf, size_t len) {
     return user_result(conn, n, "TLS read");
 }
 
-/* One record. `total` is what the caller has, of which data/len is the beginning. */
+/* One record; len is next_len()'s. */
 static ssize_t write_record(struct ktls_conn *conn, const void *data, size_t len) {
     ERR_clear_error();
     int n = SSL_write(conn->ssl, data, (int)len);

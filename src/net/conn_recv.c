@@ -97,9 +97,17 @@ void conn_start_reading(struct conn *c) {
     recv_on(c);
 }
 
+/* A kernel-TLS socket that failed gives its bad record's error for ever, the record cannot be taken off, and to close now would
+ * be to reset: the alert gets the time of the lingering. */
+static bool cannot_discard(const struct conn *c, ssize_t n) {
+    return c->transport == CONN_KTLS && c->end != CONN_END_LOCAL && n < 0 && n != -ECONNRESET && n != -EPIPE && n != -ETIMEDOUT;
+}
+
 /* The peer's bytes no longer matter, but must be taken off the socket. */
 static void discard(struct conn *c, ssize_t n) {
-    if (n == -EIO && c->transport == CONN_KTLS && c->end == CONN_END_LOCAL) {
+    if (cannot_discard(c, n))
+        return;
+    if (n == -EIO && c->transport == CONN_KTLS) {
         control_result(c, ktls_control(c->tls));
     } else if (n < 0) {
         conn_close(c, CONN_END_LOCAL, "");

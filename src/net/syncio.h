@@ -1,4 +1,5 @@
-/* Blocking I/O with one exact deadline for the whole operation: poll for what is left, then non-blocking I/O. A peer that drips bytes does not extend it.
+/* Blocking I/O with one exact deadline for the whole operation: poll for what is left, then non-blocking I/O. A peer that drips bytes
+ * does not extend it.
  * Same code for tcp, kernel TLS and userspace TLS. For the replication handshake, MIGRATE, cli, benchmark. One thread at a time. */
 #ifndef KETTLE_NET_SYNCIO_H
 #define KETTLE_NET_SYNCIO_H

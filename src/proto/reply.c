@@ -258,7 +258,8 @@ void reply_long_double(struct reply *r, long double v) {
         reply_human_long_double(r, v);
     } else if (!r->muted) {
         char text[STR_DOUBLE_MAX];
-        line(r, ',', text, str_from_long_double_human(text, sizeof(text), v));
+        size_t len = str_from_long_double_human(text, sizeof(text), v);
+        line(r, ',', text, len);
     }
 }
 

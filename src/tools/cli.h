@@ -94,8 +94,12 @@ int cli_issue(struct cli *c, int argc, const struct slice *argv, long repeat);
 /* ---- cli_repl.c, cli_help.c ---- */
 int cli_repl(struct cli *c);
 void cli_help(struct cli *c, int argc, const struct slice *argv);
+
+/* ---- cli_words.c ---- */
 /* True for lines that carry a password (AUTH, ACL SETUSER, CONFIG SET requirepass, HELLO ... AUTH, MIGRATE ... AUTH). */
 bool cli_is_sensitive(int argc, const struct slice *argv);
+/* Replies that are texts for people, with lines of their own (INFO, CLIENT LIST, ...): printed as they are. */
+bool cli_is_text_command(int argc, const struct slice *argv);
 
 /* ---- special modes: each returns the exit status ---- */
 int cli_scan_mode(struct cli *c);

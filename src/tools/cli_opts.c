@@ -30,7 +30,7 @@ static struct slice unquote(const char *word) {
     int argc;
     struct buf *argv = str_split_args(slice_cstr(word), &argc);
     if (argv && argc == 1) {
-        out.ptr = buf_steal(&argv[0], &out.len);
+        out.ptr = tool_keep(buf_steal(&argv[0], &out.len));
     }
     if (argv)
         str_split_free(argv, argc);

@@ -23,36 +23,6 @@
 
 #define HISTORY_KEEP 1000
 
-/* ---- passwords ------------------------------------------------------------------------------------------------------------ */
-
-static bool word_from(int argc, const struct slice *argv, int from, const char *word) {
-    for (int i = from; i < argc; i++)
-        if (slice_ieq(argv[i], word))
-            return true;
-    return false;
-}
-
-bool cli_is_sensitive(int argc, const struct slice *argv) {
-    if (argc == 0)
-        return false;
-    if (slice_ieq(argv[0], "auth"))
-        return true;
-    if (slice_ieq(argv[0], "hello"))
-        return word_from(argc, argv, 1, "auth");
-    if (slice_ieq(argv[0], "migrate"))
-        return word_from(argc, argv, 6, "auth") || word_from(argc, argv, 6, "auth2");
-    if (argc < 2)
-        return false;
-    if (slice_ieq(argv[0], "acl"))
-        return slice_ieq(argv[1], "setuser") || slice_ieq(argv[1], "deluser");
-    if (slice_ieq(argv[0], "config") && slice_ieq(argv[1], "set"))
-        return word_from(argc, argv, 2, "requirepass") || word_from(argc, argv, 2, "masterauth") ||
-               word_from(argc, argv, 2, "primaryauth") || word_from(argc, argv, 2, "masteruser") ||
-               word_from(argc, argv, 2, "primaryuser") || word_from(argc, argv, 2, "tls-key-file-pass") ||
-               word_from(argc, argv, 2, "tls-client-key-file-pass");
-    return slice_ieq(argv[0], "sentinel") && word_from(argc, argv, 1, "auth-pass");
-}
-
 /* ---- history -------------------------------------------------------------------------------------------------------------- */
 
 /* NULL: none. The caller frees. */
@@ -127,7 +97,7 @@ struct repl {
 
 static void do_connect(struct cli *c, const struct slice *argv) {
     char *port = mem_memdup0(argv[2].ptr, argv[2].len);
-    c->cfg.target.host = mem_memdup0(argv[1].ptr, argv[1].len); /* lives until exit */
+    c->cfg.target.host = tool_keep(mem_memdup0(argv[1].ptr, argv[1].len));
     c->cfg.target.port = tool_int(port);
     c->cfg.target.unix_path = NULL;
     mem_free(port);

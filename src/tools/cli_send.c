@@ -65,25 +65,6 @@ static int pushes_expected(const struct cli *c, int argc, const struct slice *ar
     return argc > 1 ? argc - 1 : 1;
 }
 
-/* Replies that are texts for people, with lines of their own: printed as they are. */
-static bool is_text_command(int argc, const struct slice *argv) {
-    static const struct {
-        const char *command, *sub;
-        int min_argc, max_argc;
-    } table[] = {
-        { "info", NULL, 1, 1 << 30 },       { "lolwut", NULL, 1, 1 << 30 },        { "debug", "htstats", 2, 1 << 30 },
-        { "debug", "htstats-key", 2, 1 << 30 }, { "debug", "client-eviction", 2, 1 << 30 },
-        { "memory", "malloc-stats", 2, 1 << 30 }, { "memory", "doctor", 2, 1 << 30 },  { "cluster", "nodes", 2, 2 },
-        { "cluster", "info", 2, 2 },        { "client", "list", 2, 1 << 30 },      { "client", "info", 2, 1 << 30 },
-        { "latency", "graph", 3, 3 },       { "latency", "doctor", 2, 2 },         { "proxy", "info", 2, 1 << 30 },
-    };
-    for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
-        if (is_word(argc, argv, 0, table[i].command) && (!table[i].sub || is_word(argc, argv, 1, table[i].sub)) &&
-            argc >= table[i].min_argc && argc <= table[i].max_argc)
-            return true;
-    return false;
-}
-
 /* ---- waiting for a reply -------------------------------------------------------------------------------------------------- */
 
 /* -EINTR: Ctrl-C in interactive mode. */
@@ -129,7 +110,7 @@ static int recv_reply(struct cli *c, bool pushes_too, struct resp_value **ret) {
     return rc;
 }
 
-/* "MOVED 866 127.0.0.1:6381": an empty host means the one we talk to. The strings live until exit. */
+/* "MOVED 866 127.0.0.1:6381": an empty host means the one we talk to. */
 static bool follow_redirection(struct cli *c, const struct resp_value *v) {
     char text[300], slot[16], host[256];
     bool ask = v->str.len > 4 && memcmp(v->str.ptr, "ASK ", 4) == 0;
@@ -143,7 +124,7 @@ static bool follow_redirection(struct cli *c, const struct resp_value *v) {
         return false;
     *colon = '\0';
     if (*host)
-        c->cfg.target.host = mem_strdup(host);
+        c->cfg.target.host = tool_keep(mem_strdup(host));
     c->cfg.target.port = tool_int(colon + 1);
     c->redirected = true;
     c->send_asking = ask;
@@ -170,7 +151,7 @@ static void show_reply(struct cli *c, const struct resp_value *v, bool as_text) 
 /* ---- what a command does to the session ----------------------------------------------------------------------------------- */
 
 static char *keep(struct slice s) {
-    return mem_memdup0(s.ptr, s.len);
+    return tool_keep(mem_memdup0(s.ptr, s.len));
 }
 
 static void after_auth(struct cli *c, int argc, const struct slice *argv) {
@@ -195,7 +176,7 @@ static void after_reset(struct cli *c) {
 static void after_reply(struct cli *c, int argc, const struct slice *argv, const struct resp_value *v) {
     bool ok = !cli_is_error(v);
     if (argc == 2 && is_word(argc, argv, 0, "select") && ok) {
-        char *n = keep(argv[1]);
+        char *n = mem_memdup0(argv[1].ptr, argv[1].len);
         c->db = c->cfg.target.db = tool_int(n);
         mem_free(n);
     } else if ((argc == 2 || argc == 3) && is_word(argc, argv, 0, "auth") && ok) {
@@ -264,7 +245,7 @@ static int exchange(struct cli *c, int argc, const struct slice *argv, bool *ret
         rc = recv_reply(c, pushes > 0, &v);
         if (rc != 0)
             return rc;
-        show_reply(c, v, is_text_command(argc, argv));
+        show_reply(c, v, cli_is_text_command(argc, argv));
         if (!c->redirected)
             after_reply(c, argc, argv, v);
         if (cli_is_error(v))

@@ -36,7 +36,7 @@ static void echo_off(struct termios *saved, bool *ret_tty) {
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
 }
 
-/* A password typed as stars. The caller owns it. */
+/* A password typed as stars. Kept until exit. */
 static char *ask_password(void) {
     struct termios saved;
     struct buf pass = { 0 };
@@ -60,7 +60,7 @@ static char *ask_password(void) {
         tcsetattr(STDIN_FILENO, TCSAFLUSH, &saved);
     fputc('\n', stderr);
     size_t len;
-    return buf_steal(&pass, &len);
+    return tool_keep(buf_steal(&pass, &len));
 }
 
 /* ---- a command of words --------------------------------------------------------------------------------------------------- */
@@ -83,6 +83,7 @@ static int gather_words(const struct cli_cfg *cfg, struct slice *argv, int *ret_
     int argc = cfg->argc;
     if (cfg->stdin_last || cfg->stdin_tag)
         read_stream(&in, stdin);
+    tool_keep(in.data);
     for (int i = 0; i < argc; i++) {
         struct buf word = { 0 };
         argv[i] = slice_cstr(cfg->argv[i]);
@@ -95,6 +96,7 @@ static int gather_words(const struct cli_cfg *cfg, struct slice *argv, int *ret_
                 return 1;
             }
             argv[i] = buf_slice(&word);
+            tool_keep(word.data);
         }
     }
     if (cfg->stdin_tag && !tag_found) {

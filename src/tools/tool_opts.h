@@ -37,6 +37,9 @@ bool tool_pass_on_command_line(void);
 /* redis://[user:pass@]host[:port][/db], rediss:// and kettle:// likewise (rediss: TLS). 0 or -EINVAL (unknown scheme). */
 int tool_uri_parse(struct tool_target *t, const char *uri);
 
+/* Memory that is needed until the process ends, whoever forgets the pointer. Returns its argument (NULL is fine). */
+char *tool_keep(char *ptr_take);
+
 /* atoi's leniency with strtol's defined behaviour: text that is no number is 0, out of range is clamped. */
 int tool_int(const char *s);
 /* "host:port", "[v6]:port" or the socket's path. */

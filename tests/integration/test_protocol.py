@@ -116,6 +116,7 @@ def test_unauthenticated_limits(make_server):
         conn.ok("AUTH", "secret")
         assert conn("MGET", *["k%d" % i for i in range(11)]) == [None] * 11
         assert conn("SET", "k", b"x" * 20000) == "OK"
+    server.password = "secret"
 
 
 def test_http_is_refused(fresh, server):

@@ -197,11 +197,15 @@ def test_tls13_suites(make_server, transport, suite):
 
 @pytest.mark.parametrize("suite", SUITES_CBC)
 def test_suites_the_kernel_lacks_work_in_userspace(make_server, transport, suite):
-    server = make_server(check_ktls=False, directives={"tls-protocols": "TLSv1.2 TLSv1.3"})
-    with server.connect(minimum=V12, maximum=V12, ciphers=suite) as conn:
+    directives = {"tls-protocols": "TLSv1.2 TLSv1.3"}
+    if transport == "tls-kernel":
+        directives["tls-ktls"] = "auto"  # "yes" is a promise that nothing is served in userspace
+    server = make_server(check_ktls=False, directives=directives)
+    with server.connect() as kernel, server.connect(minimum=V12, maximum=V12, ciphers=suite) as conn:
         assert conn.sock.cipher()[0] == suite
         exercise(conn)
         if server.env.is_kettle:
+            assert tls_field(kernel).startswith(path_name(transport) + ":")
             assert tls_field(conn) == "user:TLSv1.2:" + suite
             info = conn.info("tls")
             assert int(info["tls_connections_user"]) >= 1 and int(info["tls_version_tls12"]) >= 1

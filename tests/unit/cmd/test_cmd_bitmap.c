@@ -37,8 +37,8 @@ static void test_effects_only_when_something_changed(void **state) {
     harness_effects(h, "BITFIELD b SET u8 0 128", "*1\r\n:128\r\n", "");
     harness_effects(h, "BITFIELD b SET u8 0 1", "*1\r\n:128\r\n", "$:setbit b@0;");
     harness_effects(h, "BITOP NOT d b", ":1\r\n", "n:new d@0;$:set d@0;");
-    harness_effects(h, "BITOP AND d none", ":0\r\n", "g:del d@0;");
-    harness_effects(h, "BITOP AND d none", ":0\r\n", "");
+    harness_effects(h, "BITOP AND d none", ":0\r\n", "m:keymiss none@0;g:del d@0;");
+    harness_effects(h, "BITOP AND d none", ":0\r\n", "m:keymiss none@0;");
 }
 
 static void test_bitcount_ranges(void **state) {

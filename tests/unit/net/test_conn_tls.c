@@ -214,6 +214,54 @@ static void test_key_update_from_the_peer(void **state) {
     assert_string_equal(app.text, "");
 }
 
+/* The server's answer to a KeyUpdate has to wait for a full socket, and must come before its next data. */
+enum { FLOOD = 24 << 20 };
+
+static void flood(struct app *a, char *data, size_t len) {
+    char *chunk = malloc(FLOOD);
+    buf_append(&a->in, data, len);
+    if (a->n_data == 1) {
+        fill_pattern(chunk, 0, FLOOD);
+        obuf_append(&a->c.out, chunk, FLOOD);
+        conn_flush_later(&a->c);
+    }
+    free(chunk);
+}
+
+static int full_socket_peer(struct peer *p) {
+    char *data = malloc(FLOOD);
+    bool ok = peer_write(p, "go", 2);
+    sleep_ms(100);
+    for (int i = 0; ok && i < 3; i++) {
+        ok = SSL_key_update(p->ssl, SSL_KEY_UPDATE_REQUESTED) && peer_write(p, "more", 4);
+        sleep_ms(20);
+    }
+    ok = ok && peer_read_upto(p, data, FLOOD) == FLOOD && is_pattern(data, 0, FLOOD);
+    free(data);
+    peer_finish(p);
+    return ok;
+}
+
+static void test_key_update_while_the_socket_is_full(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct ktls_probe probe;
+    ktls_probe(&probe);
+    if (kind == KIND_KTLS && probe.rekey != 0) {
+        print_message("this kernel cannot rekey: %s\n", ktls_strerror(-probe.rekey));
+        skip();
+    }
+    SSL_CTX_set_min_proto_version(client_ctx, TLS1_3_VERSION);
+    struct peer p = { 0 };
+    app.on_data = flood;
+    start_pair(&p, full_socket_peer, 0);
+    run_to_close(&p);
+    assert_int_equal(p.result, 1);
+    assert_int_equal(app.in.len, 14);
+    assert_int_equal(app.end, CONN_END_EOF);
+    assert_string_equal(app.text, "");
+}
+
 static int leaving_peer(struct peer *p) {
     peer_finish(p);
     return 1;
@@ -247,6 +295,7 @@ int main(void) {
         over_both(test_data_right_behind_finished_is_not_lost),
         over_both(test_forged_record_ends_with_an_alert),
         over_both(test_key_update_from_the_peer),
+        over_both(test_key_update_while_the_socket_is_full),
         over_both(test_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
