@@ -25,7 +25,7 @@ endif
 AR ?= ar
 
 LAYERS := base ktls net proto data cmd persist repl cluster server tools
-OUT := $(if $(filter release,$(VARIANT)),build,build/$(VARIANT))
+OUT ?= $(if $(filter release,$(VARIANT)),build,build/$(VARIANT))
 OBJ := $(OUT)/obj
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
@@ -128,7 +128,10 @@ $(OUT)/unit/$(1): tests/unit/$(1).c $(call unit_archives,$(firstword $(subst /, 
 endef
 $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(patsubst tests/unit/%.c,%,$(t)))))
 
-.PHONY: unit
+.PHONY: unit unit-build unit-list
+unit-build: $(UNIT)
+unit-list:
+	@printf '%s\n' $(UNIT)
 unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
 
