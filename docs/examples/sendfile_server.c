@@ -1,6 +1,6 @@
 /*
- * Sends one file to every TLS client with sendfile(2): the kernel reads, encrypts and sends it, no byte passes through this process.
- * Usage: sendfile_server PORT CERT.pem KEY.pem FILE
+ * Sends one file to every TLS client with sendfile(2): the kernel reads, encrypts and sends it, no byte passes through this
+ * process. Usage: sendfile_server PORT CERT.pem KEY.pem FILE
  *
  * One connection after the other, to stay short. KTLS_POLICY_REQUIRE: without kernel TLS there is nothing to show here.
  */
@@ -19,7 +19,9 @@
 #include "ktls.h"
 
 static int listen_on(int port) {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in addr = { .sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (fd >= 0 && bind(fd, (struct sockaddr *)&addr, sizeof addr) == 0 && listen(fd, 64) == 0) return fd;
@@ -28,7 +30,7 @@ static int listen_on(int port) {
 }
 
 static void wait_for(int fd, int want) {
-    struct pollfd pfd = {.fd = fd, .events = want == KTLS_WANT_WRITE ? POLLOUT : POLLIN};
+    struct pollfd pfd = { .fd = fd, .events = want == KTLS_WANT_WRITE ? POLLOUT : POLLIN };
     poll(&pfd, 1, 10000);
 }
 
@@ -66,7 +68,8 @@ int main(int argc, char **argv) {
         return 1;
     }
     struct ktls_ctx_opts opts = {
-        .size = sizeof opts, .role = KTLS_SERVER, .policy = KTLS_POLICY_REQUIRE, .cert_file = argv[2], .key_file = argv[3]};
+        .size = sizeof opts, .role = KTLS_SERVER, .policy = KTLS_POLICY_REQUIRE, .cert_file = argv[2], .key_file = argv[3]
+    };
     if (ktls_ctx_new(&opts, &ctx, err, sizeof err) < 0) {
         fprintf(stderr, "%s\n", err);
         return 1;

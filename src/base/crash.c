@@ -39,7 +39,9 @@
 static const struct {
     int sig;
     const char *name;
-} signals[] = { { SIGSEGV, "SIGSEGV" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" }, { SIGILL, "SIGILL" }, { SIGABRT, "SIGABRT" } };
+} signals[] = {
+    { SIGSEGV, "SIGSEGV" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" }, { SIGILL, "SIGILL" }, { SIGABRT, "SIGABRT" }
+};
 #define N_SIGNALS (sizeof signals / sizeof *signals)
 
 static const char *version = "";
@@ -79,11 +81,13 @@ static void put_registers(int fd, const ucontext_t *uc) {
         int reg;
         const char *name;
     } regs[] = {
-        { REG_RIP, "RIP:" }, { REG_RSP, "RSP:" }, { REG_RBP, "RBP:" }, { REG_RAX, "RAX:" }, { REG_RBX, "RBX:" }, { REG_RCX, "RCX:" },
-        { REG_RDX, "RDX:" }, { REG_RSI, "RSI:" }, { REG_RDI, "RDI:" }, { REG_R8, "R8: " },  { REG_R9, "R9: " },  { REG_R10, "R10:" },
-        { REG_R11, "R11:" }, { REG_R12, "R12:" }, { REG_R13, "R13:" }, { REG_R14, "R14:" }, { REG_R15, "R15:" }, { REG_EFL, "EFL:" },
+        { REG_RIP, "RIP:" }, { REG_RSP, "RSP:" }, { REG_RBP, "RBP:" }, { REG_RAX, "RAX:" }, { REG_RBX, "RBX:" },
+        { REG_RCX, "RCX:" }, { REG_RDX, "RDX:" }, { REG_RSI, "RSI:" }, { REG_RDI, "RDI:" }, { REG_R8, "R8: " },
+        { REG_R9, "R9: " },  { REG_R10, "R10:" }, { REG_R11, "R11:" }, { REG_R12, "R12:" }, { REG_R13, "R13:" },
+        { REG_R14, "R14:" }, { REG_R15, "R15:" }, { REG_EFL, "EFL:" },
     };
-    for (size_t i = 0; i < sizeof regs / sizeof *regs; i++) put_hex(fd, regs[i].name, (unsigned long long)uc->uc_mcontext.gregs[regs[i].reg]);
+    for (size_t i = 0; i < sizeof regs / sizeof *regs; i++)
+        put_hex(fd, regs[i].name, (unsigned long long)uc->uc_mcontext.gregs[regs[i].reg]);
 #else
     (void)uc;
     put(fd, "(registers are not shown on this architecture)\n");

@@ -39,18 +39,18 @@ static ALWAYS_INLINE uint64_t load_tail(const uint8_t *p, size_t len) {
 /* ---- SipHash-1-3 ---- */
 
 #define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
-#define ROUND                                                                                                             \
-    do {                                                                                                                  \
-        v0 += v1;                                                                                                         \
-        v2 += v3;                                                                                                         \
-        v1 = ROTL(v1, 13) ^ v0;                                                                                           \
-        v3 = ROTL(v3, 16) ^ v2;                                                                                           \
-        v0 = ROTL(v0, 32);                                                                                                \
-        v2 += v1;                                                                                                         \
-        v0 += v3;                                                                                                         \
-        v1 = ROTL(v1, 17) ^ v2;                                                                                           \
-        v3 = ROTL(v3, 21) ^ v0;                                                                                           \
-        v2 = ROTL(v2, 32);                                                                                                \
+#define ROUND                                                                                                                    \
+    do {                                                                                                                         \
+        v0 += v1;                                                                                                                \
+        v2 += v3;                                                                                                                \
+        v1 = ROTL(v1, 13) ^ v0;                                                                                                  \
+        v3 = ROTL(v3, 16) ^ v2;                                                                                                  \
+        v0 = ROTL(v0, 32);                                                                                                       \
+        v2 += v1;                                                                                                                \
+        v0 += v3;                                                                                                                \
+        v1 = ROTL(v1, 17) ^ v2;                                                                                                  \
+        v3 = ROTL(v3, 21) ^ v0;                                                                                                  \
+        v2 = ROTL(v2, 32);                                                                                                       \
     } while (0)
 
 /* Eight bytes at once: in a lane that holds 'A'..'Z' exactly one of the two sums reaches bit 7, which becomes bit 5 (0x20).

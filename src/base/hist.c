@@ -57,12 +57,14 @@ static uint64_t load(const struct hist *h, unsigned i) {
 
 static void raise_to(_Atomic uint64_t *at, uint64_t v) {
     uint64_t old = atomic_load_explicit(at, RLX);
-    while (old < v && !atomic_compare_exchange_weak_explicit(at, &old, v, RLX, RLX)) {}
+    while (old < v && !atomic_compare_exchange_weak_explicit(at, &old, v, RLX, RLX)) {
+    }
 }
 
 static void lower_to(_Atomic uint64_t *at, uint64_t v) {
     uint64_t old = atomic_load_explicit(at, RLX);
-    while (old > v && !atomic_compare_exchange_weak_explicit(at, &old, v, RLX, RLX)) {}
+    while (old > v && !atomic_compare_exchange_weak_explicit(at, &old, v, RLX, RLX)) {
+    }
 }
 
 void hist_add(struct hist *h, uint64_t value) {

@@ -10,9 +10,10 @@
 struct hist; /* opaque */
 struct hist *hist_new(void);
 void hist_free(struct hist *h);
-void hist_add(struct hist *h, uint64_t value);   /* unit is the caller's */
+void hist_add(struct hist *h, uint64_t value); /* unit is the caller's */
 uint64_t hist_count(const struct hist *h);
-uint64_t hist_percentile(const struct hist *h, double p); /* p 0..100; highest value of the bucket, but not above the max; 0 when empty */
+uint64_t hist_percentile(const struct hist *h,
+                         double p); /* p 0..100; highest value of the bucket, but not above the max; 0 when empty */
 uint64_t hist_max(const struct hist *h);
 uint64_t hist_min(const struct hist *h);
 double hist_mean(const struct hist *h);

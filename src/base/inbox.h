@@ -1,6 +1,7 @@
 /* Many producers, one consumer: the way one thread asks another for something. Lock-free push (one compare-and-swap), the
- * consumer takes the whole batch, in the order of arrival. The producer that finds the box empty is told so, and wakes the owner: one
- * wake-up per batch. Messages are embedded in a structure of the producer's; ownership passes to the consumer with the push. */
+ * consumer takes the whole batch, in the order of arrival. The producer that finds the box empty is told so, and wakes the owner:
+ * one wake-up per batch. Messages are embedded in a structure of the producer's; ownership passes to the consumer with the push.
+ */
 #ifndef KETTLE_BASE_INBOX_H
 #define KETTLE_BASE_INBOX_H
 

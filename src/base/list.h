@@ -10,7 +10,8 @@ struct list {
     struct list *prev, *next;
 };
 
-#define LIST_INIT(name) { &(name), &(name) }
+#define LIST_INIT(name)                                                                                                          \
+    { &(name), &(name) }
 
 static inline void list_init(struct list *l) {
     l->prev = l->next = l;
@@ -36,9 +37,9 @@ static inline void list_remove(struct list *n) { /* safe on a node in no list */
     n->prev = n->next = n;
 }
 
-#define list_entry(node, type, member) ((type *)(void *)((char *)(node) - offsetof(type, member)))
+#define list_entry(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 #define list_for_each(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
-#define list_for_each_safe(it, tmp, head)                                                                                 \
+#define list_for_each_safe(it, tmp, head)                                                                                        \
     for (struct list *it = (head)->next, *tmp = it->next; it != (head); it = tmp, tmp = it->next)
 
 #endif

@@ -112,7 +112,8 @@ static void emit(const char *line, size_t n) {
 static int64_t utc_offset_s(int64_t now_s) {
     static _Atomic int64_t known_minute = -1, offset_s;
     int64_t minute = now_s / 60;
-    if (atomic_load_explicit(&known_minute, memory_order_acquire) != minute && atomic_load_explicit(&role, memory_order_relaxed) != 'C') {
+    if (atomic_load_explicit(&known_minute, memory_order_acquire) != minute &&
+        atomic_load_explicit(&role, memory_order_relaxed) != 'C') {
         struct tm tm = { 0 };
         time_t t = (time_t)now_s;
         localtime_r(&t, &tm);
@@ -137,13 +138,15 @@ static void date_of(int64_t days, int *ret_year, int *ret_month0, int *ret_day) 
 }
 
 static size_t stamp(char *out, size_t cap, enum log_level l) {
-    static const char marks[] = ".-*#", months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+    static const char marks[] = ".-*#",
+                      months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
     int64_t ms = clock_wall_ms(), s = ms / 1000;
     s += utc_offset_s(s);
     int year, month0, day, of_day = (int)(s % 86400);
     date_of(s / 86400, &year, &month0, &day);
-    return (size_t)snprintf(out, cap, "%d:%c %02d %s %d %02d:%02d:%02d.%03d %c ", (int)getpid(), atomic_load_explicit(&role, memory_order_relaxed),
-                            day, months[month0], year, of_day / 3600, of_day / 60 % 60, of_day % 60, (int)(ms % 1000), marks[l & 3]);
+    return (size_t)snprintf(out, cap, "%d:%c %02d %s %d %02d:%02d:%02d.%03d %c ", (int)getpid(),
+                            atomic_load_explicit(&role, memory_order_relaxed), day, months[month0], year, of_day / 3600,
+                            of_day / 60 % 60, of_day % 60, (int)(ms % 1000), marks[l & 3]);
 }
 
 /* ---- messages ---- */
@@ -160,7 +163,8 @@ void log_msg(enum log_level level, const char *fmt, ...) {
     va_end(ap);
     size_t len = head + (size_t)(n < 0 ? 0 : n);
     if (len > sizeof line - 2) len = sizeof line - 2;
-    if (atomic_load_explicit(&to_syslog, memory_order_relaxed)) syslog(priority[level & 3], "%.*s", (int)(len - head), line + head);
+    if (atomic_load_explicit(&to_syslog, memory_order_relaxed))
+        syslog(priority[level & 3], "%.*s", (int)(len - head), line + head);
     line[len++] = '\n';
     emit(line, len);
     errno = saved;

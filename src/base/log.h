@@ -15,7 +15,7 @@ enum log_level log_get_level(void);
 /* Empty or NULL: standard output. Opened for append at each line, as redis-server does, so that logrotate works.
  * 0 or -errno when the file cannot be opened (then nothing changes). */
 int log_set_file(const char *path);
-void log_set_role(char role);                         /* 'M' primary, 'S' replica, 'C' child (set it first thing after fork), 'X' sentinel */
+void log_set_role(char role); /* 'M' primary, 'S' replica, 'C' child (set it first thing after fork), 'X' sentinel */
 int log_set_syslog(bool enabled, const char *ident, int facility); /* facility as in <syslog.h>; at start-up; 0 */
 
 /* Longer lines than 4 KiB are cut. errno is preserved. */

@@ -12,8 +12,8 @@ struct obuf_seg;
 struct obuf {
     struct obuf_seg *head; /* first segment not wholly sent */
     struct obuf_seg *tail;
-    size_t bytes;          /* left to send */
-    size_t mem;            /* bytes of memory held: own chunks, and what references keep alive (output buffer limits count it) */
+    size_t bytes; /* left to send */
+    size_t mem;   /* bytes of memory held: own chunks, and what references keep alive (output buffer limits count it) */
     unsigned nsegs;
 };
 
@@ -35,7 +35,7 @@ void obuf_splice(struct obuf *dst, struct obuf *src);
 struct obuf_mark {
     struct obuf_seg *seg;
 };
-struct obuf_mark obuf_reserve_mark(struct obuf *ob);                         /* starts a new, empty segment */
+struct obuf_mark obuf_reserve_mark(struct obuf *ob);                           /* starts a new, empty segment */
 void obuf_patch(struct obuf *ob, struct obuf_mark m, const void *p, size_t n); /* once; n <= 64 */
 
 /* Up to max pieces of what is left, from the front. Returns the count; *ret_bytes their sum (may be NULL). */
@@ -44,7 +44,7 @@ void obuf_consume(struct obuf *ob, size_t n); /* n <= bytes were sent */
 /* Cut everything appended after the queue held `bytes` bytes (CLIENT REPLY SKIP, errors in mid-reply); no effect when it holds
  * no more than that. */
 void obuf_truncate(struct obuf *ob, size_t bytes);
-void obuf_clear(struct obuf *ob);             /* drops all, memory freed */
+void obuf_clear(struct obuf *ob); /* drops all, memory freed */
 /* When the queue is empty: keep one small chunk or free everything (idle connections hold no buffer). */
 void obuf_trim(struct obuf *ob);
 /* Copies everything out (tests, INFO). Returns bytes copied, at most cap. */

@@ -46,15 +46,33 @@ bool str_to_ll(struct slice s, int64_t *ret) {
     return true;
 }
 
-static const char digit_pairs[] = "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-                                  "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+static const char digit_pairs[] =
+    "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+    "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
 
 /* Decimal digits of v: the bit length times log10(2) is right or one too low. */
 static unsigned count_digits(uint64_t v) {
     static const uint64_t pow10[20] = {
-        0 /* so that 0 has one digit */, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL, 10000000ULL, 100000000ULL,
-        1000000000ULL, 10000000000ULL, 100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL,
-        1000000000000000ULL, 10000000000000000ULL, 100000000000000000ULL, 1000000000000000000ULL, 10000000000000000000ULL,
+        0 /* so that 0 has one digit */,
+        10ULL,
+        100ULL,
+        1000ULL,
+        10000ULL,
+        100000ULL,
+        1000000ULL,
+        10000000ULL,
+        100000000ULL,
+        1000000000ULL,
+        10000000000ULL,
+        100000000000ULL,
+        1000000000000ULL,
+        10000000000000ULL,
+        100000000000000ULL,
+        1000000000000000ULL,
+        10000000000000000ULL,
+        100000000000000000ULL,
+        1000000000000000000ULL,
+        10000000000000000000ULL,
     };
     unsigned n = (64 - (unsigned)__builtin_clzll(v | 1)) * 1233 >> 12;
     return n + (v >= pow10[n]);
@@ -96,7 +114,8 @@ static bool in_range(unsigned char from, unsigned char to, unsigned char c, bool
     return x >= a && x <= b;
 }
 
-/* One [...] set at p (behind the bracket). Returns where it ends (at ']' or the pattern's last byte), *ret_hit whether c is in it. */
+/* One [...] set at p (behind the bracket). Returns where it ends (at ']' or the pattern's last byte), *ret_hit whether c is in
+ * it. */
 static const char *glob_set(const char *p, const char *end, unsigned char c, bool nocase, bool *ret_hit) {
     bool negate = p < end && *p == '^', hit = false;
     if (negate) p++;
@@ -175,7 +194,8 @@ static bool parse_mem(const char *s, uint64_t *ret) {
         const char *unit;
         uint64_t mul;
     } units[] = {
-        { "", 1 }, { "b", 1 }, { "k", 1000 }, { "kb", 1 << 10 }, { "m", 1000000 }, { "mb", 1 << 20 }, { "g", 1000000000 }, { "gb", 1 << 30 },
+        { "", 1 },        { "b", 1 },        { "k", 1000 },       { "kb", 1 << 10 },
+        { "m", 1000000 }, { "mb", 1 << 20 }, { "g", 1000000000 }, { "gb", 1 << 30 },
     };
     uint64_t v = 0;
     for (; *s >= '0' && *s <= '9'; s++)

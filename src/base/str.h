@@ -9,7 +9,7 @@
 #include "base/buf.h"
 #include "base/slice.h"
 
-#define STR_LL_MAX 21     /* room for any int64 and its NUL */
+#define STR_LL_MAX 21       /* room for any int64 and its NUL */
 #define STR_DOUBLE_MAX 5200 /* room for any double or long double in %.17Lf form */
 
 /* Strict: no spaces, no '+', no leading zeros ("-0" refused), whole input; false leaves *ret alone. The form that
@@ -31,8 +31,8 @@ size_t str_from_long_double_human(char *buf, size_t cap, long double v);
  * whatever the pattern. */
 bool str_glob(struct slice pattern, struct slice s, bool nocase);
 
-/* "1kb" = 1024, "1k" = 1000, "2gb", as redis.conf; no sign, no "%"; no digits count as 0. *ret_err (may be NULL): whether the value
- * is malformed or beyond 64 bits; then 0 is returned. */
+/* "1kb" = 1024, "1k" = 1000, "2gb", as redis.conf; no sign, no "%"; no digits count as 0. *ret_err (may be NULL): whether the
+ * value is malformed or beyond 64 bits; then 0 is returned. */
 uint64_t str_to_mem(const char *s, bool *ret_err);
 /* "1.50M", as used_memory_human. */
 void str_from_bytes_human(char *buf, size_t cap, uint64_t n);
@@ -40,7 +40,8 @@ void str_from_bytes_human(char *buf, size_t cap, uint64_t n);
 /* Appends "..." with \n \r \t \a \b \" \\ and \xHH escapes: what redis-cli and MONITOR print. */
 void str_quote(struct buf *out, struct slice s);
 /* Splits a line as redis.conf and inline commands do: blanks, "..." with escapes, '...'. NULL on unbalanced quotes, else an
- * array of *ret_argc buffers; free each data and the array with str_split_free. An empty line gives argc 0 and a non-NULL array. */
+ * array of *ret_argc buffers; free each data and the array with str_split_free. An empty line gives argc 0 and a non-NULL array.
+ */
 struct buf *str_split_args(struct slice line, int *ret_argc);
 void str_split_free(struct buf *argv, int argc);
 void str_to_lower(char *s, size_t len);

@@ -1,9 +1,10 @@
 /*
- * Commands: one table entry each, with everything the server says or enforces about it (arity, flags, key specs, ACL categories, documentation).
- * A command sees its arguments, its session and a reply writer; never a socket, never a lock. The dispatcher (dispatch.c) checks and locks;
- * families (cmd_strings.c, ...) do the work.
+ * Commands: one table entry each, with everything the server says or enforces about it (arity, flags, key specs, ACL categories,
+ * documentation). A command sees its arguments, its session and a reply writer; never a socket, never a lock. The dispatcher
+ * (dispatch.c) checks and locks; families (cmd_strings.c, ...) do the work.
  *
- * To add a command: write `static void xyz_command(struct cmd_ctx *c)`, add a struct cmd_spec to the family's array. Nothing else.
+ * To add a command: write `static void xyz_command(struct cmd_ctx *c)`, add a struct cmd_spec to the family's array. Nothing
+ * else.
  */
 #ifndef KETTLE_CMD_CMD_H
 #define KETTLE_CMD_CMD_H
@@ -20,39 +21,83 @@
 
 /* Flags, Redis's names (COMMAND INFO prints them lower-case, underscores kept). */
 enum cmd_flag {
-    CMD_WRITE = 1 << 0, CMD_READONLY = 1 << 1, CMD_DENYOOM = 1 << 2, CMD_ADMIN = 1 << 3, CMD_PUBSUB = 1 << 4, CMD_NOSCRIPT = 1 << 5,
-    CMD_BLOCKING = 1 << 6, CMD_LOADING = 1 << 7, CMD_STALE = 1 << 8, CMD_SKIP_MONITOR = 1 << 9, CMD_SKIP_SLOWLOG = 1 << 10,
-    CMD_ASKING = 1 << 11, CMD_FAST = 1 << 12, CMD_NO_AUTH = 1 << 13, CMD_MAY_REPLICATE = 1 << 14, CMD_NO_ASYNC_LOADING = 1 << 15,
-    CMD_NO_MULTI = 1 << 16, CMD_ALLOW_BUSY = 1 << 17, CMD_MOVABLEKEYS = 1 << 18, CMD_NO_MANDATORY_KEYS = 1 << 19,
+    CMD_WRITE = 1 << 0,
+    CMD_READONLY = 1 << 1,
+    CMD_DENYOOM = 1 << 2,
+    CMD_ADMIN = 1 << 3,
+    CMD_PUBSUB = 1 << 4,
+    CMD_NOSCRIPT = 1 << 5,
+    CMD_BLOCKING = 1 << 6,
+    CMD_LOADING = 1 << 7,
+    CMD_STALE = 1 << 8,
+    CMD_SKIP_MONITOR = 1 << 9,
+    CMD_SKIP_SLOWLOG = 1 << 10,
+    CMD_ASKING = 1 << 11,
+    CMD_FAST = 1 << 12,
+    CMD_NO_AUTH = 1 << 13,
+    CMD_MAY_REPLICATE = 1 << 14,
+    CMD_NO_ASYNC_LOADING = 1 << 15,
+    CMD_NO_MULTI = 1 << 16,
+    CMD_ALLOW_BUSY = 1 << 17,
+    CMD_MOVABLEKEYS = 1 << 18,
+    CMD_NO_MANDATORY_KEYS = 1 << 19,
     /* not printed */
-    CMD_ALL_SHARDS = 1 << 24,    /* runs with every shard locked (FLUSHALL, KEYS, RANDOMKEY, SWAPDB...) */
-    CMD_SELF_LOCK = 1 << 25,     /* runs unlocked; takes locks through dispatch_lock()/dispatch_unlock() itself (SCAN, EXEC, DEBUG SLEEP) */
+    CMD_ALL_SHARDS = 1 << 24, /* runs with every shard locked (FLUSHALL, KEYS, RANDOMKEY, SWAPDB...) */
+    CMD_SELF_LOCK =
+        1 << 25, /* runs unlocked; takes locks through dispatch_lock()/dispatch_unlock() itself (SCAN, EXEC, DEBUG SLEEP) */
     CMD_TOUCHES_ARBITRARY_KEYS = 1 << 26,
-    CMD_NEVER_QUEUED = 1 << 27,  /* runs at once inside MULTI (EXEC, DISCARD, WATCH, MULTI, QUIT, RESET) */
+    CMD_NEVER_QUEUED = 1 << 27, /* runs at once inside MULTI (EXEC, DISCARD, WATCH, MULTI, QUIT, RESET) */
     CMD_IS_EXEC = 1 << 28,
-    CMD_PROTECTED = 1 << 29      /* refused unless enabled by configuration (DEBUG); the `before` hook decides */
+    CMD_PROTECTED = 1 << 29 /* refused unless enabled by configuration (DEBUG); the `before` hook decides */
 };
 
 /* ACL categories. */
 enum cmd_cat {
-    CAT_KEYSPACE = 1 << 0, CAT_READ = 1 << 1, CAT_WRITE = 1 << 2, CAT_SET = 1 << 3, CAT_SORTEDSET = 1 << 4, CAT_LIST = 1 << 5, CAT_HASH = 1 << 6,
-    CAT_STRING = 1 << 7, CAT_BITMAP = 1 << 8, CAT_HYPERLOGLOG = 1 << 9, CAT_GEO = 1 << 10, CAT_STREAM = 1 << 11, CAT_PUBSUB = 1 << 12,
-    CAT_ADMIN = 1 << 13, CAT_FAST = 1 << 14, CAT_SLOW = 1 << 15, CAT_BLOCKING = 1 << 16, CAT_DANGEROUS = 1 << 17, CAT_CONNECTION = 1 << 18,
-    CAT_TRANSACTION = 1 << 19, CAT_SCRIPTING = 1 << 20
+    CAT_KEYSPACE = 1 << 0,
+    CAT_READ = 1 << 1,
+    CAT_WRITE = 1 << 2,
+    CAT_SET = 1 << 3,
+    CAT_SORTEDSET = 1 << 4,
+    CAT_LIST = 1 << 5,
+    CAT_HASH = 1 << 6,
+    CAT_STRING = 1 << 7,
+    CAT_BITMAP = 1 << 8,
+    CAT_HYPERLOGLOG = 1 << 9,
+    CAT_GEO = 1 << 10,
+    CAT_STREAM = 1 << 11,
+    CAT_PUBSUB = 1 << 12,
+    CAT_ADMIN = 1 << 13,
+    CAT_FAST = 1 << 14,
+    CAT_SLOW = 1 << 15,
+    CAT_BLOCKING = 1 << 16,
+    CAT_DANGEROUS = 1 << 17,
+    CAT_CONNECTION = 1 << 18,
+    CAT_TRANSACTION = 1 << 19,
+    CAT_SCRIPTING = 1 << 20
 };
-/* Implied ones are added at registration, as Redis does: write/readonly, admin -> admin+dangerous, pubsub, fast or slow, blocking. */
+/* Implied ones are added at registration, as Redis does: write/readonly, admin -> admin+dangerous, pubsub, fast or slow,
+ * blocking. */
 
 enum key_flag {
-    KEY_RO = 1 << 0, KEY_RW = 1 << 1, KEY_OW = 1 << 2, KEY_RM = 1 << 3, KEY_ACCESS = 1 << 4, KEY_UPDATE = 1 << 5, KEY_INSERT = 1 << 6,
-    KEY_DELETE = 1 << 7, KEY_NOT_KEY = 1 << 8, KEY_INCOMPLETE = 1 << 9, KEY_VARIABLE_FLAGS = 1 << 10
+    KEY_RO = 1 << 0,
+    KEY_RW = 1 << 1,
+    KEY_OW = 1 << 2,
+    KEY_RM = 1 << 3,
+    KEY_ACCESS = 1 << 4,
+    KEY_UPDATE = 1 << 5,
+    KEY_INSERT = 1 << 6,
+    KEY_DELETE = 1 << 7,
+    KEY_NOT_KEY = 1 << 8,
+    KEY_INCOMPLETE = 1 << 9,
+    KEY_VARIABLE_FLAGS = 1 << 10
 };
 enum key_begin { KEY_BEGIN_NONE = 0, KEY_BEGIN_INDEX, KEY_BEGIN_KEYWORD };
 enum key_find { KEY_FIND_NONE = 0, KEY_FIND_RANGE, KEY_FIND_KEYNUM };
 
-struct key_spec {                /* redis.io "Command key specifications" */
+struct key_spec { /* redis.io "Command key specifications" */
     unsigned flags;
     enum key_begin begin;
-    int index;                   /* INDEX: argv position; KEYWORD: start_from */
+    int index; /* INDEX: argv position; KEYWORD: start_from */
     const char *keyword;
     enum key_find find;
     int lastkey, keystep, limit; /* RANGE: lastkey relative to the first (negative: from the end) */
@@ -64,50 +109,54 @@ struct key_spec {                /* redis.io "Command key specifications" */
 
 enum arg_type { ARG_STRING, ARG_INTEGER, ARG_DOUBLE, ARG_KEY, ARG_PATTERN, ARG_UNIX_TIME, ARG_PURE_TOKEN, ARG_ONEOF, ARG_BLOCK };
 enum arg_flag { ARG_OPTIONAL = 1, ARG_MULTIPLE = 2, ARG_MULTIPLE_TOKEN = 4 };
-struct cmd_arg {                 /* COMMAND DOCS "arguments"; arrays end with a zeroed element */
+struct cmd_arg { /* COMMAND DOCS "arguments"; arrays end with a zeroed element */
     const char *name;
     enum arg_type type;
-    int key_spec_index;          /* ARG_KEY; else 0 */
+    int key_spec_index; /* ARG_KEY; else 0 */
     const char *token, *since;
     unsigned flags;
     const struct cmd_arg *sub;
 };
-struct cmd_history { const char *since, *what; }; /* ends with zeroed */
+struct cmd_history {
+    const char *since, *what;
+}; /* ends with zeroed */
 
 struct cmd_ctx;
 struct cmd;
 
 struct cmd_spec {
-    const char *name;            /* lower case; subcommand: the sub name only */
-    void (*run)(struct cmd_ctx *c); /* NULL for a container that has only subcommands */
-    int arity;                   /* as Redis: name included; negative: at least */
-    unsigned flags;              /* enum cmd_flag */
-    unsigned cats;               /* enum cmd_cat, beyond the implied ones */
+    const char *name;                       /* lower case; subcommand: the sub name only */
+    void (*run)(struct cmd_ctx *c);         /* NULL for a container that has only subcommands */
+    int arity;                              /* as Redis: name included; negative: at least */
+    unsigned flags;                         /* enum cmd_flag */
+    unsigned cats;                          /* enum cmd_cat, beyond the implied ones */
     struct key_spec keys[CMD_MAX_KEYSPECS]; /* flags 0 ends */
-    /* For what specs cannot say (movable keys): writes argv positions (and enum key_flag into flags when not NULL), returns the count, or -1 for bad syntax. */
+    /* For what specs cannot say (movable keys): writes argv positions (and enum key_flag into flags when not NULL), returns the
+     * count, or -1 for bad syntax. */
     int (*get_keys)(int argc, const struct slice *argv, int *pos, unsigned *flags, int cap);
     const struct cmd_spec *subs; /* ends with name NULL */
-    const char *summary, *since, *complexity, *group; /* docs in our own words; group as Redis: "string", "generic", "connection", "server", "transactions", "bitmap" */
+    const char *summary, *since, *complexity,
+        *group; /* docs in our own words; group as Redis: "string", "generic", "connection", "server", "transactions", "bitmap" */
     const char *deprecated_since, *replaced_by; /* NULL when not */
-    const char *const *tips;     /* command tips, NULL-terminated, or NULL */
+    const char *const *tips;                    /* command tips, NULL-terminated, or NULL */
     const struct cmd_arg *args;
     const struct cmd_history *history;
 };
 
-struct cmd {                     /* registered: spec + run-time figures. Figures are relaxed atomics: many threads add, INFO reads. */
+struct cmd { /* registered: spec + run-time figures. Figures are relaxed atomics: many threads add, INFO reads. */
     const struct cmd_spec *spec;
-    char *full_name;             /* "config|get" */
+    char *full_name; /* "config|get" */
     const struct cmd *parent;
     struct cmd **subs;
     int n_subs;
-    int id;                      /* dense; ACL bitmaps later */
-    unsigned flags, cats;        /* with implied ones */
+    int id;               /* dense; ACL bitmaps later */
+    unsigned flags, cats; /* with implied ones */
     _Atomic uint64_t calls, usec, rejected, failed;
     _Atomic(struct hist *) latency; /* microseconds; made at the first call */
 };
 
 struct cmd_table;
-struct cmd_table *cmd_table_new(void);             /* empty */
+struct cmd_table *cmd_table_new(void); /* empty */
 struct cmd_table *cmd_table_free(struct cmd_table *t);
 void cmd_table_register(struct cmd_table *t, const struct cmd_spec *specs); /* start-up only; array ends with name NULL */
 /* rename-command: new_name "" removes. 0, -ENOENT, -EEXIST. Start-up only. */
@@ -118,11 +167,12 @@ struct cmd *cmd_lookup_argv(const struct cmd_table *t, int argc, const struct sl
 int cmd_count(const struct cmd_table *t);
 void cmd_each(const struct cmd_table *t, void (*fn)(struct cmd *c, void *arg), void *arg); /* top level, sorted by name */
 bool cmd_arity_ok(const struct cmd *c, int argc);
-/* Keys of a command line: argv positions into pos (cap of them). Returns the count (may exceed cap: call again with more room), 0 none, -1 invalid. */
+/* Keys of a command line: argv positions into pos (cap of them). Returns the count (may exceed cap: call again with more room), 0
+ * none, -1 invalid. */
 int cmd_keys(const struct cmd *c, int argc, const struct slice *argv, int *pos, unsigned *flags, int cap);
 
 /* ---- the running command ---- */
-struct engine;                   /* dispatcher's context, dispatch.h */
+struct engine; /* dispatcher's context, dispatch.h */
 
 struct cmd_ctx {
     struct engine *eng;
@@ -130,20 +180,22 @@ struct cmd_ctx {
     struct session *s;
     const struct cmd *cmd;
     int argc;
-    const struct slice *argv;    /* memory of the connection's: valid during the call only */
+    const struct slice *argv; /* memory of the connection's: valid during the call only */
     struct reply *r;
-    int db;                      /* s->db at the start of the command */
-    int64_t now_ms;              /* wall clock, constant for the command and for a whole EXEC */
+    int db;         /* s->db at the start of the command */
+    int64_t now_ms; /* wall clock, constant for the command and for a whole EXEC */
     bool in_exec;
-    uint64_t locked;             /* shards held */
-    uint64_t usec;               /* time it took, set when it has run */
+    uint64_t locked; /* shards held */
+    uint64_t usec;   /* time it took, set when it has run */
 };
 
 /* ---- helpers for families ---- */
-/* Effects. A command that changed a key says so; hooks carry it to watchers now, to replication, AOF, notifications and tracking later. */
-void cmd_modified(struct cmd_ctx *c, int db, struct slice key);           /* touches watchers, dirty++ */
-void cmd_dirty(struct cmd_ctx *c, uint64_t n);                            /* changes without a key */
-/* Keyspace notification: class letter as in notify-keyspace-events ('$' string, 'g' generic, 'x' expired, ...), event "set", "del". */
+/* Effects. A command that changed a key says so; hooks carry it to watchers now, to replication, AOF, notifications and tracking
+ * later. */
+void cmd_modified(struct cmd_ctx *c, int db, struct slice key); /* touches watchers, dirty++ */
+void cmd_dirty(struct cmd_ctx *c, uint64_t n);                  /* changes without a key */
+/* Keyspace notification: class letter as in notify-keyspace-events ('$' string, 'g' generic, 'x' expired, ...), event "set",
+ * "del". */
 void cmd_notify(struct cmd_ctx *c, char cls, const char *event, int db, struct slice key);
 /* Replicate this instead of the command as given (deterministic form): argv borrowed. n 0: replicate nothing. */
 void cmd_propagate(struct cmd_ctx *c, int argc, const struct slice *argv);
@@ -156,14 +208,16 @@ struct entry *cmd_find_typed(struct cmd_ctx *c, struct slice key, enum obj_type 
 bool cmd_arg_ll(struct cmd_ctx *c, struct slice a, int64_t *ret, const char *msg);
 bool cmd_arg_ll_range(struct cmd_ctx *c, struct slice a, int64_t min, int64_t max, int64_t *ret, const char *msg);
 bool cmd_arg_double(struct cmd_ctx *c, struct slice a, double *ret, const char *msg);
-void cmd_syntax_error(struct cmd_ctx *c);                                 /* "ERR syntax error" */
+void cmd_syntax_error(struct cmd_ctx *c); /* "ERR syntax error" */
 void cmd_wrongtype(struct cmd_ctx *c);
-void cmd_unknown_sub(struct cmd_ctx *c);                                  /* "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP." */
-void cmd_help(struct cmd_ctx *c, const char *const *lines);               /* XXX HELP reply, Redis's framing */
-/* "proto-max-bulk-len" as set now: the largest string a command may build. Replies "ERR string exceeds maximum allowed size (proto-max-bulk-len)". */
+void cmd_unknown_sub(struct cmd_ctx *c); /* "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP." */
+void cmd_help(struct cmd_ctx *c, const char *const *lines); /* XXX HELP reply, Redis's framing */
+/* "proto-max-bulk-len" as set now: the largest string a command may build. Replies "ERR string exceeds maximum allowed size
+ * (proto-max-bulk-len)". */
 bool cmd_check_string_len(struct cmd_ctx *c, uint64_t size, uint64_t append);
 
 /* Families' arrays. */
-extern const struct cmd_spec cmd_specs_string[], cmd_specs_bitmap[], cmd_specs_generic[], cmd_specs_transaction[], cmd_specs_command[], cmd_specs_connection[];
+extern const struct cmd_spec cmd_specs_string[], cmd_specs_bitmap[], cmd_specs_generic[], cmd_specs_transaction[],
+    cmd_specs_command[], cmd_specs_connection[];
 
 #endif

@@ -5,12 +5,12 @@
 
 #include "cmd/cmd_generic.h"
 
-/* A bit offset argument: replies "ERR bit offset is not an integer or out of range" and gives false unless it lies within proto-max-bulk-len bytes.
- * width > 0 also accepts "#n", the n-th field of that many bits. */
+/* A bit offset argument: replies "ERR bit offset is not an integer or out of range" and gives false unless it lies within
+ * proto-max-bulk-len bytes. width > 0 also accepts "#n", the n-th field of that many bits. */
 bool bitmap_offset_arg(struct cmd_ctx *c, struct slice a, unsigned width, uint64_t *ret);
 
-/* The string of argv[1], made if need be and long enough for last_bit, to be changed in place. *ret_grown: it is new or longer than before.
- * NULL when a WRONGTYPE was replied. */
+/* The string of argv[1], made if need be and long enough for last_bit, to be changed in place. *ret_grown: it is new or longer
+ * than before. NULL when a WRONGTYPE was replied. */
 uint8_t *bitmap_for_write(struct cmd_ctx *c, uint64_t last_bit, size_t *ret_len, bool *ret_grown);
 
 /* BITFIELD's key is written only by SET and INCRBY. */

@@ -1,5 +1,6 @@
 /*
- * BITOP: AND, OR, XOR, NOT of whole strings into a key. Shorter operands, and absent ones, are as if padded with zero bytes to the longest.
+ * BITOP: AND, OR, XOR, NOT of whole strings into a key. Shorter operands, and absent ones, are as if padded with zero bytes to
+ * the longest.
  */
 #include "cmd/cmd_bitmap.h"
 
@@ -10,11 +11,9 @@ enum bit_op { OP_AND, OP_OR, OP_XOR, OP_NOT };
 static bool op_parse(struct cmd_ctx *c, enum bit_op *ret) {
     static const char *const names[] = { "and", "or", "xor", "not" };
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (!slice_ieq(c->argv[1], names[i]))
-            continue;
+        if (!slice_ieq(c->argv[1], names[i])) continue;
         *ret = (enum bit_op)i;
-        if (*ret != OP_NOT || c->argc == 4)
-            return true;
+        if (*ret != OP_NOT || c->argc == 4) return true;
         reply_error(c->r, "ERR BITOP NOT must be called with a single source key.");
         return false;
     }
@@ -26,20 +25,16 @@ static bool op_parse(struct cmd_ctx *c, enum bit_op *ret) {
 static void op_apply(enum bit_op op, uint8_t *dst, const uint8_t *s, size_t n) {
     switch (op) {
     case OP_AND:
-        for (size_t i = 0; i < n; i++)
-            dst[i] &= s[i];
+        for (size_t i = 0; i < n; i++) dst[i] &= s[i];
         break;
     case OP_OR:
-        for (size_t i = 0; i < n; i++)
-            dst[i] |= s[i];
+        for (size_t i = 0; i < n; i++) dst[i] |= s[i];
         break;
     case OP_XOR:
-        for (size_t i = 0; i < n; i++)
-            dst[i] ^= s[i];
+        for (size_t i = 0; i < n; i++) dst[i] ^= s[i];
         break;
     case OP_NOT:
-        for (size_t i = 0; i < n; i++)
-            dst[i] = (uint8_t)~s[i];
+        for (size_t i = 0; i < n; i++) dst[i] = (uint8_t)~s[i];
         break;
     }
 }
@@ -55,11 +50,9 @@ static bool op_operands(struct cmd_ctx *c, struct operand *ops, int n, size_t *r
     for (int i = 0; i < n; i++) {
         bool err;
         struct entry *e = cmd_find_typed(c, c->argv[3 + i], OBJ_STRING, false, &err);
-        if (err)
-            return false;
+        if (err) return false;
         ops[i].s = e == NULL ? SLICE_LIT("") : obj_string_bytes(entry_value(e), ops[i].tmp);
-        if (ops[i].s.len > *ret_max)
-            *ret_max = ops[i].s.len;
+        if (ops[i].s.len > *ret_max) *ret_max = ops[i].s.len;
     }
     return true;
 }
@@ -71,12 +64,10 @@ static struct obj *op_result(enum bit_op op, const struct operand *ops, int n, s
         op_apply(op, dst, (const uint8_t *)ops[0].s.ptr, len);
         return o;
     }
-    if (ops[0].s.len > 0)
-        memcpy(dst, ops[0].s.ptr, ops[0].s.len);
+    if (ops[0].s.len > 0) memcpy(dst, ops[0].s.ptr, ops[0].s.len);
     for (int i = 1; i < n; i++) {
         op_apply(op, dst, (const uint8_t *)ops[i].s.ptr, ops[i].s.len);
-        if (op == OP_AND)
-            memset(dst + ops[i].s.len, 0, len - ops[i].s.len);
+        if (op == OP_AND) memset(dst + ops[i].s.len, 0, len - ops[i].s.len);
     }
     return o;
 }
@@ -99,8 +90,7 @@ void bitmap_bitop_command(struct cmd_ctx *c) {
     enum bit_op op;
     int n = c->argc - 3;
     size_t len;
-    if (!op_parse(c, &op))
-        return;
+    if (!op_parse(c, &op)) return;
     struct operand *ops = mem_calloc((size_t)n, sizeof(*ops));
     if (op_operands(c, ops, n, &len)) {
         op_store(c, len > 0 ? op_result(op, ops, n, len) : NULL);

@@ -4,8 +4,11 @@
  */
 #include "cmd/cmd_bitmap.h"
 
-#define KEY_RANGE(flags_, first_, last_, step_)                                                                  \
-    { .flags = (flags_), .begin = KEY_BEGIN_INDEX, .index = (first_), .find = KEY_FIND_RANGE, .lastkey = (last_), .keystep = (step_) }
+#define KEY_RANGE(flags_, first_, last_, step_)                                                                                  \
+    {                                                                                                                            \
+        .flags = (flags_), .begin = KEY_BEGIN_INDEX, .index = (first_), .find = KEY_FIND_RANGE, .lastkey = (last_),              \
+        .keystep = (step_)                                                                                                       \
+    }
 #define KEY_ONE(flags_) .keys = { KEY_RANGE(flags_, 1, 0, 1) }
 
 static const struct cmd_arg unit_args[] = {
@@ -70,7 +73,11 @@ static const struct cmd_arg bitfield_args[] = {
 };
 static const struct cmd_arg bitfield_ro_args[] = {
     { .name = "key", .type = ARG_KEY },
-    { .name = "get-block", .type = ARG_BLOCK, .token = "GET", .flags = ARG_OPTIONAL | ARG_MULTIPLE | ARG_MULTIPLE_TOKEN, .sub = bitfield_get_args },
+    { .name = "get-block",
+      .type = ARG_BLOCK,
+      .token = "GET",
+      .flags = ARG_OPTIONAL | ARG_MULTIPLE | ARG_MULTIPLE_TOKEN,
+      .sub = bitfield_get_args },
     { 0 },
 };
 static const struct cmd_arg bitop_operation_args[] = {
@@ -103,7 +110,9 @@ static const struct cmd_arg bitpos_args[] = {
     { 0 },
 };
 static const struct cmd_history bitpos_history[] = { { "7.0.0", "Option `BYTE|BIT`." }, { 0 } };
-static const struct cmd_arg getbit_args[] = { { .name = "key", .type = ARG_KEY }, { .name = "offset", .type = ARG_INTEGER }, { 0 } };
+static const struct cmd_arg getbit_args[] = { { .name = "key", .type = ARG_KEY },
+                                              { .name = "offset", .type = ARG_INTEGER },
+                                              { 0 } };
 static const struct cmd_arg setbit_args[] = {
     { .name = "key", .type = ARG_KEY },
     { .name = "offset", .type = ARG_INTEGER },
@@ -112,34 +121,85 @@ static const struct cmd_arg setbit_args[] = {
 };
 
 const struct cmd_spec cmd_specs_bitmap[] = {
-    { .name = "bitcount", .run = bitmap_bitcount_command, .arity = -2, .flags = CMD_READONLY, .cats = CAT_BITMAP,
+    { .name = "bitcount",
+      .run = bitmap_bitcount_command,
+      .arity = -2,
+      .flags = CMD_READONLY,
+      .cats = CAT_BITMAP,
       KEY_ONE(KEY_RO | KEY_ACCESS),
-      .summary = "Counts the one bits of a string or of a range of it.", .since = "2.6.0", .complexity = "O(N)", .group = "bitmap",
-      .args = bitcount_args, .history = bitcount_history },
-    { .name = "bitfield", .run = bitmap_bitfield_command, .arity = -2, .flags = CMD_WRITE | CMD_DENYOOM, .cats = CAT_BITMAP,
-      KEY_ONE(KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE_FLAGS), .get_keys = bitmap_field_keys,
-      .summary = "Reads, sets and increments integers of any width at any bit offset of a string.", .since = "3.2.0",
-      .complexity = "O(1) per operation.", .group = "bitmap",
+      .summary = "Counts the one bits of a string or of a range of it.",
+      .since = "2.6.0",
+      .complexity = "O(N)",
+      .group = "bitmap",
+      .args = bitcount_args,
+      .history = bitcount_history },
+    { .name = "bitfield",
+      .run = bitmap_bitfield_command,
+      .arity = -2,
+      .flags = CMD_WRITE | CMD_DENYOOM,
+      .cats = CAT_BITMAP,
+      KEY_ONE(KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE_FLAGS),
+      .get_keys = bitmap_field_keys,
+      .summary = "Reads, sets and increments integers of any width at any bit offset of a string.",
+      .since = "3.2.0",
+      .complexity = "O(1) per operation.",
+      .group = "bitmap",
       .args = bitfield_args },
-    { .name = "bitfield_ro", .run = bitmap_bitfield_ro_command, .arity = -2, .flags = CMD_READONLY | CMD_FAST, .cats = CAT_BITMAP,
+    { .name = "bitfield_ro",
+      .run = bitmap_bitfield_ro_command,
+      .arity = -2,
+      .flags = CMD_READONLY | CMD_FAST,
+      .cats = CAT_BITMAP,
       KEY_ONE(KEY_RO | KEY_ACCESS),
-      .summary = "Reads integers of any width at any bit offset of a string.", .since = "6.0.0", .complexity = "O(1) per operation.", .group = "bitmap",
+      .summary = "Reads integers of any width at any bit offset of a string.",
+      .since = "6.0.0",
+      .complexity = "O(1) per operation.",
+      .group = "bitmap",
       .args = bitfield_ro_args },
-    { .name = "bitop", .run = bitmap_bitop_command, .arity = -4, .flags = CMD_WRITE | CMD_DENYOOM, .cats = CAT_BITMAP,
+    { .name = "bitop",
+      .run = bitmap_bitop_command,
+      .arity = -4,
+      .flags = CMD_WRITE | CMD_DENYOOM,
+      .cats = CAT_BITMAP,
       .keys = { KEY_RANGE(KEY_OW | KEY_UPDATE, 2, 0, 1), KEY_RANGE(KEY_RO | KEY_ACCESS, 3, -1, 1) },
-      .summary = "Stores the AND, OR, XOR or NOT of strings in a key.", .since = "2.6.0", .complexity = "O(N)", .group = "bitmap",
+      .summary = "Stores the AND, OR, XOR or NOT of strings in a key.",
+      .since = "2.6.0",
+      .complexity = "O(N)",
+      .group = "bitmap",
       .args = bitop_args },
-    { .name = "bitpos", .run = bitmap_bitpos_command, .arity = -3, .flags = CMD_READONLY, .cats = CAT_BITMAP,
+    { .name = "bitpos",
+      .run = bitmap_bitpos_command,
+      .arity = -3,
+      .flags = CMD_READONLY,
+      .cats = CAT_BITMAP,
       KEY_ONE(KEY_RO | KEY_ACCESS),
-      .summary = "Finds the first one bit or zero bit of a string or of a range of it.", .since = "2.8.7", .complexity = "O(N)", .group = "bitmap",
-      .args = bitpos_args, .history = bitpos_history },
-    { .name = "getbit", .run = bitmap_getbit_command, .arity = 3, .flags = CMD_READONLY | CMD_FAST, .cats = CAT_BITMAP,
+      .summary = "Finds the first one bit or zero bit of a string or of a range of it.",
+      .since = "2.8.7",
+      .complexity = "O(N)",
+      .group = "bitmap",
+      .args = bitpos_args,
+      .history = bitpos_history },
+    { .name = "getbit",
+      .run = bitmap_getbit_command,
+      .arity = 3,
+      .flags = CMD_READONLY | CMD_FAST,
+      .cats = CAT_BITMAP,
       KEY_ONE(KEY_RO | KEY_ACCESS),
-      .summary = "Reads one bit of a string.", .since = "2.2.0", .complexity = "O(1)", .group = "bitmap",
+      .summary = "Reads one bit of a string.",
+      .since = "2.2.0",
+      .complexity = "O(1)",
+      .group = "bitmap",
       .args = getbit_args },
-    { .name = "setbit", .run = bitmap_setbit_command, .arity = 4, .flags = CMD_WRITE | CMD_DENYOOM, .cats = CAT_BITMAP,
+    { .name = "setbit",
+      .run = bitmap_setbit_command,
+      .arity = 4,
+      .flags = CMD_WRITE | CMD_DENYOOM,
+      .cats = CAT_BITMAP,
       KEY_ONE(KEY_RW | KEY_ACCESS | KEY_UPDATE),
-      .summary = "Sets or clears one bit of a string, returning what it was.", .since = "2.2.0", .complexity = "O(1)", .group = "bitmap",
+      .summary = "Sets or clears one bit of a string, returning what it was.",
+      .since = "2.2.0",
+      .complexity = "O(1)",
+      .group = "bitmap",
       .args = setbit_args },
     { .name = NULL },
 };

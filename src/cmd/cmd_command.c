@@ -1,5 +1,6 @@
 /*
- * COMMAND: the command table as clients and cluster proxies read it. Everything comes from struct cmd_spec. Any I/O thread; the table does not change after start-up.
+ * COMMAND: the command table as clients and cluster proxies read it. Everything comes from struct cmd_spec. Any I/O thread; the
+ * table does not change after start-up.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,26 +15,67 @@ struct flag_name {
 };
 
 static const struct flag_name cmd_flag_names[] = {
-    { CMD_WRITE, "write" }, { CMD_READONLY, "readonly" }, { CMD_DENYOOM, "denyoom" }, { CMD_ADMIN, "admin" }, { CMD_PUBSUB, "pubsub" },
-    { CMD_NOSCRIPT, "noscript" }, { CMD_BLOCKING, "blocking" }, { CMD_LOADING, "loading" }, { CMD_STALE, "stale" },
-    { CMD_SKIP_MONITOR, "skip_monitor" }, { CMD_SKIP_SLOWLOG, "skip_slowlog" }, { CMD_ASKING, "asking" }, { CMD_FAST, "fast" },
-    { CMD_NO_AUTH, "no_auth" }, { CMD_MAY_REPLICATE, "may_replicate" }, { CMD_NO_MANDATORY_KEYS, "no_mandatory_keys" },
-    { CMD_NO_ASYNC_LOADING, "no_async_loading" }, { CMD_NO_MULTI, "no_multi" }, { CMD_MOVABLEKEYS, "movablekeys" },
-    { CMD_ALLOW_BUSY, "allow_busy" }, { 0, NULL },
+    { CMD_WRITE, "write" },
+    { CMD_READONLY, "readonly" },
+    { CMD_DENYOOM, "denyoom" },
+    { CMD_ADMIN, "admin" },
+    { CMD_PUBSUB, "pubsub" },
+    { CMD_NOSCRIPT, "noscript" },
+    { CMD_BLOCKING, "blocking" },
+    { CMD_LOADING, "loading" },
+    { CMD_STALE, "stale" },
+    { CMD_SKIP_MONITOR, "skip_monitor" },
+    { CMD_SKIP_SLOWLOG, "skip_slowlog" },
+    { CMD_ASKING, "asking" },
+    { CMD_FAST, "fast" },
+    { CMD_NO_AUTH, "no_auth" },
+    { CMD_MAY_REPLICATE, "may_replicate" },
+    { CMD_NO_MANDATORY_KEYS, "no_mandatory_keys" },
+    { CMD_NO_ASYNC_LOADING, "no_async_loading" },
+    { CMD_NO_MULTI, "no_multi" },
+    { CMD_MOVABLEKEYS, "movablekeys" },
+    { CMD_ALLOW_BUSY, "allow_busy" },
+    { 0, NULL },
 };
 
 static const struct flag_name cat_names[] = {
-    { CAT_KEYSPACE, "@keyspace" }, { CAT_READ, "@read" }, { CAT_WRITE, "@write" }, { CAT_SET, "@set" }, { CAT_SORTEDSET, "@sortedset" },
-    { CAT_LIST, "@list" }, { CAT_HASH, "@hash" }, { CAT_STRING, "@string" }, { CAT_BITMAP, "@bitmap" }, { CAT_HYPERLOGLOG, "@hyperloglog" },
-    { CAT_GEO, "@geo" }, { CAT_STREAM, "@stream" }, { CAT_PUBSUB, "@pubsub" }, { CAT_ADMIN, "@admin" }, { CAT_FAST, "@fast" },
-    { CAT_SLOW, "@slow" }, { CAT_BLOCKING, "@blocking" }, { CAT_DANGEROUS, "@dangerous" }, { CAT_CONNECTION, "@connection" },
-    { CAT_TRANSACTION, "@transaction" }, { CAT_SCRIPTING, "@scripting" }, { 0, NULL },
+    { CAT_KEYSPACE, "@keyspace" },
+    { CAT_READ, "@read" },
+    { CAT_WRITE, "@write" },
+    { CAT_SET, "@set" },
+    { CAT_SORTEDSET, "@sortedset" },
+    { CAT_LIST, "@list" },
+    { CAT_HASH, "@hash" },
+    { CAT_STRING, "@string" },
+    { CAT_BITMAP, "@bitmap" },
+    { CAT_HYPERLOGLOG, "@hyperloglog" },
+    { CAT_GEO, "@geo" },
+    { CAT_STREAM, "@stream" },
+    { CAT_PUBSUB, "@pubsub" },
+    { CAT_ADMIN, "@admin" },
+    { CAT_FAST, "@fast" },
+    { CAT_SLOW, "@slow" },
+    { CAT_BLOCKING, "@blocking" },
+    { CAT_DANGEROUS, "@dangerous" },
+    { CAT_CONNECTION, "@connection" },
+    { CAT_TRANSACTION, "@transaction" },
+    { CAT_SCRIPTING, "@scripting" },
+    { 0, NULL },
 };
 
 static const struct flag_name key_flag_names[] = {
-    { KEY_RO, "RO" }, { KEY_RW, "RW" }, { KEY_OW, "OW" }, { KEY_RM, "RM" }, { KEY_ACCESS, "access" }, { KEY_UPDATE, "update" },
-    { KEY_INSERT, "insert" }, { KEY_DELETE, "delete" }, { KEY_NOT_KEY, "not_key" }, { KEY_INCOMPLETE, "incomplete" },
-    { KEY_VARIABLE_FLAGS, "variable_flags" }, { 0, NULL },
+    { KEY_RO, "RO" },
+    { KEY_RW, "RW" },
+    { KEY_OW, "OW" },
+    { KEY_RM, "RM" },
+    { KEY_ACCESS, "access" },
+    { KEY_UPDATE, "update" },
+    { KEY_INSERT, "insert" },
+    { KEY_DELETE, "delete" },
+    { KEY_NOT_KEY, "not_key" },
+    { KEY_INCOMPLETE, "incomplete" },
+    { KEY_VARIABLE_FLAGS, "variable_flags" },
+    { 0, NULL },
 };
 
 static void reply_flags(struct reply *r, unsigned flags, const struct flag_name *names) {
@@ -52,7 +94,8 @@ static void legacy_range(const struct cmd_spec *s, int *first, int *last, int *s
     int prev_end = 0;
     for (int i = 0; i < CMD_MAX_KEYSPECS && s->keys[i].flags; i++) {
         const struct key_spec *k = &s->keys[i];
-        if (k->begin != KEY_BEGIN_INDEX || k->find != KEY_FIND_RANGE || (i && k->keystep != 1) || (i && prev_end != k->index - 1)) continue;
+        if (k->begin != KEY_BEGIN_INDEX || k->find != KEY_FIND_RANGE || (i && k->keystep != 1) || (i && prev_end != k->index - 1))
+            continue;
         if (!*first) {
             *first = k->index;
             *step = k->keystep;
@@ -194,17 +237,21 @@ static void docs_field(struct reply *r, const char *name, const char *value) {
     reply_bulk_cstr(r, value);
 }
 
-static const struct flag_name arg_flag_names[] = { { ARG_OPTIONAL, "optional" }, { ARG_MULTIPLE, "multiple" }, { ARG_MULTIPLE_TOKEN, "multiple_token" }, { 0, NULL } };
+static const struct flag_name arg_flag_names[] = {
+    { ARG_OPTIONAL, "optional" }, { ARG_MULTIPLE, "multiple" }, { ARG_MULTIPLE_TOKEN, "multiple_token" }, { 0, NULL }
+};
 
 static void reply_args(struct reply *r, const struct cmd_arg *args) {
-    static const char *const types[] = { "string", "integer", "double", "key", "pattern", "unix-time", "pure-token", "oneof", "block" };
+    static const char *const types[] = { "string",    "integer",    "double", "key",  "pattern",
+                                         "unix-time", "pure-token", "oneof",  "block" };
     size_t n = 0;
     while (args[n].name) n++;
     reply_array(r, n);
     for (size_t i = 0; i < n; i++) {
         const struct cmd_arg *a = &args[i];
         bool shown = a->type != ARG_ONEOF && a->type != ARG_BLOCK; /* these have no text of their own to show */
-        reply_map(r, 2u + shown + (a->type == ARG_KEY) + (a->token != NULL) + (a->since != NULL) + (a->flags != 0) + (a->sub != NULL));
+        reply_map(r, 2u + shown + (a->type == ARG_KEY) + (a->token != NULL) + (a->since != NULL) + (a->flags != 0) +
+                         (a->sub != NULL));
         docs_field(r, "name", a->name);
         docs_field(r, "type", types[a->type]);
         if (shown) docs_field(r, "display_text", a->name);
@@ -241,8 +288,8 @@ static void reply_docs(struct reply *r, const struct cmd *c) {
     const struct cmd_spec *s = c->spec;
     bool deprecated = s->deprecated_since != NULL;
     reply_bulk_cstr(r, c->full_name);
-    reply_map(r, (size_t)(s->summary != NULL) + (s->since != NULL) + (s->group != NULL) + (s->complexity != NULL) + 2u * deprecated + (s->replaced_by != NULL) +
-                     (s->history != NULL) + (s->args != NULL) + (c->n_subs > 0));
+    reply_map(r, (size_t)(s->summary != NULL) + (s->since != NULL) + (s->group != NULL) + (s->complexity != NULL) +
+                     2u * deprecated + (s->replaced_by != NULL) + (s->history != NULL) + (s->args != NULL) + (c->n_subs > 0));
     docs_field(r, "summary", s->summary);
     docs_field(r, "since", s->since);
     docs_field(r, "group", s->group);
@@ -353,7 +400,8 @@ static void getkeys(struct cmd_ctx *c, bool with_flags) {
     }
     int n = cmd_keys(cmd, argc, argv, NULL, NULL, 0);
     if (n <= 0) {
-        reply_error(c->r, n < 0 || !(cmd->flags & CMD_NO_MANDATORY_KEYS) ? "ERR Invalid arguments specified for command" : "ERR The command has no key arguments");
+        reply_error(c->r, n < 0 || !(cmd->flags & CMD_NO_MANDATORY_KEYS) ? "ERR Invalid arguments specified for command"
+                                                                         : "ERR The command has no key arguments");
         return;
     }
     int *pos = mem_calloc((size_t)n, sizeof *pos);
@@ -379,55 +427,130 @@ static void command_getkeysandflags_command(struct cmd_ctx *c) {
 
 static void command_help_command(struct cmd_ctx *c) {
     static const char *const lines[] = {
-        "(no subcommand)", "    Every command with its details.",
-        "COUNT", "    How many commands there are.",
-        "LIST", "    Names of the commands, filtered if wished.",
-        "INFO [<command-name> ...]", "    Details of the commands named, or of all.",
-        "DOCS [<command-name> ...]", "    Documentation of the commands named, or of all.",
-        "GETKEYS <full-command>", "    The keys of a command line.",
-        "GETKEYSANDFLAGS <full-command>", "    The keys of a command line, and how each is used.",
+        "(no subcommand)",
+        "    Every command with its details.",
+        "COUNT",
+        "    How many commands there are.",
+        "LIST",
+        "    Names of the commands, filtered if wished.",
+        "INFO [<command-name> ...]",
+        "    Details of the commands named, or of all.",
+        "DOCS [<command-name> ...]",
+        "    Documentation of the commands named, or of all.",
+        "GETKEYS <full-command>",
+        "    The keys of a command line.",
+        "GETKEYSANDFLAGS <full-command>",
+        "    The keys of a command line, and how each is used.",
         NULL,
     };
     cmd_help(c, lines);
 }
 
-static const struct cmd_arg names_args[] = { { .name = "command-name", .type = ARG_STRING, .flags = ARG_OPTIONAL | ARG_MULTIPLE }, { 0 } };
-static const struct cmd_arg getkeys_args[] = {
-    { .name = "command", .type = ARG_STRING }, { .name = "arg", .type = ARG_STRING, .flags = ARG_OPTIONAL | ARG_MULTIPLE }, { 0 }
-};
+static const struct cmd_arg names_args[] = { { .name = "command-name", .type = ARG_STRING, .flags = ARG_OPTIONAL | ARG_MULTIPLE },
+                                             { 0 } };
+static const struct cmd_arg getkeys_args[] = { { .name = "command", .type = ARG_STRING },
+                                               { .name = "arg", .type = ARG_STRING, .flags = ARG_OPTIONAL | ARG_MULTIPLE },
+                                               { 0 } };
 static const struct cmd_arg list_filters[] = {
     { .name = "module-name", .type = ARG_STRING, .token = "MODULE" },
     { .name = "category", .type = ARG_STRING, .token = "ACLCAT" },
     { .name = "pattern", .type = ARG_PATTERN, .token = "PATTERN" },
     { 0 },
 };
-static const struct cmd_arg list_args[] = { { .name = "filterby", .type = ARG_ONEOF, .token = "FILTERBY", .flags = ARG_OPTIONAL, .sub = list_filters }, { 0 } };
+static const struct cmd_arg list_args[] = {
+    { .name = "filterby", .type = ARG_ONEOF, .token = "FILTERBY", .flags = ARG_OPTIONAL, .sub = list_filters }, { 0 }
+};
 static const struct cmd_history info_history[] = { { "7.0.0", "Without names it answers with every command." }, { 0 } };
 static const char *const order_tips[] = { "nondeterministic_output_order", NULL };
 
 #define FLAGS (CMD_LOADING | CMD_STALE)
 static const struct cmd_spec command_subs[] = {
-    { .name = "count", .run = command_count_command, .arity = 2, .flags = FLAGS, .cats = CAT_CONNECTION, .summary = "Number of commands.", .since = "2.8.13",
-      .group = "server", .complexity = "O(1)" },
-    { .name = "docs", .run = command_docs_command, .arity = -2, .flags = FLAGS, .cats = CAT_CONNECTION, .summary = "Documentation of commands.", .since = "7.0.0",
-      .group = "server", .complexity = "O(N) where N is the number of commands to look up", .args = names_args, .tips = order_tips },
-    { .name = "getkeys", .run = command_getkeys_command, .arity = -3, .flags = FLAGS, .cats = CAT_CONNECTION, .summary = "Keys of a command line.", .since = "2.8.13",
-      .group = "server", .complexity = "O(N) where N is the number of arguments to the command", .args = getkeys_args },
-    { .name = "getkeysandflags", .run = command_getkeysandflags_command, .arity = -3, .flags = FLAGS, .cats = CAT_CONNECTION,
-      .summary = "Keys of a command line and what is done to them.", .since = "7.0.0", .group = "server",
-      .complexity = "O(N) where N is the number of arguments to the command", .args = getkeys_args },
-    { .name = "help", .run = command_help_command, .arity = 2, .flags = FLAGS, .cats = CAT_CONNECTION, .summary = "Lists the subcommands.", .since = "5.0.0",
-      .group = "server", .complexity = "O(1)" },
-    { .name = "info", .run = command_info_command, .arity = -2, .flags = FLAGS, .cats = CAT_CONNECTION, .summary = "Details of commands.", .since = "2.8.13",
-      .group = "server", .complexity = "O(N) where N is the number of commands to look up", .args = names_args, .history = info_history, .tips = order_tips },
-    { .name = "list", .run = command_list_command, .arity = -2, .flags = FLAGS, .cats = CAT_CONNECTION, .summary = "Names of commands.", .since = "7.0.0",
-      .group = "server", .complexity = "O(N) where N is the total number of commands", .args = list_args, .tips = order_tips },
+    { .name = "count",
+      .run = command_count_command,
+      .arity = 2,
+      .flags = FLAGS,
+      .cats = CAT_CONNECTION,
+      .summary = "Number of commands.",
+      .since = "2.8.13",
+      .group = "server",
+      .complexity = "O(1)" },
+    { .name = "docs",
+      .run = command_docs_command,
+      .arity = -2,
+      .flags = FLAGS,
+      .cats = CAT_CONNECTION,
+      .summary = "Documentation of commands.",
+      .since = "7.0.0",
+      .group = "server",
+      .complexity = "O(N) where N is the number of commands to look up",
+      .args = names_args,
+      .tips = order_tips },
+    { .name = "getkeys",
+      .run = command_getkeys_command,
+      .arity = -3,
+      .flags = FLAGS,
+      .cats = CAT_CONNECTION,
+      .summary = "Keys of a command line.",
+      .since = "2.8.13",
+      .group = "server",
+      .complexity = "O(N) where N is the number of arguments to the command",
+      .args = getkeys_args },
+    { .name = "getkeysandflags",
+      .run = command_getkeysandflags_command,
+      .arity = -3,
+      .flags = FLAGS,
+      .cats = CAT_CONNECTION,
+      .summary = "Keys of a command line and what is done to them.",
+      .since = "7.0.0",
+      .group = "server",
+      .complexity = "O(N) where N is the number of arguments to the command",
+      .args = getkeys_args },
+    { .name = "help",
+      .run = command_help_command,
+      .arity = 2,
+      .flags = FLAGS,
+      .cats = CAT_CONNECTION,
+      .summary = "Lists the subcommands.",
+      .since = "5.0.0",
+      .group = "server",
+      .complexity = "O(1)" },
+    { .name = "info",
+      .run = command_info_command,
+      .arity = -2,
+      .flags = FLAGS,
+      .cats = CAT_CONNECTION,
+      .summary = "Details of commands.",
+      .since = "2.8.13",
+      .group = "server",
+      .complexity = "O(N) where N is the number of commands to look up",
+      .args = names_args,
+      .history = info_history,
+      .tips = order_tips },
+    { .name = "list",
+      .run = command_list_command,
+      .arity = -2,
+      .flags = FLAGS,
+      .cats = CAT_CONNECTION,
+      .summary = "Names of commands.",
+      .since = "7.0.0",
+      .group = "server",
+      .complexity = "O(N) where N is the total number of commands",
+      .args = list_args,
+      .tips = order_tips },
     { 0 },
 };
 
 const struct cmd_spec cmd_specs_command[] = {
-    { .name = "command", .run = command_command, .arity = -1, .flags = FLAGS, .cats = CAT_CONNECTION, .subs = command_subs,
-      .summary = "Details of every command.", .since = "2.8.13", .group = "server", .complexity = "O(N) where N is the total number of Redis commands",
+    { .name = "command",
+      .run = command_command,
+      .arity = -1,
+      .flags = FLAGS,
+      .cats = CAT_CONNECTION,
+      .subs = command_subs,
+      .summary = "Details of every command.",
+      .since = "2.8.13",
+      .group = "server",
+      .complexity = "O(N) where N is the total number of Redis commands",
       .tips = order_tips },
     { 0 },
 };

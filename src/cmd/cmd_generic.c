@@ -1,10 +1,13 @@
 /*
- * Commands on keys whatever they hold: deleting, testing, renaming, copying, moving; and the helpers that the string and bitmap families share with them.
+ * Commands on keys whatever they hold: deleting, testing, renaming, copying, moving; and the helpers that the string and bitmap
+ * families share with them.
  *
- * Flow: dispatcher (shards of the keys locked) -> command -> keyspace, then effects: cmd_modified (watchers, dirty), cmd_notify, and cmd_propagate where the
- * command as given would not replay to the same result. Owning thread: the dispatching I/O thread; nothing here blocks.
+ * Flow: dispatcher (shards of the keys locked) -> command -> keyspace, then effects: cmd_modified (watchers, dirty), cmd_notify,
+ * and cmd_propagate where the command as given would not replay to the same result. Owning thread: the dispatching I/O thread;
+ * nothing here blocks.
  *
- * Invariant: an entry found by cmd_find_* is live at c->now_ms and stays at its address until it is deleted, whatever happens to other keys.
+ * Invariant: an entry found by cmd_find_* is live at c->now_ms and stays at its address until it is deleted, whatever happens to
+ * other keys.
  */
 #include "cmd/cmd_generic.h"
 
@@ -24,22 +27,19 @@ struct entry *generic_put(struct cmd_ctx *c, int db, struct slice key, struct en
         obj_unref_lazy(before);
     else
         obj_unref(before);
-    if (!keep_ttl && entry_expire_ms(old) != KS_NO_EXPIRE)
-        ks_set_expire(c->ks, db, old, KS_NO_EXPIRE);
+    if (!keep_ttl && entry_expire_ms(old) != KS_NO_EXPIRE) ks_set_expire(c->ks, db, old, KS_NO_EXPIRE);
     return old;
 }
 
 struct entry *generic_peek(struct cmd_ctx *c, struct slice key, bool notify_miss) {
     struct entry *e = ks_find(c->ks, c->db, key, c->now_ms, KS_FIND_READ | KS_FIND_NO_TOUCH);
-    if (e == NULL && notify_miss)
-        cmd_notify(c, 'm', "keymiss", c->db, key);
+    if (e == NULL && notify_miss) cmd_notify(c, 'm', "keymiss", c->db, key);
     return e;
 }
 
 bool generic_db_arg(struct cmd_ctx *c, struct slice a, int *ret_db) {
     int64_t v;
-    if (!cmd_arg_ll_range(c, a, INT_MIN, INT_MAX, &v, NULL))
-        return false;
+    if (!cmd_arg_ll_range(c, a, INT_MIN, INT_MAX, &v, NULL)) return false;
     if (v < 0 || v >= ks_n_dbs(c->ks)) {
         reply_error(c->r, "ERR DB index is out of range");
         return false;
@@ -54,8 +54,7 @@ static void del_keys(struct cmd_ctx *c, bool lazy) {
     int64_t n = 0;
     for (int i = 1; i < c->argc; i++) {
         /* The lookup first: an expired key is removed as expired, and is not counted. */
-        if (cmd_find_write(c, c->argv[i]) == NULL || !ks_delete(c->ks, c->db, c->argv[i], lazy))
-            continue;
+        if (cmd_find_write(c, c->argv[i]) == NULL || !ks_delete(c->ks, c->db, c->argv[i], lazy)) continue;
         cmd_modified(c, c->db, c->argv[i]);
         cmd_notify(c, 'g', "del", c->db, c->argv[i]);
         n++;
@@ -75,8 +74,7 @@ void generic_unlink_command(struct cmd_ctx *c) {
 
 void generic_exists_command(struct cmd_ctx *c) {
     int64_t n = 0;
-    for (int i = 1; i < c->argc; i++)
-        n += generic_peek(c, c->argv[i], true) != NULL;
+    for (int i = 1; i < c->argc; i++) n += generic_peek(c, c->argv[i], true) != NULL;
     reply_int(c->r, n);
 }
 
@@ -115,8 +113,7 @@ static void rename_key(struct cmd_ctx *c, bool only_if_absent) {
     }
     int64_t expire_ms = entry_expire_ms(e);
     struct entry *moved = generic_put(c, c->db, to, old, ks_steal(c->ks, c->db, from), false);
-    if (expire_ms != KS_NO_EXPIRE)
-        ks_set_expire(c->ks, c->db, moved, expire_ms);
+    if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, c->db, moved, expire_ms);
     cmd_modified(c, c->db, from);
     cmd_modified(c, c->db, to);
     cmd_notify(c, 'g', "rename_from", c->db, from);
@@ -147,8 +144,7 @@ static bool copy_options(struct cmd_ctx *c, int *ret_db, bool *ret_replace) {
         if (slice_ieq(c->argv[i], "replace")) {
             *ret_replace = true;
         } else if (slice_ieq(c->argv[i], "db") && i + 1 < c->argc) {
-            if (!generic_db_arg(c, c->argv[++i], ret_db))
-                return false;
+            if (!generic_db_arg(c, c->argv[++i], ret_db)) return false;
         } else {
             cmd_syntax_error(c);
             return false;
@@ -161,8 +157,7 @@ void generic_copy_command(struct cmd_ctx *c) {
     struct slice from = c->argv[1], to = c->argv[2];
     int to_db = c->db;
     bool replace = false;
-    if (!copy_options(c, &to_db, &replace))
-        return;
+    if (!copy_options(c, &to_db, &replace)) return;
     if (to_db == c->db && slice_eq(from, to)) {
         reply_error(c->r, "ERR source and destination objects are the same");
         return;
@@ -179,8 +174,7 @@ void generic_copy_command(struct cmd_ctx *c) {
     }
     int64_t expire_ms = entry_expire_ms(e);
     struct entry *made = generic_put(c, to_db, to, old, obj_dup(entry_value(e)), false);
-    if (expire_ms != KS_NO_EXPIRE)
-        ks_set_expire(c->ks, to_db, made, expire_ms);
+    if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, to_db, made, expire_ms);
     cmd_modified(c, to_db, to);
     cmd_notify(c, 'g', "copy_to", to_db, to);
     reply_int(c->r, 1);
@@ -189,8 +183,7 @@ void generic_copy_command(struct cmd_ctx *c) {
 void generic_move_command(struct cmd_ctx *c) {
     struct slice key = c->argv[1];
     int to_db;
-    if (!generic_db_arg(c, c->argv[2], &to_db))
-        return;
+    if (!generic_db_arg(c, c->argv[2], &to_db)) return;
     if (to_db == c->db) {
         reply_error(c->r, "ERR source and destination objects are the same");
         return;
@@ -202,8 +195,7 @@ void generic_move_command(struct cmd_ctx *c) {
     }
     int64_t expire_ms = entry_expire_ms(e);
     struct entry *moved = generic_put(c, to_db, key, NULL, ks_steal(c->ks, c->db, key), false);
-    if (expire_ms != KS_NO_EXPIRE)
-        ks_set_expire(c->ks, to_db, moved, expire_ms);
+    if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, to_db, moved, expire_ms);
     cmd_modified(c, c->db, key);
     cmd_modified(c, to_db, key);
     cmd_notify(c, 'g', "move_from", c->db, key);

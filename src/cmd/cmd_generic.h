@@ -1,5 +1,5 @@
-/* Shared by the string, bitmap and generic-key families: storing a value with its events, the expiry error, and the commands that cmd_generic_spec.c lists.
- * All of it runs on the dispatching thread with the shards of the named keys locked. */
+/* Shared by the string, bitmap and generic-key families: storing a value with its events, the expiry error, and the commands that
+ * cmd_generic_spec.c lists. All of it runs on the dispatching thread with the shards of the named keys locked. */
 #ifndef KETTLE_CMD_CMD_GENERIC_H
 #define KETTLE_CMD_CMD_GENERIC_H
 
@@ -10,17 +10,20 @@
 #include "cmd/cmd.h"
 #include "cmd/dispatch.h"
 
-/* Puts val under key: in place of `old` (the live entry of that key, as found by cmd_find_write) or, with old NULL, as a new key, which raises the "new" event.
- * keep_ttl: the expiry of `old` stays. The reference is taken. The caller says cmd_modified and the command's own event. */
+/* Puts val under key: in place of `old` (the live entry of that key, as found by cmd_find_write) or, with old NULL, as a new key,
+ * which raises the "new" event. keep_ttl: the expiry of `old` stays. The reference is taken. The caller says cmd_modified and the
+ * command's own event. */
 struct entry *generic_put(struct cmd_ctx *c, int db, struct slice key, struct entry *old, struct obj *val_take, bool keep_ttl);
 
 /* "ERR invalid expire time in '<command>' command". */
 void generic_expire_error(struct cmd_ctx *c);
 
-/* Time argument -> absolute milliseconds. base_ms: 0 for absolute times, now for relative ones; in_seconds: the unit of v. False on overflow, *ret_ms untouched. */
+/* Time argument -> absolute milliseconds. base_ms: 0 for absolute times, now for relative ones; in_seconds: the unit of v. False
+ * on overflow, *ret_ms untouched. */
 bool generic_abs_time(int64_t v, bool in_seconds, int64_t base_ms, int64_t *ret_ms);
 
-/* A key given an expiry that has already passed: deletes it, says "del", replicates DEL (UNLINK under lazyfree-lazy-expire). The key must exist. */
+/* A key given an expiry that has already passed: deletes it, says "del", replicates DEL (UNLINK under lazyfree-lazy-expire). The
+ * key must exist. */
 void generic_delete_expired(struct cmd_ctx *c, struct slice key);
 
 /* Sets the expiry of a live key, says "expire", replicates PEXPIREAT. */

@@ -1,5 +1,6 @@
 /*
- * Commands on whole databases: DBSIZE, FLUSHDB, FLUSHALL, SWAPDB. All but DBSIZE run with every shard locked; DBSIZE reads counters and needs no lock.
+ * Commands on whole databases: DBSIZE, FLUSHDB, FLUSHALL, SWAPDB. All but DBSIZE run with every shard locked; DBSIZE reads
+ * counters and needs no lock.
  */
 #include "cmd/cmd_generic.h"
 
@@ -25,8 +26,7 @@ static bool flush_mode(struct cmd_ctx *c, bool *ret_async) {
 
 static void flush_dbs(struct cmd_ctx *c, int db) {
     bool async;
-    if (!flush_mode(c, &async))
-        return;
+    if (!flush_mode(c, &async)) return;
     ks_touch_watched_all(c->ks, db); /* before: it marks the keys that exist */
     cmd_dirty(c, ks_flush(c->ks, db, async));
     /* Said even when nothing was there: the log must empty a replica that has more than it should. */

@@ -1,8 +1,9 @@
 /*
  * Time to live: EXPIRE and its three siblings with NX, XX, GT, LT; TTL and its siblings; PERSIST.
  *
- * Every time a client gives becomes absolute wall milliseconds here, once, from c->now_ms: what is stored, compared and replicated is that number, so that
- * a replica or the AOF never adds a relative time to a clock of its own. A time that has already passed deletes the key, and replicates the deletion.
+ * Every time a client gives becomes absolute wall milliseconds here, once, from c->now_ms: what is stored, compared and
+ * replicated is that number, so that a replica or the AOF never adds a relative time to a clock of its own. A time that has
+ * already passed deletes the key, and replicates the deletion.
  */
 #include "cmd/cmd_generic.h"
 
@@ -12,10 +13,8 @@ void generic_expire_error(struct cmd_ctx *c) {
 
 bool generic_abs_time(int64_t v, bool in_seconds, int64_t base_ms, int64_t *ret_ms) {
     int64_t ms = v;
-    if (in_seconds && __builtin_mul_overflow(v, (int64_t)1000, &ms))
-        return false;
-    if (__builtin_add_overflow(ms, base_ms, &ms))
-        return false;
+    if (in_seconds && __builtin_mul_overflow(v, (int64_t)1000, &ms)) return false;
+    if (__builtin_add_overflow(ms, base_ms, &ms)) return false;
     *ret_ms = ms;
     return true;
 }
@@ -74,22 +73,17 @@ static bool expire_conditions(struct cmd_ctx *c, unsigned *ret) {
 /* A key without expiry counts as living for ever: never exceeded by GT, always undercut by LT. */
 static bool expire_allowed(unsigned cond, int64_t current_ms, int64_t when_ms) {
     bool is_volatile = current_ms != KS_NO_EXPIRE;
-    if ((cond & EXPIRE_NX) && is_volatile)
-        return false;
-    if ((cond & EXPIRE_XX) && !is_volatile)
-        return false;
-    if ((cond & EXPIRE_GT) && (!is_volatile || when_ms <= current_ms))
-        return false;
-    if ((cond & EXPIRE_LT) && is_volatile && when_ms >= current_ms)
-        return false;
+    if ((cond & EXPIRE_NX) && is_volatile) return false;
+    if ((cond & EXPIRE_XX) && !is_volatile) return false;
+    if ((cond & EXPIRE_GT) && (!is_volatile || when_ms <= current_ms)) return false;
+    if ((cond & EXPIRE_LT) && is_volatile && when_ms >= current_ms) return false;
     return true;
 }
 
 static void expire_generic(struct cmd_ctx *c, int64_t base_ms, bool in_seconds) {
     unsigned cond;
     int64_t v, when_ms;
-    if (!expire_conditions(c, &cond) || !cmd_arg_ll(c, c->argv[2], &v, NULL))
-        return;
+    if (!expire_conditions(c, &cond) || !cmd_arg_ll(c, c->argv[2], &v, NULL)) return;
     if (!generic_abs_time(v, in_seconds, base_ms, &when_ms)) {
         generic_expire_error(c);
         return;

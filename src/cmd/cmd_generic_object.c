@@ -1,11 +1,13 @@
 /*
- * OBJECT: what the server knows about a value beside its contents. None of these moves the key's access clock, or asking for the idle time would reset it.
+ * OBJECT: what the server knows about a value beside its contents. None of these moves the key's access clock, or asking for the
+ * idle time would reset it.
  */
 #include "cmd/cmd_generic.h"
 
 #include <limits.h>
 
-/* redis-server keeps one object for each of these and reports a reference count of INT_MAX for them; clients and tests know that number. */
+/* redis-server keeps one object for each of these and reports a reference count of INT_MAX for them; clients and tests know that
+ * number. */
 #define SHARED_INTEGERS 10000
 
 static struct obj *object_lookup(struct cmd_ctx *c, struct entry **ret_entry) {
@@ -14,23 +16,22 @@ static struct obj *object_lookup(struct cmd_ctx *c, struct entry **ret_entry) {
         reply_null(c->r);
         return NULL;
     }
-    if (ret_entry != NULL)
-        *ret_entry = e;
+    if (ret_entry != NULL) *ret_entry = e;
     return entry_value(e);
 }
 
 void generic_object_encoding_command(struct cmd_ctx *c) {
     const struct obj *o = object_lookup(c, NULL);
-    if (o != NULL)
-        reply_bulk_cstr(c->r, obj_encoding_name(o));
+    if (o != NULL) reply_bulk_cstr(c->r, obj_encoding_name(o));
 }
 
 void generic_object_refcount_command(struct cmd_ctx *c) {
     const struct obj *o = object_lookup(c, NULL);
-    if (o == NULL)
-        return;
-    /* Under LFU every value has a counter of its own, so redis-server shares none. References held by replies on their way out are no user's business. */
-    bool is_shared = o->type == OBJ_STRING && o->enc == OBJ_ENC_INT && o->u.integer >= 0 && o->u.integer < SHARED_INTEGERS && !ks_uses_lfu(c->ks);
+    if (o == NULL) return;
+    /* Under LFU every value has a counter of its own, so redis-server shares none. References held by replies on their way out
+     * are no user's business. */
+    bool is_shared = o->type == OBJ_STRING && o->enc == OBJ_ENC_INT && o->u.integer >= 0 && o->u.integer < SHARED_INTEGERS &&
+                     !ks_uses_lfu(c->ks);
     reply_int(c->r, is_shared ? INT_MAX : 1);
 }
 
@@ -38,8 +39,7 @@ void generic_object_refcount_command(struct cmd_ctx *c) {
 
 void generic_object_idletime_command(struct cmd_ctx *c) {
     struct entry *e;
-    if (object_lookup(c, &e) == NULL)
-        return;
+    if (object_lookup(c, &e) == NULL) return;
     if (ks_uses_lfu(c->ks))
         reply_error(c->r, "ERR An LFU maxmemory policy is selected, idle time not tracked." POLICY_NOTE);
     else
@@ -48,8 +48,7 @@ void generic_object_idletime_command(struct cmd_ctx *c) {
 
 void generic_object_freq_command(struct cmd_ctx *c) {
     struct entry *e;
-    if (object_lookup(c, &e) == NULL)
-        return;
+    if (object_lookup(c, &e) == NULL) return;
     if (!ks_uses_lfu(c->ks))
         reply_error(c->r, "ERR An LFU maxmemory policy is not selected, access frequency not tracked." POLICY_NOTE);
     else

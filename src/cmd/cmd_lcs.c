@@ -6,9 +6,10 @@
  *          = T(i-1,j-1) + 1              a[i-1] == b[j-1]
  *          = max(T(i-1,j), T(i,j-1))     otherwise
  *
- * The whole table is kept, 4 bytes a cell, because the walk back from T(|a|,|b|) to the origin spells the subsequence from its end and, with IDX, the runs
- * of bytes that follow one another in both strings. Ties go towards shorter b: which of several equally long subsequences is found is part of the protocol.
- * Two rows would do for LEN alone; Hirschberg's variant would do for the string in linear memory, at twice the time and with other ties.
+ * The whole table is kept, 4 bytes a cell, because the walk back from T(|a|,|b|) to the origin spells the subsequence from its
+ * end and, with IDX, the runs of bytes that follow one another in both strings. Ties go towards shorter b: which of several
+ * equally long subsequences is found is part of the protocol. Two rows would do for LEN alone; Hirschberg's variant would do for
+ * the string in linear memory, at twice the time and with other ties.
  */
 #include "cmd/cmd_string.h"
 
@@ -24,7 +25,7 @@ struct lcs {
     uint32_t *table; /* (|a|+1) rows of |b|+1 */
 };
 
-struct lcs_run {     /* bytes a_at.., b_at.. are the same, n of them */
+struct lcs_run { /* bytes a_at.., b_at.. are the same, n of them */
     uint32_t a_at, b_at, n;
 };
 
@@ -38,8 +39,7 @@ static bool lcs_options(struct cmd_ctx *c, struct lcs_opts *o) {
         } else if (slice_ieq(word, "withmatchlen")) {
             o->with_match_len = true;
         } else if (slice_ieq(word, "minmatchlen") && i + 1 < c->argc) {
-            if (!cmd_arg_ll(c, c->argv[++i], &o->min_match_len, NULL))
-                return false;
+            if (!cmd_arg_ll(c, c->argv[++i], &o->min_match_len, NULL)) return false;
         } else {
             cmd_syntax_error(c);
             return false;
@@ -70,14 +70,14 @@ static bool lcs_alloc(struct cmd_ctx *c, struct lcs *l) {
         reply_error(c->r, "ERR String too long for LCS");
         return false;
     }
-    bool fits = !__builtin_mul_overflow(l->a.len + 1, l->b.len + 1, &cells) && !__builtin_mul_overflow(cells, sizeof(uint32_t), &bytes);
+    bool fits =
+        !__builtin_mul_overflow(l->a.len + 1, l->b.len + 1, &cells) && !__builtin_mul_overflow(cells, sizeof(uint32_t), &bytes);
     if (fits && bytes > atomic_load_explicit(&c->eng->proto_max_bulk_len, memory_order_relaxed)) {
         reply_error(c->r, "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
         return false;
     }
     l->table = fits ? mem_try_alloc(bytes) : NULL;
-    if (l->table == NULL)
-        reply_error(c->r, "ERR Insufficient memory, failed allocating transient memory for LCS");
+    if (l->table == NULL) reply_error(c->r, "ERR Insufficient memory, failed allocating transient memory for LCS");
     return l->table != NULL;
 }
 
@@ -100,7 +100,8 @@ static void lcs_fill(struct lcs *l) {
     }
 }
 
-/* Walks back from (*i,*j) over differing bytes and then over the run of equal ones. False at the edge without a run; *i,*j are moved. */
+/* Walks back from (*i,*j) over differing bytes and then over the run of equal ones. False at the edge without a run; *i,*j are
+ * moved. */
 static bool lcs_next_run(const struct lcs *l, size_t *i, size_t *j, struct lcs_run *ret) {
     while (*i > 0 && *j > 0 && l->a.ptr[*i - 1] != l->b.ptr[*j - 1]) {
         if (*lcs_at(l, *i - 1, *j) > *lcs_at(l, *i, *j - 1))
@@ -131,13 +132,11 @@ static void lcs_reply_idx(struct cmd_ctx *c, const struct lcs *l, const struct l
     reply_bulk_cstr(c->r, "matches");
     struct reply_deferred d = reply_deferred_begin(c->r);
     while (lcs_next_run(l, &i, &j, &run)) {
-        if (run.n < o->min_match_len)
-            continue;
+        if (run.n < o->min_match_len) continue;
         reply_array(c->r, o->with_match_len ? 3 : 2);
         lcs_reply_range(c->r, run.a_at, run.n);
         lcs_reply_range(c->r, run.b_at, run.n);
-        if (o->with_match_len)
-            reply_int(c->r, run.n);
+        if (o->with_match_len) reply_int(c->r, run.n);
         matches++;
     }
     reply_deferred_array(c->r, d, matches);
@@ -162,8 +161,7 @@ void string_lcs_command(struct cmd_ctx *c) {
     struct lcs l = { .table = NULL };
     struct lcs_opts o = { .idx = false };
     char tmp_a[STR_LL_MAX], tmp_b[STR_LL_MAX];
-    if (!lcs_strings(c, &l, tmp_a, tmp_b) || !lcs_options(c, &o) || !lcs_alloc(c, &l))
-        return;
+    if (!lcs_strings(c, &l, tmp_a, tmp_b) || !lcs_options(c, &o) || !lcs_alloc(c, &l)) return;
     lcs_fill(&l);
     if (o.idx)
         lcs_reply_idx(c, &l, &o);

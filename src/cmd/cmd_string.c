@@ -1,11 +1,12 @@
 /*
  * Strings, whole values: GET and SET with their relatives, and the option words that SET and GETEX share.
  *
- * Flow of a write: options parsed -> times made absolute -> old value replied (GET) -> condition (NX, XX) -> value stored -> effects -> +OK. Nothing is changed
- * before the last error that can be replied. Times travel to replicas and the AOF as absolute ones (PXAT, PEXPIREAT).
+ * Flow of a write: options parsed -> times made absolute -> old value replied (GET) -> condition (NX, XX) -> value stored ->
+ * effects -> +OK. Nothing is changed before the last error that can be replied. Times travel to replicas and the AOF as absolute
+ * ones (PXAT, PEXPIREAT).
  *
- * Values of at least 16 KiB are sent from where they lie: the reply holds a reference to the object, and whoever wants to change the object meanwhile gets a
- * copy (obj_string_own). Below that a copy is cheaper than the bookkeeping and the extra iovec.
+ * Values of at least 16 KiB are sent from where they lie: the reply holds a reference to the object, and whoever wants to change
+ * the object meanwhile gets a copy (obj_string_own). Below that a copy is cheaper than the bookkeeping and the extra iovec.
  */
 #include "cmd/cmd_string.h"
 
@@ -28,8 +29,7 @@ void string_reply_value(struct cmd_ctx *c, struct obj *o) {
 static bool reply_current(struct cmd_ctx *c, struct entry **ret_entry) {
     bool err;
     struct entry *e = cmd_find_typed(c, c->argv[1], OBJ_STRING, false, &err);
-    if (err)
-        return false;
+    if (err) return false;
     if (e == NULL)
         reply_null(c->r);
     else
@@ -41,8 +41,15 @@ static bool reply_current(struct cmd_ctx *c, struct entry **ret_entry) {
 /* ---- options of SET and GETEX ---- */
 
 enum set_flag {
-    SET_NX = 1 << 0, SET_XX = 1 << 1, SET_GET = 1 << 2, SET_KEEPTTL = 1 << 3, SET_PERSIST = 1 << 4,
-    SET_EX = 1 << 5, SET_PX = 1 << 6, SET_EXAT = 1 << 7, SET_PXAT = 1 << 8
+    SET_NX = 1 << 0,
+    SET_XX = 1 << 1,
+    SET_GET = 1 << 2,
+    SET_KEEPTTL = 1 << 3,
+    SET_PERSIST = 1 << 4,
+    SET_EX = 1 << 5,
+    SET_PX = 1 << 6,
+    SET_EXAT = 1 << 7,
+    SET_PXAT = 1 << 8
 };
 #define SET_TIMES (SET_EX | SET_PX | SET_EXAT | SET_PXAT)
 #define FOR_SET 1
@@ -66,8 +73,7 @@ static const struct set_option {
 
 static const struct set_option *set_option_find(struct slice word, unsigned where) {
     for (size_t i = 0; i < sizeof(set_options) / sizeof(set_options[0]); i++)
-        if ((set_options[i].where & where) && slice_ieq(word, set_options[i].word))
-            return &set_options[i];
+        if ((set_options[i].where & where) && slice_ieq(word, set_options[i].word)) return &set_options[i];
     return NULL;
 }
 
@@ -81,8 +87,7 @@ static bool set_parse(struct cmd_ctx *c, int first, unsigned where, unsigned *re
             return false;
         }
         f |= o->flag;
-        if (o->flag & SET_TIMES)
-            *ret_time = c->argv[++i];
+        if (o->flag & SET_TIMES) *ret_time = c->argv[++i];
     }
     *ret_flags = f;
     return true;
@@ -90,8 +95,7 @@ static bool set_parse(struct cmd_ctx *c, int first, unsigned where, unsigned *re
 
 static bool set_time(struct cmd_ctx *c, unsigned flags, struct slice arg, int64_t *ret_ms) {
     int64_t v, ms;
-    if (!cmd_arg_ll(c, arg, &v, NULL))
-        return false;
+    if (!cmd_arg_ll(c, arg, &v, NULL)) return false;
     bool in_seconds = flags & (SET_EX | SET_EXAT);
     int64_t base_ms = flags & (SET_EX | SET_PX) ? c->now_ms : 0;
     if (v <= 0 || !generic_abs_time(v, in_seconds, base_ms, &ms)) {
@@ -118,31 +122,27 @@ static void set_propagate(struct cmd_ctx *c, unsigned flags, struct slice val, i
     }
 }
 
-/* Stores. False when the condition forbade it (nothing replied) or an error was replied (*ret_err). The old value is replied when SET_GET. */
+/* Stores. False when the condition forbade it (nothing replied) or an error was replied (*ret_err). The old value is replied when
+ * SET_GET. */
 static bool set_generic(struct cmd_ctx *c, unsigned flags, struct slice val, struct slice time, bool *ret_err) {
     struct slice key = c->argv[1];
     int64_t when_ms = KS_NO_EXPIRE;
     struct entry *old;
     *ret_err = true;
-    if ((flags & SET_TIMES) && !set_time(c, flags, time, &when_ms))
-        return false;
-    if ((flags & SET_GET) && !reply_current(c, &old))
-        return false;
+    if ((flags & SET_TIMES) && !set_time(c, flags, time, &when_ms)) return false;
+    if ((flags & SET_GET) && !reply_current(c, &old)) return false;
     *ret_err = false;
     old = cmd_find_write(c, key);
-    if ((old != NULL && (flags & SET_NX)) || (old == NULL && (flags & SET_XX)))
-        return false;
+    if ((old != NULL && (flags & SET_NX)) || (old == NULL && (flags & SET_XX))) return false;
 
     struct obj *o = obj_string_new(val.ptr, val.len);
     /* An expiry that is replaced anyway is not taken out of the index first. */
     struct entry *e = generic_put(c, c->db, key, old, o, flags & (SET_KEEPTTL | SET_TIMES));
-    if (flags & SET_TIMES)
-        ks_set_expire(c->ks, c->db, e, when_ms);
+    if (flags & SET_TIMES) ks_set_expire(c->ks, c->db, e, when_ms);
     set_propagate(c, flags, val, when_ms);
     cmd_modified(c, c->db, key);
     cmd_notify(c, '$', "set", c->db, key);
-    if (flags & SET_TIMES)
-        cmd_notify(c, 'g', "expire", c->db, key);
+    if (flags & SET_TIMES) cmd_notify(c, 'g', "expire", c->db, key);
     return true;
 }
 
@@ -150,11 +150,9 @@ void string_set_command(struct cmd_ctx *c) {
     unsigned flags;
     struct slice time = { NULL, 0 };
     bool err;
-    if (!set_parse(c, 3, FOR_SET, &flags, &time))
-        return;
+    if (!set_parse(c, 3, FOR_SET, &flags, &time)) return;
     bool done = set_generic(c, flags, c->argv[2], time, &err);
-    if (err || (flags & SET_GET))
-        return;
+    if (err || (flags & SET_GET)) return;
     if (done)
         reply_ok(c->r);
     else
@@ -168,25 +166,21 @@ void string_setnx_command(struct cmd_ctx *c) {
 
 void string_setex_command(struct cmd_ctx *c) {
     bool err;
-    if (set_generic(c, SET_EX, c->argv[3], c->argv[2], &err))
-        reply_ok(c->r);
+    if (set_generic(c, SET_EX, c->argv[3], c->argv[2], &err)) reply_ok(c->r);
 }
 
 void string_psetex_command(struct cmd_ctx *c) {
     bool err;
-    if (set_generic(c, SET_PX, c->argv[3], c->argv[2], &err))
-        reply_ok(c->r);
+    if (set_generic(c, SET_PX, c->argv[3], c->argv[2], &err)) reply_ok(c->r);
 }
 
 int string_set_keys(int argc, const struct slice *argv, int *pos, unsigned *flags, int cap) {
     unsigned f = KEY_OW | KEY_UPDATE;
     for (int i = 3; i < argc; i++)
-        if (slice_ieq(argv[i], "get"))
-            f = KEY_RW | KEY_ACCESS | KEY_UPDATE;
+        if (slice_ieq(argv[i], "get")) f = KEY_RW | KEY_ACCESS | KEY_UPDATE;
     if (cap >= 1) {
         pos[0] = 1;
-        if (flags != NULL)
-            flags[0] = f;
+        if (flags != NULL) flags[0] = f;
     }
     return 1;
 }
@@ -206,8 +200,7 @@ void string_getset_command(struct cmd_ctx *c) {
 void string_getdel_command(struct cmd_ctx *c) {
     struct slice key = c->argv[1];
     struct entry *e;
-    if (!reply_current(c, &e) || e == NULL)
-        return;
+    if (!reply_current(c, &e) || e == NULL) return;
     ks_delete(c->ks, c->db, key, atomic_load_explicit(&c->eng->lazy_user_del, memory_order_relaxed));
     struct slice argv[] = { SLICE_LIT("DEL"), key };
     cmd_propagate(c, 2, argv);
@@ -217,8 +210,7 @@ void string_getdel_command(struct cmd_ctx *c) {
 
 static void getex_persist(struct cmd_ctx *c, struct entry *e) {
     struct slice argv[] = { SLICE_LIT("PERSIST"), c->argv[1] };
-    if (entry_expire_ms(e) == KS_NO_EXPIRE)
-        return;
+    if (entry_expire_ms(e) == KS_NO_EXPIRE) return;
     ks_set_expire(c->ks, c->db, e, KS_NO_EXPIRE);
     cmd_propagate(c, 2, argv);
     cmd_modified(c, c->db, c->argv[1]);
@@ -230,17 +222,14 @@ void string_getex_command(struct cmd_ctx *c) {
     struct slice time = { NULL, 0 };
     int64_t when_ms = KS_NO_EXPIRE;
     bool err;
-    if (!set_parse(c, 2, FOR_GETEX, &flags, &time))
-        return;
+    if (!set_parse(c, 2, FOR_GETEX, &flags, &time)) return;
     struct entry *e = cmd_find_typed(c, c->argv[1], OBJ_STRING, false, &err);
-    if (err)
-        return;
+    if (err) return;
     if (e == NULL) {
         reply_null(c->r);
         return;
     }
-    if ((flags & SET_TIMES) && !set_time(c, flags, time, &when_ms))
-        return;
+    if ((flags & SET_TIMES) && !set_time(c, flags, time, &when_ms)) return;
     string_reply_value(c, entry_value(e));
     if (flags & SET_PERSIST)
         getex_persist(c, e);

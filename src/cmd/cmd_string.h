@@ -1,4 +1,5 @@
-/* The string family: what its files share, and the commands that cmd_string_spec.c lists. Dispatching thread, shards of the keys locked. */
+/* The string family: what its files share, and the commands that cmd_string_spec.c lists. Dispatching thread, shards of the keys
+ * locked. */
 #ifndef KETTLE_CMD_CMD_STRING_H
 #define KETTLE_CMD_CMD_STRING_H
 

@@ -15,8 +15,7 @@ void string_mget_command(struct cmd_ctx *c) {
 }
 
 static bool mset_pairs_ok(struct cmd_ctx *c) {
-    if (c->argc % 2 == 1)
-        return true;
+    if (c->argc % 2 == 1) return true;
     reply_errorf(c->r, "ERR wrong number of arguments for '%s' command", c->cmd->full_name);
     return false;
 }
@@ -31,15 +30,13 @@ static void mset_store(struct cmd_ctx *c) {
 }
 
 void string_mset_command(struct cmd_ctx *c) {
-    if (!mset_pairs_ok(c))
-        return;
+    if (!mset_pairs_ok(c)) return;
     mset_store(c);
     reply_ok(c->r);
 }
 
 void string_msetnx_command(struct cmd_ctx *c) {
-    if (!mset_pairs_ok(c))
-        return;
+    if (!mset_pairs_ok(c)) return;
     for (int i = 1; i < c->argc; i += 2) {
         if (cmd_find_write(c, c->argv[i]) != NULL) {
             reply_int(c->r, 0);

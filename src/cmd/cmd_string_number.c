@@ -20,8 +20,7 @@ static void incr_generic(struct cmd_ctx *c, int64_t by) {
     int64_t v = 0;
     bool err;
     struct entry *e = cmd_find_typed(c, key, OBJ_STRING, true, &err);
-    if (err)
-        return;
+    if (err) return;
     if (e != NULL && !obj_string_to_ll(entry_value(e), &v)) {
         reply_error(c->r, "ERR value is not an integer or out of range");
         return;
@@ -46,14 +45,12 @@ void string_decr_command(struct cmd_ctx *c) {
 
 void string_incrby_command(struct cmd_ctx *c) {
     int64_t by;
-    if (cmd_arg_ll(c, c->argv[2], &by, NULL))
-        incr_generic(c, by);
+    if (cmd_arg_ll(c, c->argv[2], &by, NULL)) incr_generic(c, by);
 }
 
 void string_decrby_command(struct cmd_ctx *c) {
     int64_t by;
-    if (!cmd_arg_ll(c, c->argv[2], &by, NULL))
-        return;
+    if (!cmd_arg_ll(c, c->argv[2], &by, NULL)) return;
     if (by == INT64_MIN) { /* has no negative */
         reply_error(c->r, "ERR decrement would overflow");
         return;
@@ -81,8 +78,7 @@ void string_incrbyfloat_command(struct cmd_ctx *c) {
     char text[STR_DOUBLE_MAX];
     bool err;
     struct entry *e = cmd_find_typed(c, key, OBJ_STRING, true, &err);
-    if (err || !float_operands(c, e, &v, &by))
-        return;
+    if (err || !float_operands(c, e, &v, &by)) return;
     v += by;
     if (isnan(v) || isinf(v)) {
         reply_error(c->r, "ERR increment would produce NaN or Infinity");

@@ -1,8 +1,9 @@
 /*
  * MULTI, EXEC, DISCARD, WATCH, UNWATCH. Session's I/O thread.
  *
- * EXEC locks the union of the queued commands' shards and the watched keys' shards once; checks the watches under those locks; runs everything; unlocks. So nothing can
- * slip between the check and the first command, and no other client sees a part of the transaction.
+ * EXEC locks the union of the queued commands' shards and the watched keys' shards once; checks the watches under those locks;
+ * runs everything; unlocks. So nothing can slip between the check and the first command, and no other client sees a part of the
+ * transaction.
  */
 #include "base/clock.h"
 #include "cmd/exec.h"
@@ -66,7 +67,6 @@ static void exec_command(struct cmd_ctx *c) {
     bool go = watches_hold(c);
     session_unwatch_locked(s, c->ks, mask);
     if (go) {
-        /* Commands of the queue see a session outside MULTI, as CLIENT INFO in a transaction does in Redis they see the queue's length. */
         run_queue(c);
     } else {
         reply_null_array(c->r);
@@ -95,24 +95,52 @@ static void unwatch_command(struct cmd_ctx *c) {
 static const struct cmd_arg watch_args[] = { { .name = "key", .type = ARG_KEY, .flags = ARG_MULTIPLE }, { 0 } };
 
 const struct cmd_spec cmd_specs_transaction[] = {
-    { .name = "multi", .run = multi_command, .arity = 1, .cats = CAT_TRANSACTION,
+    { .name = "multi",
+      .run = multi_command,
+      .arity = 1,
+      .cats = CAT_TRANSACTION,
       .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED,
-      .summary = "Starts a transaction: later commands are queued until EXEC.", .since = "1.2.0", .complexity = "O(1)", .group = "transactions" },
-    { .name = "exec", .run = exec_command, .arity = 1, .cats = CAT_TRANSACTION,
+      .summary = "Starts a transaction: later commands are queued until EXEC.",
+      .since = "1.2.0",
+      .complexity = "O(1)",
+      .group = "transactions" },
+    { .name = "exec",
+      .run = exec_command,
+      .arity = 1,
+      .cats = CAT_TRANSACTION,
       .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_SKIP_SLOWLOG | CMD_NEVER_QUEUED | CMD_IS_EXEC | CMD_SELF_LOCK,
-      .summary = "Runs the queued commands as one atomic step.", .since = "1.2.0", .complexity = "Depends on commands in the transaction",
+      .summary = "Runs the queued commands as one atomic step.",
+      .since = "1.2.0",
+      .complexity = "Depends on commands in the transaction",
       .group = "transactions" },
-    { .name = "discard", .run = discard_command, .arity = 1, .cats = CAT_TRANSACTION,
+    { .name = "discard",
+      .run = discard_command,
+      .arity = 1,
+      .cats = CAT_TRANSACTION,
       .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED | CMD_SELF_LOCK,
-      .summary = "Drops the queued commands and ends the transaction.", .since = "2.0.0", .complexity = "O(N), when N is the number of queued commands",
+      .summary = "Drops the queued commands and ends the transaction.",
+      .since = "2.0.0",
+      .complexity = "O(N), when N is the number of queued commands",
       .group = "transactions" },
-    { .name = "watch", .run = watch_command, .arity = -2, .cats = CAT_TRANSACTION,
+    { .name = "watch",
+      .run = watch_command,
+      .arity = -2,
+      .cats = CAT_TRANSACTION,
       .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED,
       .keys = { { .flags = KEY_RO, .begin = KEY_BEGIN_INDEX, .index = 1, .find = KEY_FIND_RANGE, .lastkey = -1, .keystep = 1 } },
-      .summary = "Makes the next EXEC depend on keys staying unchanged.", .since = "2.2.0", .complexity = "O(1) for every key.",
-      .group = "transactions", .args = watch_args },
-    { .name = "unwatch", .run = unwatch_command, .arity = 1, .cats = CAT_TRANSACTION,
+      .summary = "Makes the next EXEC depend on keys staying unchanged.",
+      .since = "2.2.0",
+      .complexity = "O(1) for every key.",
+      .group = "transactions",
+      .args = watch_args },
+    { .name = "unwatch",
+      .run = unwatch_command,
+      .arity = 1,
+      .cats = CAT_TRANSACTION,
       .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_ALLOW_BUSY | CMD_SELF_LOCK,
-      .summary = "Forgets all watched keys of the connection.", .since = "2.2.0", .complexity = "O(1)", .group = "transactions" },
+      .summary = "Forgets all watched keys of the connection.",
+      .since = "2.2.0",
+      .complexity = "O(1)",
+      .group = "transactions" },
     { 0 },
 };

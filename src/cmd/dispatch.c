@@ -2,8 +2,10 @@
  * The dispatcher. See dispatch.h for the way of a command. Runs on the I/O thread of the session.
  *
  * Invariants
- * - A command runs with the locks of all shards its keys live in, taken in ascending order in one go, so that two commands never wait for each other.
- * - No hook that may block or take another thread's lock for long runs under shard locks. Order: shard locks first, then any other lock.
+ * - A command runs with the locks of all shards its keys live in, taken in ascending order in one go, so that two commands never
+ * wait for each other.
+ * - No hook that may block or take another thread's lock for long runs under shard locks. Order: shard locks first, then any
+ * other lock.
  * - In MULTI the union of shards is collected while queueing; EXEC adds the watched keys' and locks once.
  */
 #include "cmd/dispatch.h"
@@ -131,7 +133,8 @@ static void reject_unknown(struct engine *e, struct session *s, int argc, const 
         snprintf(name, sizeof name, "%s", container->full_name);
         for (char *p = name; *p; p++)
             if (*p >= 'a' && *p <= 'z') *p = (char)(*p - 32);
-        snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try %s HELP.", (int)(argv[1].len < 128 ? argv[1].len : 128), argv[1].ptr, name);
+        snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try %s HELP.", (int)(argv[1].len < 128 ? argv[1].len : 128),
+                 argv[1].ptr, name);
         reject(e, s, NULL, text);
         return;
     }
@@ -140,8 +143,8 @@ static void reject_unknown(struct engine *e, struct session *s, int argc, const 
         size_t room = 128 - n, len = argv[i].len < room ? argv[i].len : room;
         n += (size_t)snprintf(args + n, sizeof args - n, "'%.*s' ", (int)len, argv[i].ptr);
     }
-    snprintf(text, sizeof text, "ERR unknown command '%.*s', with args beginning with: %s", (int)(argv[0].len < 128 ? argv[0].len : 128),
-             argv[0].ptr, args);
+    snprintf(text, sizeof text, "ERR unknown command '%.*s', with args beginning with: %s",
+             (int)(argv[0].len < 128 ? argv[0].len : 128), argv[0].ptr, args);
     reject(e, s, NULL, text);
 }
 
@@ -152,7 +155,8 @@ uint64_t dispatch_shards(const struct engine *e, const struct cmd *cmd, int argc
     const struct key_spec *ks = cmd->spec->keys;
     if (!ks[0].flags && !cmd->spec->get_keys) return 0;
     /* Most commands: one key at a fixed place. */
-    if (ks[0].flags && !(ks[0].flags & KEY_INCOMPLETE) && !ks[1].flags && ks[0].begin == KEY_BEGIN_INDEX && ks[0].find == KEY_FIND_RANGE && ks[0].lastkey == 0)
+    if (ks[0].flags && !(ks[0].flags & KEY_INCOMPLETE) && !ks[1].flags && ks[0].begin == KEY_BEGIN_INDEX &&
+        ks[0].find == KEY_FIND_RANGE && ks[0].lastkey == 0)
         return ks[0].index < argc ? 1ULL << ks_shard_of(e->ks, argv[ks[0].index]) : 0;
     int local[64], *pos = local;
     int n = cmd_keys(cmd, argc, argv, pos, NULL, 64);

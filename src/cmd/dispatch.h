@@ -1,6 +1,6 @@
 /*
- * The dispatcher: takes one parsed command of a session through lookup, arity, authentication, MULTI queueing, shard locking, execution, statistics. The only place
- * (with the cron) that takes shard locks.
+ * The dispatcher: takes one parsed command of a session through lookup, arity, authentication, MULTI queueing, shard locking,
+ * execution, statistics. The only place (with the cron) that takes shard locks.
  *
  *   unknown/arity/noauth/oom... -> error reply (MULTI: marks the transaction aborted), counted in errorstats and `rejected`
  *   in MULTI, not EXEC/DISCARD/WATCH/MULTI/QUIT/RESET -> +QUEUED, shards of its keys added to the union
@@ -20,11 +20,13 @@
 /* What the rest of the server wants to know or decide; all may be NULL. Called on the dispatching thread. */
 struct engine_hooks {
     void *arg;
-    /* Before execution or queueing, no lock held. NULL: go on. Else the error to reply ("OOM ...", static or thread-local text; the transaction is aborted, the
-     * refusal counted). *ret_postpone true (CLIENT PAUSE): nothing is replied and dispatch returns DISPATCH_POSTPONED. */
-    const char *(*before)(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv, bool *ret_postpone);
-    void (*after)(void *arg, struct cmd_ctx *c, uint64_t usec);            /* slowlog, monitor later; no lock held */
-    void (*modified)(void *arg, int db, struct slice key);                /* shard lock held */
+    /* Before execution or queueing, no lock held. NULL: go on. Else the error to reply ("OOM ...", static or thread-local text;
+     * the transaction is aborted, the refusal counted). *ret_postpone true (CLIENT PAUSE): nothing is replied and dispatch
+     * returns DISPATCH_POSTPONED. */
+    const char *(*before)(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
+                          bool *ret_postpone);
+    void (*after)(void *arg, struct cmd_ctx *c, uint64_t usec);                       /* slowlog, monitor later; no lock held */
+    void (*modified)(void *arg, int db, struct slice key);                            /* shard lock held */
     void (*notify)(void *arg, char cls, const char *event, int db, struct slice key); /* shard lock held */
     void (*propagate)(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv); /* shard lock held */
 };
@@ -35,11 +37,11 @@ struct engine {
     struct keyspace *ks;
     struct cmd_table *table;
     struct engine_hooks hooks;
-    struct engine_errors *errors;          /* errorstats; own lock */
-    void *server;                          /* for families that live in server/ */
+    struct engine_errors *errors; /* errorstats; own lock */
+    void *server;                 /* for families that live in server/ */
     /* settings read by commands; relaxed atomics, CONFIG SET writes them */
     _Atomic uint64_t proto_max_bulk_len;
-    _Atomic bool auth_required;            /* the default user has a password */
+    _Atomic bool auth_required; /* the default user has a password */
     _Atomic bool lazy_user_del, lazy_expire, lazy_server_del, lazy_user_flush;
     /* counters, relaxed */
     _Atomic uint64_t n_commands, dirty;

@@ -1,5 +1,6 @@
 /*
- * What command families share: key look-up with type check, argument conversion, effects, HELP replies. Runs on the session's I/O thread under the locks of the command.
+ * What command families share: key look-up with type check, argument conversion, effects, HELP replies. Runs on the session's I/O
+ * thread under the locks of the command.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -90,8 +91,8 @@ void cmd_unknown_sub(struct cmd_ctx *c) {
     char name[64];
     upper_name(c->cmd, name, sizeof name);
     struct slice sub = c->argc > 1 ? c->argv[1] : SLICE_LIT("");
-    reply_errorf(c->r, "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try %s HELP.", (int)(sub.len < 128 ? sub.len : 128), sub.ptr,
-                 name);
+    reply_errorf(c->r, "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try %s HELP.",
+                 (int)(sub.len < 128 ? sub.len : 128), sub.ptr, name);
 }
 
 void cmd_help(struct cmd_ctx *c, const char *const *lines) {

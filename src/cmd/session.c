@@ -1,6 +1,6 @@
 /*
- * Session state that outlives a command: MULTI's queue, WATCH's keys. Owned by the connection's I/O thread. Watches live in the shards' tables, so
- * adding and removing them takes the shards' locks; the flag they set is an atomic of the session.
+ * Session state that outlives a command: MULTI's queue, WATCH's keys. Owned by the connection's I/O thread. Watches live in the
+ * shards' tables, so adding and removing them takes the shards' locks; the flag they set is an atomic of the session.
  */
 #include "cmd/session.h"
 
@@ -39,7 +39,8 @@ void session_unwatch_locked(struct session *s, struct keyspace *ks, uint64_t hel
 
 uint64_t session_watch_shards(const struct session *s, const struct keyspace *ks) {
     uint64_t mask = 0;
-    for (int i = 0; i < s->n_watches; i++) mask |= 1ULL << ks_shard_of(ks, (struct slice){ s->watches[i]->key, s->watches[i]->key_len });
+    for (int i = 0; i < s->n_watches; i++)
+        mask |= 1ULL << ks_shard_of(ks, (struct slice){ s->watches[i]->key, s->watches[i]->key_len });
     return mask;
 }
 

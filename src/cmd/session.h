@@ -1,5 +1,6 @@
-/* What a command knows of the client that sent it. Owned by the connection's I/O thread; embedded in the server's client structure. Fields marked (S) are read by
- * other threads for CLIENT LIST: atomics, or strings changed only under the registry lock of the owning thread (the server's hooks see to that). */
+/* What a command knows of the client that sent it. Owned by the connection's I/O thread; embedded in the server's client
+ * structure. Fields marked (S) are read by other threads for CLIENT LIST: atomics, or strings changed only under the registry
+ * lock of the owning thread (the server's hooks see to that). */
 #ifndef KETTLE_CMD_SESSION_H
 #define KETTLE_CMD_SESSION_H
 
@@ -15,7 +16,7 @@
 
 struct cmd;
 
-struct queued_cmd {            /* MULTI: a command kept until EXEC; owns one block holding argv and bytes */
+struct queued_cmd { /* MULTI: a command kept until EXEC; owns one block holding argv and bytes */
     struct cmd *cmd;
     int argc;
     struct slice *argv;
@@ -26,32 +27,32 @@ enum session_reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT, REPLY_SKIP_THIS 
 struct session {
     struct reply reply;
     uint64_t id;
-    _Atomic int db;            /* (S) selected database */
-    _Atomic int resp;          /* (S) 2 or 3; reply.resp follows */
+    _Atomic int db;   /* (S) selected database */
+    _Atomic int resp; /* (S) 2 or 3; reply.resp follows */
     bool authenticated;
-    char *user;                /* (S) "default"; owned */
+    char *user; /* (S) "default"; owned */
     enum session_reply_mode reply_mode;
     /* MULTI */
     bool in_multi;
-    bool multi_abort;          /* a queued command was refused: EXEC says EXECABORT */
+    bool multi_abort; /* a queued command was refused: EXEC says EXECABORT */
     struct queued_cmd *queue;
     int queue_len, queue_cap;
-    size_t queue_bytes;        /* memory of the queue */
-    uint64_t queue_shards;     /* union of shards */
-    unsigned queue_flags;      /* union of enum cmd_flag */
-    _Atomic int multi_count;   /* (S) -1 outside MULTI, for CLIENT LIST multi= */
+    size_t queue_bytes;      /* memory of the queue */
+    uint64_t queue_shards;   /* union of shards */
+    unsigned queue_flags;    /* union of enum cmd_flag */
+    _Atomic int multi_count; /* (S) -1 outside MULTI, for CLIENT LIST multi= */
     /* WATCH */
     struct ks_watch **watches;
     int n_watches, watches_cap;
-    _Atomic int watch_count;   /* (S) */
-    _Atomic bool dirty_cas;    /* set by any thread, under the shard's lock */
+    _Atomic int watch_count; /* (S) */
+    _Atomic bool dirty_cas;  /* set by any thread, under the shard's lock */
     /* last command (S): pointers to registered commands, which live as long as the process */
     _Atomic(const struct cmd *) last_cmd;
     /* wishes of commands, carried out by the server after the command */
-    bool close_after_reply;    /* QUIT, CLIENT KILL of itself, protocol error */
-    bool no_touch;             /* CLIENT NO-TOUCH */
+    bool close_after_reply; /* QUIT, CLIENT KILL of itself, protocol error */
+    bool no_touch;          /* CLIENT NO-TOUCH */
     bool no_evict;
-    void *owner;               /* server's struct client */
+    void *owner; /* server's struct client */
 };
 
 void session_init(struct session *s, struct obuf *out, uint64_t id);
@@ -64,7 +65,7 @@ void session_discard(struct session *s, struct keyspace *ks);
 void session_unwatch_locked(struct session *s, struct keyspace *ks, uint64_t held);
 void session_unwatch(struct session *s, struct keyspace *ks); /* the same, taking the locks: none may be held */
 uint64_t session_watch_shards(const struct session *s, const struct keyspace *ks);
-void session_end_multi(struct session *s); /* drops the queue; watches stay */
+void session_end_multi(struct session *s);                                                  /* drops the queue; watches stay */
 void session_queue(struct session *s, struct cmd *cmd, int argc, const struct slice *argv); /* copies argv */
 /* Watches a key (its shard locked). False when it was watched already. */
 bool session_watch_key(struct session *s, struct keyspace *ks, int db, struct slice key, int64_t now_ms);

@@ -1,6 +1,7 @@
 /*
  * The command table: registration at start-up, case-insensitive look-up, key extraction by key specs.
- * Built by the main thread before the I/O threads start; after that only the figures in struct cmd change (relaxed atomics), so look-ups need no lock.
+ * Built by the main thread before the I/O threads start; after that only the figures in struct cmd change (relaxed atomics), so
+ * look-ups need no lock.
  */
 #include "cmd/cmd.h"
 
@@ -176,7 +177,8 @@ static int spec_begin(const struct key_spec *ks, int argc, const struct slice *a
 }
 
 /* Range of one spec: first, last (inclusive), step. False: no keys by it; *ret_bad when the line is malformed. */
-static bool spec_range(const struct key_spec *ks, int argc, const struct slice *argv, int *first, int *last, int *step, bool *ret_bad) {
+static bool spec_range(const struct key_spec *ks, int argc, const struct slice *argv, int *first, int *last, int *step,
+                       bool *ret_bad) {
     *first = spec_begin(ks, argc, argv);
     if (*first < 0) return false;
     *step = ks->keystep > 0 ? ks->keystep : 1;

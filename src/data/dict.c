@@ -8,23 +8,25 @@
  *     | count:3    |              | or items 0..5 and a child bucket         |
  *     +------------+--------------+------------------------------------------+
  *
- * A look-up reads the line, compares the 8 bytes at its head with the tag in a few instructions, and follows only pointers whose tag is
- * equal: usually one, the right one. An absent key costs one line and, once in 37 times, a wrong pointer (7/256).
+ * A look-up reads the line, compares the 8 bytes at its head with the tag in a few instructions, and follows only pointers whose
+ * tag is equal: usually one, the right one. An absent key costs one line and, once in 37 times, a wrong pointer (7/256).
  *
  * An eighth item turns the last slot into a pointer to a child bucket. Invariants of a chain:
  *   - items are packed: a bucket with a child holds 6 items, a child holds at least 2, no slot below `count` is free;
- *   - so the hole left by a removal is filled with the chain's last item, and a child left with one item is folded into its parent.
+ *   - so the hole left by a removal is filled with the chain's last item, and a child left with one item is folded into its
+ * parent.
  *
- * Growing and shrinking: a second table of the new size is made, and every operation moves one chain of the old one (dict_find too; the cron
- * does the rest when nobody comes by). While both exist, an item is in t[0] if its chain there has not moved, in t[1] else; insertions
- * go to t[1]. The bucket is picked by the low bits of the hash, the tag is its top byte, so the two do not overlap below 2^56.
+ * Growing and shrinking: a second table of the new size is made, and every operation moves one chain of the old one (dict_find
+ * too; the cron does the rest when nobody comes by). While both exist, an item is in t[0] if its chain there has not moved, in
+ * t[1] else; insertions go to t[1]. The bucket is picked by the low bits of the hash, the tag is its top byte, so the two do not
+ * overlap below 2^56.
  *
- * The cursor of dict_scan counts upwards in the reversed bits of the bucket number (as in Redis, by Pieter Noordhuis): the high bits of the
- * index change first. Doubling a table splits bucket b into b and b + n, which have the same low bits and thus follow one another in that
- * order; what was visited stays visited. A chain moves, and is visited, as a whole.
+ * The cursor of dict_scan counts upwards in the reversed bits of the bucket number (as in Redis, by Pieter Noordhuis): the high
+ * bits of the index change first. Doubling a table splits bucket b into b and b + n, which have the same low bits and thus follow
+ * one another in that order; what was visited stays visited. A chain moves, and is visited, as a whole.
  *
- * Rejected: open addressing with 16-slot groups (a cursor that survives rehash needs a home bucket for each item, and deletions leave
- * tombstones); a hash kept in each item (8 bytes a key to save work only when rehashing). */
+ * Rejected: open addressing with 16-slot groups (a cursor that survives rehash needs a home bucket for each item, and deletions
+ * leave tombstones); a hash kept in each item (8 bytes a key to save work only when rehashing). */
 #include "data/dict.h"
 
 #include <endian.h>
@@ -37,12 +39,12 @@
 #define CHILD_SLOT (SLOTS - 1)
 #define META_CHAINED 0x80
 #define META_COUNT 0x07
-#define GROW_FILL 1         /* grow at one item per slot */
-#define GROW_FILL_AVOID 4   /* the same while resizing is to be avoided */
-#define SHRINK_DIV 8        /* shrink below one item per 8 slots */
-#define SHRINK_SHIFT_MAX 4  /* by at most 16 at a time: a scan step visits that many buckets in a row */
-#define SMALL_BUCKETS 8     /* tables up to this size are moved at once */
-#define STEP_EMPTY_MAX 16   /* empty chains one step may skip */
+#define GROW_FILL 1        /* grow at one item per slot */
+#define GROW_FILL_AVOID 4  /* the same while resizing is to be avoided */
+#define SHRINK_DIV 8       /* shrink below one item per 8 slots */
+#define SHRINK_SHIFT_MAX 4 /* by at most 16 at a time: a scan step visits that many buckets in a row */
+#define SMALL_BUCKETS 8    /* tables up to this size are moved at once */
+#define STEP_EMPTY_MAX 16  /* empty chains one step may skip */
 #define RANDOM_TRIES 1024
 
 struct dict_bucket {
@@ -384,9 +386,9 @@ static void *chain_nth(const struct dict_bucket *b, uint64_t nth) {
     return NULL;
 }
 
-/* Throws a dart at a board of (chains) x (longest chain) until it hits an item: every item has one field, so all are as likely. With a usual
- * fill a handful of throws. A table emptied while it may not shrink can be so sparse that darts miss for long: then the items next
- * to a random place must do. */
+/* Throws a dart at a board of (chains) x (longest chain) until it hits an item: every item has one field, so all are as likely.
+ * With a usual fill a handful of throws. A table emptied while it may not shrink can be so sparse that darts miss for long: then
+ * the items next to a random place must do. */
 void *dict_random(struct dict *d) {
     if (!dict_size(d)) return NULL;
     uint64_t height = d->t[0].max_chain > d->t[1].max_chain ? d->t[0].max_chain : d->t[1].max_chain;
@@ -418,8 +420,8 @@ static void sample_family(struct sampler *s, const struct dict *d, uint64_t at, 
     }
 }
 
-/* While rehashing, goes through both tables side by side, so as not to start in a stretch of the one not filled yet or emptied already.
- * Goes on until it has one item at least, then as long as the effort is reasonable. */
+/* While rehashing, goes through both tables side by side, so as not to start in a stretch of the one not filled yet or emptied
+ * already. Goes on until it has one item at least, then as long as the effort is reasonable. */
 unsigned dict_sample(struct dict *d, void **ret, unsigned n) {
     struct sampler s = { ret, 0, n };
     if (!dict_size(d) || !n) return 0;

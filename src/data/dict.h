@@ -1,5 +1,5 @@
-/* A hash table of pointers to items that carry their own key. Grows and shrinks in small steps, so that no single operation is slow; can be
- * walked by a cursor that survives both. Keyed hash (base/hash.h): keys chosen by an attacker do not collide.
+/* A hash table of pointers to items that carry their own key. Grows and shrinks in small steps, so that no single operation is
+ * slow; can be walked by a cursor that survives both. Keyed hash (base/hash.h): keys chosen by an attacker do not collide.
  *
  * No locking: the owner serialises all calls, dict_find included (it moves rehashing on).
  * The caller computes the key's hash once (dict_hash) and passes it along, so that find-then-insert hashes once. */
@@ -48,8 +48,8 @@ void dict_init(struct dict *d, struct dict_type *type); /* allocates nothing unt
 /* Forgets all items, calling free_item for each when not NULL, and frees the tables. The dict may be used again. */
 void dict_clear(struct dict *d, void (*free_item)(void *item));
 
-void *dict_find(struct dict *d, uint64_t hash, struct slice key); /* NULL when absent */
-void dict_insert(struct dict *d, uint64_t hash, void *item);      /* the key must not be there */
+void *dict_find(struct dict *d, uint64_t hash, struct slice key);   /* NULL when absent */
+void dict_insert(struct dict *d, uint64_t hash, void *item);        /* the key must not be there */
 void *dict_remove(struct dict *d, uint64_t hash, struct slice key); /* the item, now the caller's; NULL when absent */
 
 static inline uint64_t dict_size(const struct dict *d) {

@@ -1,9 +1,9 @@
 /* Entries: layout, and the access clock that eviction judges by. Place in the flow: the keyspace makes and finds them.
  * Thread: the holder of the shard's lock.
  *
- * The clock's 32 bits mean seconds of the last access (LRU), or 24 bits as in redis-server's LFU: 16 bits of minutes, at which the counter was
- * last decayed, and a logarithmic counter of accesses of 8 bits. After a change of policy the old values are noise for a while, as
- * they are in redis-server. */
+ * The clock's 32 bits mean seconds of the last access (LRU), or 24 bits as in redis-server's LFU: 16 bits of minutes, at which
+ * the counter was last decayed, and a logarithmic counter of accesses of 8 bits. After a change of policy the old values are
+ * noise for a while, as they are in redis-server. */
 #include "data/entry.h"
 
 #include <string.h>

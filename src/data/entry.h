@@ -1,5 +1,5 @@
-/* One key of the keyspace, in one allocation with the bytes of its name. For data/ only: others see struct entry through keyspace.h.
- * Guarded by the lock of its shard. Stays at one address from insertion to deletion; the key never changes. */
+/* One key of the keyspace, in one allocation with the bytes of its name. For data/ only: others see struct entry through
+ * keyspace.h. Guarded by the lock of its shard. Stays at one address from insertion to deletion; the key never changes. */
 #ifndef KETTLE_DATA_ENTRY_H
 #define KETTLE_DATA_ENTRY_H
 
@@ -12,10 +12,10 @@
 
 /* 25 bytes, then the key. Only these are allocated: never copy a struct entry. */
 struct entry {
-    struct obj *value;  /* one reference, owned */
-    int64_t expire_ms;  /* wall clock, or KS_NO_EXPIRE */
-    uint32_t clock;     /* LRU: seconds of the last access. LFU: minutes of the last decay << 8 | counter */
-    uint32_t heap_pos;  /* in the expiry heap; meaningless without an expiry */
+    struct obj *value; /* one reference, owned */
+    int64_t expire_ms; /* wall clock, or KS_NO_EXPIRE */
+    uint32_t clock;    /* LRU: seconds of the last access. LFU: minutes of the last decay << 8 | counter */
+    uint32_t heap_pos; /* in the expiry heap; meaningless without an expiry */
     uint8_t key_len_1;
     char tail[];
 };
@@ -26,8 +26,8 @@ void entry_free_lazy(struct entry *e);
 struct slice entry_key_of(const void *e); /* entry_key as struct dict_type wants it */
 
 /* The access clock. */
-uint32_t entry_clock_now(bool lfu, int64_t now_ms);                /* what a new entry starts with */
-void entry_touch(struct entry *e, bool lfu, int64_t now_ms);       /* an access */
+uint32_t entry_clock_now(bool lfu, int64_t now_ms);          /* what a new entry starts with */
+void entry_touch(struct entry *e, bool lfu, int64_t now_ms); /* an access */
 void entry_lfu_params(int log_factor, int decay_minutes);
 
 #endif

@@ -6,8 +6,8 @@
  * Invariants: items[(i-1)/4].when_ms <= items[i].when_ms; items[i].entry->heap_pos == i; an entry is in the heap exactly when its
  * expire_ms is not KS_NO_EXPIRE.
  *
- * Rejected: sampling, as redis-server does it (keeps up to a quarter of the dead keys, and cannot say when the next one is due); a timer wheel
- * (no cheaper for keys that are due far apart, and TTLs reach from milliseconds to centuries). */
+ * Rejected: sampling, as redis-server does it (keeps up to a quarter of the dead keys, and cannot say when the next one is due);
+ * a timer wheel (no cheaper for keys that are due far apart, and TTLs reach from milliseconds to centuries). */
 #include "data/expiry.h"
 
 #include <assert.h>

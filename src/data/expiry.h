@@ -1,5 +1,5 @@
-/* The keys with a time to live of one database in one shard, soonest first: a heap of (time, entry) in which each entry knows its place.
- * Guarded by the shard's lock. Zero-initialise to start. Holds no references: an entry is removed before it is freed. */
+/* The keys with a time to live of one database in one shard, soonest first: a heap of (time, entry) in which each entry knows its
+ * place. Guarded by the shard's lock. Zero-initialise to start. Holds no references: an entry is removed before it is freed. */
 #ifndef KETTLE_DATA_EXPIRY_H
 #define KETTLE_DATA_EXPIRY_H
 

@@ -1,11 +1,11 @@
-/* The keyspace: finding, setting, deleting and expiring keys. Place in the flow: commands call it with their shards locked by the dispatcher.
- * Thread: the holder of the shard's lock.
+/* The keyspace: finding, setting, deleting and expiring keys. Place in the flow: commands call it with their shards locked by the
+ * dispatcher. Thread: the holder of the shard's lock.
  *
- * The other parts: keyspace_shard.c (locks, statistics, cron), keyspace_walk.c (SCAN, KEYS, RANDOMKEY, sampling), keyspace_db.c (whole
- * databases), keyspace_watch.c (WATCH), entry.c, expiry.c, dict.c.
+ * The other parts: keyspace_shard.c (locks, statistics, cron), keyspace_walk.c (SCAN, KEYS, RANDOMKEY, sampling), keyspace_db.c
+ * (whole databases), keyspace_watch.c (WATCH), entry.c, expiry.c, dict.c.
  *
- * States of a key: live -> due (its time has passed; nobody sees it any more) -> deleted, at the next ks_find or by the expire cycle, whichever
- * comes first. Both ways end in expire_entry. */
+ * States of a key: live -> due (its time has passed; nobody sees it any more) -> deleted, at the next ks_find or by the expire
+ * cycle, whichever comes first. Both ways end in expire_entry. */
 #include "data/keyspace_priv.h"
 
 #include <assert.h>

@@ -2,13 +2,14 @@
  * The keyspace: NDB databases over S shards (S a power of two, at most 64, so that a set of shards is one uint64_t).
  * shard = slot mod S, slot = the CRC16 cluster slot of the key: keys with one hash tag share a shard.
  *
- * Locking: each shard has one lock over everything in it, for all databases: dicts, expiry heaps, watched keys. Only the dispatcher
- * (cmd/) and the cron take locks, in ascending order of shards. Functions below that take a key assert that the calling thread holds the
- * lock of its shard (checked in asan/tsan builds and with -DKETTLE_ASSERT_LOCKS). SWAPDB and FLUSHALL hold all locks.
+ * Locking: each shard has one lock over everything in it, for all databases: dicts, expiry heaps, watched keys. Only the
+ * dispatcher (cmd/) and the cron take locks, in ascending order of shards. Functions below that take a key assert that the
+ * calling thread holds the lock of its shard (checked in asan/tsan builds and with -DKETTLE_ASSERT_LOCKS). SWAPDB and FLUSHALL
+ * hold all locks.
  *
- * Expiry: a key whose time has passed (now > expire, as redis-server) is never returned by ks_find: it is deleted there, for reads and writes
- * alike, since the lock held is exclusive either way; ks_set_keep_expired makes it hide the key only. Active expiry pops an exact min-heap
- * per database and shard; no sampling.
+ * Expiry: a key whose time has passed (now > expire, as redis-server) is never returned by ks_find: it is deleted there, for
+ * reads and writes alike, since the lock held is exclusive either way; ks_set_keep_expired makes it hide the key only. Active
+ * expiry pops an exact min-heap per database and shard; no sampling.
  *
  * Changing a key does not touch its watchers: the command does, with ks_touch_watched. Expiry and ks_swap do it by themselves.
  */
@@ -39,8 +40,8 @@ struct ks_hooks {
 };
 
 struct ks_opts {
-    int n_dbs;     /* `databases` */
-    int n_shards;  /* power of two, 1..64 */
+    int n_dbs;    /* `databases` */
+    int n_shards; /* power of two, 1..64 */
     struct ks_hooks hooks;
 };
 
@@ -54,19 +55,19 @@ static inline uint64_t ks_all_mask(int n_shards) {
     return n_shards == 64 ? ~0ULL : (1ULL << n_shards) - 1;
 }
 int ks_shard_of(const struct keyspace *ks, struct slice key);
-void ks_lock(struct keyspace *ks, uint64_t mask);   /* ascending order; not recursive */
+void ks_lock(struct keyspace *ks, uint64_t mask); /* ascending order; not recursive */
 void ks_unlock(struct keyspace *ks, uint64_t mask);
 bool ks_trylock_shard(struct keyspace *ks, int shard);
 bool ks_is_locked_by_me(const struct keyspace *ks, int shard); /* for assertions; true when not tracked */
 
 /* ---- entries; shard lock held ---- */
-/* NULL when absent or expired. now_ms: wall clock of the command (constant for its duration, and for a whole transaction). Updates the access clock
- * unless KS_FIND_NO_TOUCH or a child is active. Counts keyspace_hits/misses unless KS_FIND_NO_STATS or KS_FIND_WRITE.
- * now_ms <= 0 finds every key, due or not: what a replica needs that applies its primary's stream. */
+/* NULL when absent or expired. now_ms: wall clock of the command (constant for its duration, and for a whole transaction).
+ * Updates the access clock unless KS_FIND_NO_TOUCH or a child is active. Counts keyspace_hits/misses unless KS_FIND_NO_STATS or
+ * KS_FIND_WRITE. now_ms <= 0 finds every key, due or not: what a replica needs that applies its primary's stream. */
 enum ks_find_flags { KS_FIND_READ = 0, KS_FIND_NO_TOUCH = 1, KS_FIND_NO_STATS = 2, KS_FIND_WRITE = 4 /* no hit/miss counting */ };
 struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now_ms, unsigned flags);
-/* Inserts or replaces; the value's reference is taken. keep_ttl: keep the old expiry, else cleared. Knows no time: a key that is due and was
- * not looked up before is replaced like a live one. */
+/* Inserts or replaces; the value's reference is taken. keep_ttl: keep the old expiry, else cleared. Knows no time: a key that is
+ * due and was not looked up before is replaced like a live one. */
 struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *val_take, bool keep_ttl);
 bool ks_delete(struct keyspace *ks, int db, struct slice key, bool lazy_free); /* true when it was there (expired or not) */
 /* Takes the value out and deletes the key; the caller owns the reference. NULL when absent. */
@@ -74,59 +75,65 @@ struct obj *ks_steal(struct keyspace *ks, int db, struct slice key);
 
 struct slice entry_key(const struct entry *e);
 struct obj *entry_value(const struct entry *e);
-struct obj **entry_value_slot(struct entry *e);   /* to change in place (obj_string_own) or to replace: old reference is the caller's to drop */
-int64_t entry_expire_ms(const struct entry *e);   /* absolute wall ms, or KS_NO_EXPIRE */
+struct obj **
+entry_value_slot(struct entry *e); /* to change in place (obj_string_own) or to replace: old reference is the caller's to drop */
+int64_t entry_expire_ms(const struct entry *e); /* absolute wall ms, or KS_NO_EXPIRE */
 /* KS_NO_EXPIRE clears. O(log keys with TTL). A time in the past is fine: the key is due at once. */
 void ks_set_expire(struct keyspace *ks, int db, struct entry *e, int64_t when_ms);
 /* Access clock: LRU seconds and LFU counter share 32 bits as the policy chooses. */
 uint32_t entry_idle_s(const struct entry *e, int64_t now_ms);
-uint8_t entry_lfu(const struct entry *e, int64_t now_ms); /* logarithmic access counter, decayed */
+uint8_t entry_lfu(const struct entry *e, int64_t now_ms);                /* logarithmic access counter, decayed */
 void entry_set_idle_s(struct entry *e, uint32_t idle_s, int64_t now_ms); /* RESTORE IDLETIME, RDB */
 void entry_set_lfu(struct entry *e, uint8_t counter, int64_t now_ms);    /* RESTORE FREQ, RDB */
-void ks_use_lfu(struct keyspace *ks, bool lfu);   /* maxmemory-policy *lfu*: atomic */
+void ks_use_lfu(struct keyspace *ks, bool lfu);                          /* maxmemory-policy *lfu*: atomic */
 bool ks_uses_lfu(const struct keyspace *ks);
-void ks_lfu_params(struct keyspace *ks, int log_factor, int decay_minutes); /* for the process: entries do not know their keyspace */
-size_t entry_mem_usage(const struct entry *e);    /* key, entry, value, table slot */
+void ks_lfu_params(struct keyspace *ks, int log_factor,
+                   int decay_minutes);         /* for the process: entries do not know their keyspace */
+size_t entry_mem_usage(const struct entry *e); /* key, entry, value, table slot */
 
 /* ---- iteration ---- */
 /* Calls fn for every live key of a shard (lock held); fn returns false to stop. No changes inside fn. */
 bool ks_each(struct keyspace *ks, int db, int shard, int64_t now_ms, bool (*fn)(void *arg, struct entry *e), void *arg);
 /* SCAN. cursor 0 starts; returns the next cursor, 0 at the end. It visits part of ONE shard a call: the caller locks
- * ks_scan_shard(ks, cursor) around it and loops for COUNT. Redis's guarantee: what is there from start to end is seen at least once, rehash or not.
- * Cursors are about as small as the number of keys; any number a client makes up is safe. Empty shards are skipped without a
- * call. fn may look keys up and change values and expiries, but not insert or delete. */
+ * ks_scan_shard(ks, cursor) around it and loops for COUNT. Redis's guarantee: what is there from start to end is seen at least
+ * once, rehash or not. Cursors are about as small as the number of keys; any number a client makes up is safe. Empty shards are
+ * skipped without a call. fn may look keys up and change values and expiries, but not insert or delete. */
 int ks_scan_shard(const struct keyspace *ks, uint64_t cursor);
 uint64_t ks_scan(struct keyspace *ks, int db, uint64_t cursor, int64_t now_ms, void (*fn)(void *arg, struct entry *e), void *arg);
 /* A random live key of the database: all shards locked. NULL when empty. */
 struct entry *ks_random(struct keyspace *ks, int db, int64_t now_ms);
-/* For eviction: up to n (at most KS_SAMPLE_MAX) different entries from random neighbouring places of one shard (lock held), due ones included;
- * only_volatile: among those with a TTL. Returns how many. */
+/* For eviction: up to n (at most KS_SAMPLE_MAX) different entries from random neighbouring places of one shard (lock held), due
+ * ones included; only_volatile: among those with a TTL. Returns how many. */
 #define KS_SAMPLE_MAX 64
 unsigned ks_sample(struct keyspace *ks, int db, int shard, bool only_volatile, struct entry **ret, unsigned n);
-struct entry *ks_first_to_expire(struct keyspace *ks, int db, int shard); /* soonest, due or not; NULL when none has a TTL; lock held */
+struct entry *ks_first_to_expire(struct keyspace *ks, int db,
+                                 int shard); /* soonest, due or not; NULL when none has a TTL; lock held */
 
 /* ---- whole databases ---- */
-uint64_t ks_size(const struct keyspace *ks, int db);      /* keys; relaxed atomics, no lock needed */
+uint64_t ks_size(const struct keyspace *ks, int db);                  /* keys; relaxed atomics, no lock needed */
 uint64_t ks_shard_size(const struct keyspace *ks, int db, int shard); /* the same for one shard */
-uint64_t ks_expires(const struct keyspace *ks, int db);   /* keys with a TTL; the same */
-int64_t ks_avg_ttl_ms(struct keyspace *ks, int db, int64_t now_ms); /* exact to 64 ms a key as of the last change of a TTL; no lock needed */
-uint64_t ks_flush(struct keyspace *ks, int db, bool async); /* db -1: all. All shards locked. Returns keys removed; async frees in the background */
-void ks_swap(struct keyspace *ks, int a, int b);            /* all shards locked */
+uint64_t ks_expires(const struct keyspace *ks, int db);               /* keys with a TTL; the same */
+int64_t ks_avg_ttl_ms(struct keyspace *ks, int db,
+                      int64_t now_ms); /* exact to 64 ms a key as of the last change of a TTL; no lock needed */
+uint64_t ks_flush(struct keyspace *ks, int db,
+                  bool async); /* db -1: all. All shards locked. Returns keys removed; async frees in the background */
+void ks_swap(struct keyspace *ks, int a, int b); /* all shards locked */
 
 /* ---- watched keys (WATCH); shard lock held ---- */
-struct ks_watch {                /* embedded in the session; one per watched key */
-    struct list node;            /* in the shard's table, guarded by the shard's lock */
-    _Atomic bool *dirty;         /* set when the key is touched; read by the session's thread at EXEC */
+struct ks_watch {        /* embedded in the session; one per watched key */
+    struct list node;    /* in the shard's table, guarded by the shard's lock */
+    _Atomic bool *dirty; /* set when the key is touched; read by the session's thread at EXEC */
     int db;
-    bool expired_at_watch;       /* it had already expired then: its lazy deletion is no touch */
-    char *key;                   /* owned, mem_alloc */
+    bool expired_at_watch; /* it had already expired then: its lazy deletion is no touch */
+    char *key;             /* owned, mem_alloc */
     size_t key_len;
 };
 /* db, key, key_len and dirty are the caller's to fill before; the rest is set here. A session watches a key once. */
 void ks_watch_add(struct keyspace *ks, struct ks_watch *w, int64_t now_ms);
 void ks_watch_remove(struct keyspace *ks, struct ks_watch *w); /* lock of its shard held; the key stays the caller's to free */
 void ks_touch_watched(struct keyspace *ks, int db, struct slice key);
-/* FLUSHDB/FLUSHALL (db -1: all), all locks held, called before the flush: marks the watched keys that exist. ks_swap marks by itself. */
+/* FLUSHDB/FLUSHALL (db -1: all), all locks held, called before the flush: marks the watched keys that exist. ks_swap marks by
+ * itself. */
 void ks_touch_watched_all(struct keyspace *ks, int db);
 /* True when the watched key's TTL ran out since WATCH (EXEC must abort, as in Redis). */
 bool ks_watch_expired(struct keyspace *ks, const struct ks_watch *w, int64_t now_ms);

@@ -1,5 +1,5 @@
-/* Whole databases: sizes, FLUSHDB, SWAPDB. Place in the flow: DBSIZE, INFO, FLUSHALL, SWAPDB. Threads: sizes are read by anyone without a lock;
- * flush and swap hold all locks. */
+/* Whole databases: sizes, FLUSHDB, SWAPDB. Place in the flow: DBSIZE, INFO, FLUSHALL, SWAPDB. Threads: sizes are read by anyone
+ * without a lock; flush and swap hold all locks. */
 #include "data/keyspace_priv.h"
 
 #include "base/alloc.h"

@@ -4,9 +4,9 @@
  *                          `- all_dbs     -> the same ones in a list, for the cron
  *                          `- watches     watched keys of the shard, all databases
  *
- * All of a shard is guarded by its lock, except the atomics: those are written under the lock and read by anyone, relaxed, for statistics
- * and to skip what is empty. A shard_db lives until ks_free, so that such a reader never follows a stale pointer; FLUSHALL empties it,
- * SWAPDB exchanges pointers. */
+ * All of a shard is guarded by its lock, except the atomics: those are written under the lock and read by anyone, relaxed, for
+ * statistics and to skip what is empty. A shard_db lives until ks_free, so that such a reader never follows a stale pointer;
+ * FLUSHALL empties it, SWAPDB exchanges pointers. */
 #ifndef KETTLE_DATA_KEYSPACE_PRIV_H
 #define KETTLE_DATA_KEYSPACE_PRIV_H
 
@@ -51,7 +51,7 @@ struct watch_table {
 
 struct shard {
     _Alignas(CACHE_LINE) pthread_mutex_t lock;
-    _Atomic int owner; /* thread id of the holder, 0 for none; kept when KS_TRACK_OWNER */
+    _Atomic int owner;                                    /* thread id of the holder, 0 for none; kept when KS_TRACK_OWNER */
     _Alignas(CACHE_LINE) _Atomic(struct shard_db *) *dbs; /* [n_dbs], NULL where no key was ever set */
     struct shard_db *all_dbs;
     struct shard_db *expire_next; /* where the next expire cycle goes on */
@@ -69,13 +69,13 @@ struct keyspace {
     void *shards_mem;
 };
 
-#define KS_ASSERT_LOCKED(ks, shard_index)                                                              \
-    do {                                                                                               \
-        if (KS_TRACK_OWNER && !ks_is_locked_by_me((ks), (shard_index))) ks_lock_missing(__func__, (shard_index)); \
+#define KS_ASSERT_LOCKED(ks, shard_index)                                                                                        \
+    do {                                                                                                                         \
+        if (KS_TRACK_OWNER && !ks_is_locked_by_me((ks), (shard_index))) ks_lock_missing(__func__, (shard_index));                \
     } while (0)
-#define KS_ASSERT_ALL_LOCKED(ks)                                                                   \
-    do {                                                                                           \
-        for (int ks_i_ = 0; KS_TRACK_OWNER && ks_i_ < (ks)->n_shards; ks_i_++) KS_ASSERT_LOCKED((ks), ks_i_); \
+#define KS_ASSERT_ALL_LOCKED(ks)                                                                                                 \
+    do {                                                                                                                         \
+        for (int ks_i_ = 0; KS_TRACK_OWNER && ks_i_ < (ks)->n_shards; ks_i_++) KS_ASSERT_LOCKED((ks), ks_i_);                    \
     } while (0)
 _Noreturn void ks_lock_missing(const char *func, int shard);
 

@@ -1,5 +1,5 @@
-/* Shards: locks, statistics, and what the cron does to them. Place in the flow: the dispatcher locks around commands; thread 0's cron calls
- * the cycles. Threads: any; each function says whether it takes a lock.
+/* Shards: locks, statistics, and what the cron does to them. Place in the flow: the dispatcher locks around commands; thread 0's
+ * cron calls the cycles. Threads: any; each function says whether it takes a lock.
  *
  * Lock order: shards ascending, nothing else is locked while one is held here. */
 #include "data/keyspace_priv.h"

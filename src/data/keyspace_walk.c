@@ -1,8 +1,9 @@
-/* Walks over keys and random picks. Place in the flow: KEYS, SCAN, RANDOMKEY, snapshots, eviction. Thread: the holder of the locks named.
+/* Walks over keys and random picks. Place in the flow: KEYS, SCAN, RANDOMKEY, snapshots, eviction. Thread: the holder of the
+ * locks named.
  *
- * A SCAN cursor is (cursor within the dict) << log2(shards) | shard. The dict's cursor is below its number of buckets, so the whole stays about as
- * small as the number of keys: clients that hold it in a double or a signed 64-bit integer are safe. Where a shard ends, the cursor is
- * the start of the next shard that has keys, and 0 after the last. */
+ * A SCAN cursor is (cursor within the dict) << log2(shards) | shard. The dict's cursor is below its number of buckets, so the
+ * whole stays about as small as the number of keys: clients that hold it in a double or a signed 64-bit integer are safe. Where a
+ * shard ends, the cursor is the start of the next shard that has keys, and 0 after the last. */
 #include "data/keyspace_priv.h"
 
 #include "base/rand.h"
@@ -52,7 +53,8 @@ static uint64_t scan_start_of(const struct keyspace *ks, int db, int shard) {
     return shard < ks->n_shards ? (uint64_t)shard : 0;
 }
 
-uint64_t ks_scan(struct keyspace *ks, int db, uint64_t cursor, int64_t now_ms, void (*fn)(void *arg, struct entry *e), void *arg) {
+uint64_t ks_scan(struct keyspace *ks, int db, uint64_t cursor, int64_t now_ms, void (*fn)(void *arg, struct entry *e),
+                 void *arg) {
     int shard = ks_scan_shard(ks, cursor);
     KS_ASSERT_LOCKED(ks, shard);
     struct shard_db *sd = shard_db_get(ks, shard, db);

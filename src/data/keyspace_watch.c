@@ -1,11 +1,12 @@
-/* Watched keys. Place in the flow: WATCH adds, whoever changes a key touches, EXEC asks. Thread: the holder of the shard's lock; the `dirty`
- * flags are atomics of the sessions' own.
+/* Watched keys. Place in the flow: WATCH adds, whoever changes a key touches, EXEC asks. Thread: the holder of the shard's lock;
+ * the `dirty` flags are atomics of the sessions' own.
  *
- * One table per shard for all databases: chains of ks_watch nodes, by (database, key). A key nobody watches costs a test for an empty table.
+ * One table per shard for all databases: chains of ks_watch nodes, by (database, key). A key nobody watches costs a test for an
+ * empty table.
  *
- * The rule for expiry is redis-server's (multi.c): a key that had already run out at WATCH was as good as absent, so deleting its remains
- * is no change (expired_at_watch, cleared then); one that runs out later is a change, seen by ks_watch_expired even if nobody
- * has deleted it yet. */
+ * The rule for expiry is redis-server's (multi.c): a key that had already run out at WATCH was as good as absent, so deleting its
+ * remains is no change (expired_at_watch, cleared then); one that runs out later is a change, seen by ks_watch_expired even if
+ * nobody has deleted it yet. */
 #include "data/keyspace_priv.h"
 
 #include "base/alloc.h"

@@ -42,7 +42,8 @@ static void job_run(struct inbox_msg *msg, void *owner) {
 static void *lazyfree_main(void *arg) {
     (void)arg;
     for (;;) {
-        while (sem_wait(&wake) == -1 && errno == EINTR) {}
+        while (sem_wait(&wake) == -1 && errno == EINTR) {
+        }
         for (struct inbox_msg *msg = inbox_take_all(&box), *next; msg; msg = next) {
             next = msg->next; /* run frees the message */
             msg->run(msg, NULL);

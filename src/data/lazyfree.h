@@ -1,6 +1,6 @@
-/* Memory given back off the hot path: one background thread for the process, started at the first use, runs the frees it is handed,
- * in order. Any thread may hand over; nothing here takes a lock. In a forked child the thread does not exist: what is handed over
- * there is not freed, which is right for a child that writes a snapshot and exits. */
+/* Memory given back off the hot path: one background thread for the process, started at the first use, runs the frees it is
+ * handed, in order. Any thread may hand over; nothing here takes a lock. In a forked child the thread does not exist: what is
+ * handed over there is not freed, which is right for a child that writes a snapshot and exits. */
 #ifndef KETTLE_DATA_LAZYFREE_H
 #define KETTLE_DATA_LAZYFREE_H
 

@@ -1,11 +1,11 @@
-/* Values: making, sharing, growing and freeing them. Place in the flow: commands make and change them, entries hold them, replies may
- * refer to their bytes. Thread: the holder of the key's shard lock, but for the reference count, which any thread may change.
+/* Values: making, sharing, growing and freeing them. Place in the flow: commands make and change them, entries hold them, replies
+ * may refer to their bytes. Thread: the holder of the key's shard lock, but for the reference count, which any thread may change.
  *
  * Size of an allocation by encoding: int 16 bytes, embstr 12 + length, raw 32 plus its data. Only the members of the
  * encoding's own union arm may be touched; the rest of the struct is not there.
  *
- * Invariant that makes obj_unref cheap: who holds the only reference is alone with the object, nobody can add one behind its back. So a
- * count of 1 needs no atomic read-modify-write to be dropped. */
+ * Invariant that makes obj_unref cheap: who holds the only reference is alone with the object, nobody can add one behind its
+ * back. So a count of 1 needs no atomic read-modify-write to be dropped. */
 #include "data/object.h"
 
 #include <assert.h>
@@ -16,8 +16,8 @@
 
 #define INT_SIZE (offsetof(struct obj, u) + sizeof(int64_t))
 #define EMB_SIZE(len) (offsetof(struct obj, u.emb.data) + (len))
-#define PREALLOC_MAX (1024 * 1024) /* growth doubles up to here, then adds this much: sds's rule */
-#define INT_CHARS_MAX 20           /* as redis-server's tryObjectEncoding */
+#define PREALLOC_MAX (1024 * 1024)  /* growth doubles up to here, then adds this much: sds's rule */
+#define INT_CHARS_MAX 20            /* as redis-server's tryObjectEncoding */
 #define LAZY_MIN_BYTES (256 * 1024) /* freeing less than this costs no more than handing it over */
 
 static struct obj *obj_alloc(size_t size, uint8_t enc) {
@@ -103,9 +103,12 @@ void obj_unref_lazy(struct obj *o) {
 
 struct slice obj_string_bytes(const struct obj *o, char *tmp) {
     switch (o->enc) {
-    case OBJ_ENC_INT: return (struct slice){ tmp, str_from_ll(tmp, o->u.integer) };
-    case OBJ_ENC_EMBSTR: return (struct slice){ o->u.emb.data, o->u.emb.len };
-    default: return (struct slice){ o->u.raw.data, o->u.raw.len };
+    case OBJ_ENC_INT:
+        return (struct slice){ tmp, str_from_ll(tmp, o->u.integer) };
+    case OBJ_ENC_EMBSTR:
+        return (struct slice){ o->u.emb.data, o->u.emb.len };
+    default:
+        return (struct slice){ o->u.raw.data, o->u.raw.len };
     }
 }
 

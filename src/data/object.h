@@ -1,7 +1,7 @@
-/* Values. An object is owned by the entry that holds it, or counted when a reply still refers to its bytes. Strings now; the other
- * types get encodings of their own. Fields are changed only under the lock of the key's shard; obj_ref/obj_unref are atomic, because
- * a reply is released by its connection's thread without that lock. An object with more than one reference is never changed in
- * place: obj_string_own copies first. */
+/* Values. An object is owned by the entry that holds it, or counted when a reply still refers to its bytes. Strings now; the
+ * other types get encodings of their own. Fields are changed only under the lock of the key's shard; obj_ref/obj_unref are
+ * atomic, because a reply is released by its connection's thread without that lock. An object with more than one reference is
+ * never changed in place: obj_string_own copies first. */
 #ifndef KETTLE_DATA_OBJECT_H
 #define KETTLE_DATA_OBJECT_H
 
@@ -24,22 +24,30 @@ struct obj {
     uint8_t enc;  /* enum obj_enc */
     uint16_t spare;
     union {
-        int64_t integer;                                         /* OBJ_ENC_INT */
-        struct { uint32_t len; char data[]; } emb;               /* OBJ_ENC_EMBSTR */
-        struct { char *data; size_t len; size_t cap; } raw;      /* OBJ_ENC_RAW; data NULL when cap is 0 */
+        int64_t integer; /* OBJ_ENC_INT */
+        struct {
+            uint32_t len;
+            char data[];
+        } emb; /* OBJ_ENC_EMBSTR */
+        struct {
+            char *data;
+            size_t len;
+            size_t cap;
+        } raw; /* OBJ_ENC_RAW; data NULL when cap is 0 */
     } u;
 };
 
 /* String, copied; becomes int when it is a canonical 64-bit integer of at most 20 characters, embstr up to 44 bytes, else raw. */
 struct obj *obj_string_new(const void *p, size_t len);
-struct obj *obj_string_new_text(const void *p, size_t len); /* the same, but never int: INCRBYFLOAT's results, as in redis-server */
-struct obj *obj_string_new_raw(size_t len);   /* raw encoding, zero-filled: to be filled by the caller */
+struct obj *obj_string_new_text(const void *p,
+                                size_t len); /* the same, but never int: INCRBYFLOAT's results, as in redis-server */
+struct obj *obj_string_new_raw(size_t len);  /* raw encoding, zero-filled: to be filled by the caller */
 struct obj *obj_string_from_raw_take(char *data_take, size_t len, size_t cap); /* data from mem_alloc */
 struct obj *obj_string_from_ll(int64_t v);
 struct obj *obj_ref(struct obj *o);
-struct obj *obj_unref(struct obj *o);         /* frees at zero; NULL is fine; always NULL */
-void obj_unref_cb(void *o);                   /* obj_unref as a release callback */
-struct obj *obj_dup(const struct obj *o);     /* deep copy, one reference */
+struct obj *obj_unref(struct obj *o);     /* frees at zero; NULL is fine; always NULL */
+void obj_unref_cb(void *o);               /* obj_unref as a release callback */
+struct obj *obj_dup(const struct obj *o); /* deep copy, one reference */
 /* Frees large values off the calling thread (UNLINK): hands to a background thread when worth it. */
 void obj_unref_lazy(struct obj *o);
 

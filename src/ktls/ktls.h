@@ -62,34 +62,41 @@ KTLS_API const char *ktls_alert_name(int alert);
 /* ---- The kernel ---------------------------------------------------------------------------------------------------- */
 
 enum ktls_version { KTLS_TLS12 = 0, KTLS_TLS13 = 1, KTLS_N_VERSIONS };
-enum ktls_cipher { KTLS_AES_128_GCM = 0, KTLS_AES_256_GCM, KTLS_CHACHA20_POLY1305, KTLS_AES_128_CCM, KTLS_N_CIPHERS, KTLS_CIPHER_OTHER = 15 };
+enum ktls_cipher {
+    KTLS_AES_128_GCM = 0,
+    KTLS_AES_256_GCM,
+    KTLS_CHACHA20_POLY1305,
+    KTLS_AES_128_CCM,
+    KTLS_N_CIPHERS,
+    KTLS_CIPHER_OTHER = 15
+};
 enum ktls_dir { KTLS_TX = 0, KTLS_RX = 1, KTLS_N_DIRS };
 
 /* Why a connection is in userspace. */
 enum ktls_reason {
-    KTLS_REASON_NONE = 0,      /* it is in the kernel */
-    KTLS_REASON_POLICY,        /* the caller asked for userspace */
-    KTLS_REASON_NO_ULP,        /* TCP_ULP "tls": ENOENT: no CONFIG_TLS, or tls.ko not loaded (modprobe tls) */
-    KTLS_REASON_PERMISSION,    /* EPERM/EACCES: seccomp or a security module */
-    KTLS_REASON_NOT_TCP,       /* not a TCP socket */
-    KTLS_REASON_CIPHER,        /* a suite the kernel does not know (CBC, or a missing crypto module) */
-    KTLS_REASON_VERSION,       /* TLS 1.0/1.1, or a version this kernel lacks */
-    KTLS_REASON_RECORD_LIMIT,  /* the peer negotiated max_fragment_length (RFC 6066 4); the kernel would exceed it */
-    KTLS_REASON_SETSOCKOPT,    /* the probe said yes and this socket's setsockopt still failed before anything was changed */
+    KTLS_REASON_NONE = 0,     /* it is in the kernel */
+    KTLS_REASON_POLICY,       /* the caller asked for userspace */
+    KTLS_REASON_NO_ULP,       /* TCP_ULP "tls": ENOENT: no CONFIG_TLS, or tls.ko not loaded (modprobe tls) */
+    KTLS_REASON_PERMISSION,   /* EPERM/EACCES: seccomp or a security module */
+    KTLS_REASON_NOT_TCP,      /* not a TCP socket */
+    KTLS_REASON_CIPHER,       /* a suite the kernel does not know (CBC, or a missing crypto module) */
+    KTLS_REASON_VERSION,      /* TLS 1.0/1.1, or a version this kernel lacks */
+    KTLS_REASON_RECORD_LIMIT, /* the peer negotiated max_fragment_length (RFC 6066 4); the kernel would exceed it */
+    KTLS_REASON_SETSOCKOPT,   /* the probe said yes and this socket's setsockopt still failed before anything was changed */
     KTLS_N_REASONS
 };
 KTLS_API const char *ktls_reason_name(enum ktls_reason reason);   /* "no-ulp", ... static */
 KTLS_API const char *ktls_reason_remedy(enum ktls_reason reason); /* one sentence for the operator, or ""; static */
 
 struct ktls_probe {
-    int usable;                       /* 1: at least one cipher works both ways */
-    enum ktls_reason reason;          /* when not usable */
-    int err;                          /* errno behind the reason */
+    int usable;              /* 1: at least one cipher works both ways */
+    enum ktls_reason reason; /* when not usable */
+    int err;                 /* errno behind the reason */
     /* 0 works, else the errno that setsockopt or the data test gave */
     int result[KTLS_N_VERSIONS][KTLS_N_CIPHERS][KTLS_N_DIRS];
-    int rekey;                        /* TLS 1.3 second TLS_TX/TLS_RX: 0 works, else errno (EBUSY before 6.14) */
-    int expect_no_pad;                /* TLS_RX_EXPECT_NO_PAD: 0 works, else errno */
-    char kernel[65];                  /* uname release */
+    int rekey;         /* TLS 1.3 second TLS_TX/TLS_RX: 0 works, else errno (EBUSY before 6.14) */
+    int expect_no_pad; /* TLS_RX_EXPECT_NO_PAD: 0 works, else errno */
+    char kernel[65];   /* uname release */
 };
 
 /* What this kernel can, found by doing it: data is sent and received over a loopback TCP pair for every version, cipher and
@@ -120,21 +127,21 @@ struct ktls_ctx_opts {
     size_t size; /* sizeof(struct ktls_ctx_opts): lets the library grow the struct */
     enum ktls_role role;
     enum ktls_policy policy;
-    enum ktls_verify verify;      /* of the peer's certificate. Client: REQUIRE also checks the name given to ktls_conn_new */
-    unsigned protocols;           /* KTLS_PROTO_* bits; 0: TLS 1.2 and 1.3 */
-    const char *cert_file;        /* PEM, leaf first, then the chain. A server must have one */
-    const char *key_file;         /* PEM */
-    const char *key_pass;         /* passphrase of key_file; wiped after use */
-    const char *ca_file;          /* PEM trust anchors; with neither this nor ca_dir: the system's */
-    const char *ca_dir;           /* hashed directory */
-    const char *dh_params_file;   /* PEM, TLS 1.2 DHE; NULL: automatic */
-    const char *ciphers;          /* OpenSSL list, TLS 1.2 and below */
-    const char *ciphersuites;     /* colon list, TLS 1.3 */
+    enum ktls_verify verify;    /* of the peer's certificate. Client: REQUIRE also checks the name given to ktls_conn_new */
+    unsigned protocols;         /* KTLS_PROTO_* bits; 0: TLS 1.2 and 1.3 */
+    const char *cert_file;      /* PEM, leaf first, then the chain. A server must have one */
+    const char *key_file;       /* PEM */
+    const char *key_pass;       /* passphrase of key_file; wiped after use */
+    const char *ca_file;        /* PEM trust anchors; with neither this nor ca_dir: the system's */
+    const char *ca_dir;         /* hashed directory */
+    const char *dh_params_file; /* PEM, TLS 1.2 DHE; NULL: automatic */
+    const char *ciphers;        /* OpenSSL list, TLS 1.2 and below */
+    const char *ciphersuites;   /* colon list, TLS 1.3 */
     int prefer_server_ciphers;
-    int no_session_cache;         /* 1: no resumption (no tickets, no cache) */
-    int session_cache_size;       /* TLS 1.2 entries; 0: 20480 */
-    int session_cache_timeout_s;  /* 0: 300 */
-    int num_tickets;              /* TLS 1.3 tickets after a full handshake, 0..8; -1: 2 */
+    int no_session_cache;        /* 1: no resumption (no tickets, no cache) */
+    int session_cache_size;      /* TLS 1.2 entries; 0: 20480 */
+    int session_cache_timeout_s; /* 0: 300 */
+    int num_tickets;             /* TLS 1.3 tickets after a full handshake, 0..8; -1: 2 */
 };
 
 /* Makes a context; files are read and checked (key belongs to certificate, PEM is whole) now. *ret is untouched on failure and
@@ -145,7 +152,7 @@ KTLS_API struct ktls_ctx *ktls_ctx_ref(struct ktls_ctx *ctx);   /* connections h
 KTLS_API struct ktls_ctx *ktls_ctx_unref(struct ktls_ctx *ctx); /* NULL is fine; always returns NULL */
 
 struct ktls_cert_info {
-    char subject[256];  /* RFC 2253 one line */
+    char subject[256]; /* RFC 2253 one line */
     char issuer[256];
     char serial[80];    /* hex */
     int64_t not_before; /* seconds since the epoch */
@@ -176,19 +183,19 @@ KTLS_API enum ktls_mode ktls_conn_mode(const struct ktls_conn *conn);
 
 struct ktls_conn_info {
     enum ktls_mode mode;
-    enum ktls_reason reason;      /* why userspace */
-    int reason_errno;             /* errno behind KTLS_REASON_SETSOCKOPT and such, else 0 */
-    const char *version;          /* "TLSv1.3"; static */
-    const char *cipher;           /* OpenSSL/IANA name, "TLS_AES_128_GCM_SHA256"; static */
+    enum ktls_reason reason; /* why userspace */
+    int reason_errno;        /* errno behind KTLS_REASON_SETSOCKOPT and such, else 0 */
+    const char *version;     /* "TLSv1.3"; static */
+    const char *cipher;      /* OpenSSL/IANA name, "TLS_AES_128_GCM_SHA256"; static */
     enum ktls_version ver_id;
     enum ktls_cipher cipher_id;
-    int resumed;                  /* 1: abbreviated handshake / PSK */
-    int peer_cert;                /* 1: the peer gave a certificate and it verified */
-    char peer_subject[256];       /* "" without */
-    char server_name[256];        /* server: SNI the client sent, or "" */
-    uint64_t handshake_us;        /* first call to done */
-    uint64_t rx_seq0, tx_seq0;    /* record sequence numbers at the hand-over (diagnosis, tests) */
-    uint64_t control_records;     /* control records met since */
+    int resumed;               /* 1: abbreviated handshake / PSK */
+    int peer_cert;             /* 1: the peer gave a certificate and it verified */
+    char peer_subject[256];    /* "" without */
+    char server_name[256];     /* server: SNI the client sent, or "" */
+    uint64_t handshake_us;     /* first call to done */
+    uint64_t rx_seq0, tx_seq0; /* record sequence numbers at the hand-over (diagnosis, tests) */
+    uint64_t control_records;  /* control records met since */
     uint64_t key_updates_in, key_updates_out;
 };
 /* 0, or -EAGAIN before the handshake is done (what is known is filled in). */
@@ -216,8 +223,8 @@ KTLS_API int ktls_flush(struct ktls_conn *conn);
  * record and its end. KTLS_DONE, KTLS_WANT_WRITE, -EOPNOTSUPP (TLS 1.2, or a kernel that cannot rekey), -errno. */
 KTLS_API int ktls_key_update(struct ktls_conn *conn, int request_peer);
 /* What an errno of recv/send on a kernel-TLS socket means: EBADMSG authentication failed, EMSGSIZE record too long, EINVAL bad
- * version, EKEYEXPIRED rekey pending. Sends the alert that is due; returns the KTLS_E* or -errno to report. err 0: recv returned 0;
- * gives KTLS_EOF after a close_notify, else KTLS_ETRUNCATED, counted. */
+ * version, EKEYEXPIRED rekey pending. Sends the alert that is due; returns the KTLS_E* or -errno to report. err 0: recv returned
+ * 0; gives KTLS_EOF after a close_notify, else KTLS_ETRUNCATED, counted. */
 KTLS_API int ktls_io_error(struct ktls_conn *conn, int err);
 
 /* ---- Both modes ------------------------------------------------------------------------------------------------------ */
@@ -228,8 +235,8 @@ KTLS_API int ktls_shutdown(struct ktls_conn *conn);
 /* Non-blocking read/write over the fd, control records handled. Bytes > 0; 0: end of stream after close_notify (read);
  * -EAGAIN (poll for POLLIN when reading, POLLOUT when writing, or what ktls_conn_wants() says); errors as above;
  * KTLS_ETRUNCATED: FIN without close_notify. In kernel mode they are recv/sendmsg plus ktls_control().
- * In user mode a write that gave -EAGAIN has begun a record: the next write must begin with the same bytes, at least as many (the memory
- * may differ; more may follow), else -EINVAL. */
+ * In user mode a write that gave -EAGAIN has begun a record: the next write must begin with the same bytes, at least as many (the
+ * memory may differ; more may follow), else -EINVAL. */
 KTLS_API ssize_t ktls_read(struct ktls_conn *conn, void *buf, size_t len);
 KTLS_API ssize_t ktls_write(struct ktls_conn *conn, const void *buf, size_t len);
 KTLS_API ssize_t ktls_writev(struct ktls_conn *conn, const struct iovec *iov, int iovcnt);
@@ -240,10 +247,11 @@ KTLS_API size_t ktls_pending(const struct ktls_conn *conn);
 /* ---- KTLS_MODE_USER without an fd: the caller moves the ciphertext ----------------------------------------------------- */
 
 /* Detaches the connection from its fd: from now on ktls_read() takes from what ktls_mem_input() gave and ktls_write*() adds to
- * what ktls_mem_output() shows (it never gives -EAGAIN: the caller bounds the queue by ktls_mem_output's length). 0, -EINVAL in kernel mode or
- * before the handshake is done, -ENOMEM. */
+ * what ktls_mem_output() shows (it never gives -EAGAIN: the caller bounds the queue by ktls_mem_output's length). 0, -EINVAL in
+ * kernel mode or before the handshake is done, -ENOMEM. */
 KTLS_API int ktls_mem_start(struct ktls_conn *conn);
-/* Ciphertext from the peer: wholly taken (copied). NULL with len 0: the peer closed. 0 or -ENOMEM. Read until -EAGAIN after each call. */
+/* Ciphertext from the peer: wholly taken (copied). NULL with len 0: the peer closed. 0 or -ENOMEM. Read until -EAGAIN after each
+ * call. */
 KTLS_API int ktls_mem_input(struct ktls_conn *conn, const void *data, size_t len);
 /* Ciphertext to send: *ret_data valid until the next call that writes. Returns its length. */
 KTLS_API size_t ktls_mem_output(struct ktls_conn *conn, const void **ret_data);
@@ -252,19 +260,19 @@ KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of
 /* ---- Counters of the process ------------------------------------------------------------------------------------------ */
 
 struct ktls_stats {
-    uint64_t handshakes_ok[2];                /* by role */
+    uint64_t handshakes_ok[2]; /* by role */
     uint64_t handshakes_resumed[2];
     uint64_t handshakes_failed[2];
     uint64_t failed_alert, failed_protocol, failed_verify, failed_not_tls, failed_reset, failed_other;
-    uint64_t mode_kernel, mode_user;          /* connections that came out so */
-    uint64_t version[5];                      /* TLSv1, 1.1, 1.2, 1.3, other */
-    uint64_t reason[KTLS_N_REASONS];          /* fallbacks by reason */
-    uint64_t control_records;                 /* met after the hand-over */
-    uint64_t alerts_in, alerts_out;           /* close_notify included */
+    uint64_t mode_kernel, mode_user; /* connections that came out so */
+    uint64_t version[5];             /* TLSv1, 1.1, 1.2, 1.3, other */
+    uint64_t reason[KTLS_N_REASONS]; /* fallbacks by reason */
+    uint64_t control_records;        /* met after the hand-over */
+    uint64_t alerts_in, alerts_out;  /* close_notify included */
     uint64_t key_updates_in, key_updates_out;
-    uint64_t tickets_in;                      /* NewSessionTicket after the hand-over */
-    uint64_t closed_key_update;               /* ended because the kernel cannot rekey */
-    uint64_t truncated;                       /* FIN without close_notify */
+    uint64_t tickets_in;        /* NewSessionTicket after the hand-over */
+    uint64_t closed_key_update; /* ended because the kernel cannot rekey */
+    uint64_t truncated;         /* FIN without close_notify */
 };
 KTLS_API void ktls_stats(struct ktls_stats *ret); /* relaxed reads, any thread */
 

@@ -1,8 +1,9 @@
 /*
  * The connection object: its life, its errors, what is known about it.
  *
- * Place in the flow: made for a connected socket, driven by ktls_handshake.c, then by ktls_control.c and ktls_io.c. One thread at a
- * time. In kernel mode it is all that is left in userspace: some 600 bytes, two traffic secrets among them (TLS 1.3), wiped here.
+ * Place in the flow: made for a connected socket, driven by ktls_handshake.c, then by ktls_control.c and ktls_io.c. One thread at
+ * a time. In kernel mode it is all that is left in userspace: some 600 bytes, two traffic secrets among them (TLS 1.3), wiped
+ * here.
  */
 #include "ktls_internal.h"
 
@@ -24,9 +25,10 @@ uint64_t ktls_now_ns(void) {
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* ---- Errors ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Errors -------------------------------------------------------------------------------------------------------------------
+ */
 
-static const struct ktls_error no_error = {.alert = -1, .text = "no error"};
+static const struct ktls_error no_error = { .alert = -1, .text = "no error" };
 
 int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...) {
     conn->state = KTLS_STATE_FAILED;
@@ -85,7 +87,8 @@ int ktls_ssl_result(struct ktls_conn *conn, int ret, const char *what) {
     return ktls_fail(conn, -err, -1, 0, "%s: %s", what, strerrordesc_np(err));
 }
 
-/* ---- Secrets -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Secrets
+ * -------------------------------------------------------------------------------------------------------------------- */
 
 void ktls_wipe_secrets(struct ktls_conn *conn) {
     OPENSSL_cleanse(conn->secret, sizeof conn->secret);
@@ -107,9 +110,9 @@ ZERO_REGISTERS __attribute__((noinline)) void ktls_burn_stack(void) {
     OPENSSL_cleanse(burn, sizeof burn);
 }
 
-/* OpenSSL keeps the application traffic secrets in arrays inside the SSL object and SSL_free() gives that block back unwiped. Nothing
- * public clears them, so the block is searched for the secrets, which are known here, and only these bytes are cleared; the object
- * needs them no more. */
+/* OpenSSL keeps the application traffic secrets in arrays inside the SSL object and SSL_free() gives that block back unwiped.
+ * Nothing public clears them, so the block is searched for the secrets, which are known here, and only these bytes are cleared;
+ * the object needs them no more. */
 static void wipe_in_block(void *block, const uint8_t *secret, size_t len) {
     uint8_t *p = block;
     size_t left = malloc_usable_size(block);
@@ -135,7 +138,8 @@ void ktls_free_ssl(struct ktls_conn *conn) {
     ERR_clear_error();
 }
 
-/* ---- Life ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Life
+ * ----------------------------------------------------------------------------------------------------------------------- */
 
 static bool is_address(const char *name) {
     struct in6_addr a;
@@ -196,7 +200,8 @@ struct ktls_conn *ktls_conn_free(struct ktls_conn *conn) {
     return NULL;
 }
 
-/* ---- Facts ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Facts
+ * ---------------------------------------------------------------------------------------------------------------------- */
 
 enum ktls_mode ktls_conn_mode(const struct ktls_conn *conn) {
     return conn->mode;

@@ -5,11 +5,11 @@
  * connection's thread. Nothing blocks: what cannot be sent now is remembered in conn->due, and ktls_flush() sends it.
  *
  * KeyUpdate received (RFC 8446 4.6.3), in this order:
- *   1. the secret and key of the peer's next generation, TLS_RX with sequence number 0. From Linux 6.14 the kernel decrypts nothing after
- *      the KeyUpdate until this is done, so no record meets the wrong key. Earlier kernels refuse (EBUSY): close_notify, and the
- *      connection ends with KTLS_EKEYUPDATE.
- *   2. if the peer asked: our KeyUpdate under the old key, then TLS_TX with the next. No data of ours may go in between, which is why
- *      ktls_control() returns KTLS_WANT_WRITE while it is unsent.
+ *   1. the secret and key of the peer's next generation, TLS_RX with sequence number 0. From Linux 6.14 the kernel decrypts
+ * nothing after the KeyUpdate until this is done, so no record meets the wrong key. Earlier kernels refuse (EBUSY): close_notify,
+ * and the connection ends with KTLS_EKEYUPDATE.
+ *   2. if the peer asked: our KeyUpdate under the old key, then TLS_TX with the next. No data of ours may go in between, which is
+ * why ktls_control() returns KTLS_WANT_WRITE while it is unsent.
  *
  * The peek before every recvmsg is what makes a needless call harmless: a recvmsg with a control buffer would swallow data.
  */
@@ -22,10 +22,11 @@
 
 #define CONTROL_RECORDS_MAX 32 /* per call */
 
-/* ---- Sending ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Sending
+ * ------------------------------------------------------------------------------------------------------------------- */
 
 void ktls_send_fatal(struct ktls_conn *conn, int alert) {
-    uint8_t msg[2] = {2, (uint8_t)alert};
+    uint8_t msg[2] = { 2, (uint8_t)alert };
     if (conn->tx_closed) return;
     conn->tx_closed = true;
     conn->due = 0;
@@ -53,7 +54,7 @@ static int rekey(struct ktls_conn *conn, enum ktls_dir dir) {
 }
 
 static int send_key_update(struct ktls_conn *conn) {
-    uint8_t msg[5] = {KTLS_HS_KEY_UPDATE, 0, 0, 1, conn->key_update_asks};
+    uint8_t msg[5] = { KTLS_HS_KEY_UPDATE, 0, 0, 1, conn->key_update_asks };
     int r = ktls_kernel_send_control(conn->fd, KTLS_CT_HANDSHAKE, msg, sizeof msg);
     if (r == -EAGAIN) return KTLS_WANT_WRITE;
     if (r < 0) return ktls_fail(conn, r, -1, 0, "sending KeyUpdate: %s", ktls_strerror(r));
@@ -71,7 +72,7 @@ static int send_key_update(struct ktls_conn *conn) {
 }
 
 static int send_close(struct ktls_conn *conn) {
-    static const uint8_t msg[2] = {1, KTLS_ALERT_CLOSE_NOTIFY};
+    static const uint8_t msg[2] = { 1, KTLS_ALERT_CLOSE_NOTIFY };
     int r = ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg);
     if (r == -EAGAIN) return KTLS_WANT_WRITE;
     conn->due &= ~KTLS_DUE_CLOSE;
@@ -96,7 +97,8 @@ int ktls_key_update(struct ktls_conn *conn, int request_peer) {
     if (conn->mode == KTLS_MODE_USER) {
         if (conn->write_pending) return -EAGAIN;
         ERR_clear_error();
-        if (SSL_key_update(conn->ssl, request_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED) != 1) return -EINVAL;
+        if (SSL_key_update(conn->ssl, request_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED) != 1)
+            return -EINVAL;
         conn->key_updates_out++;
         KTLS_COUNT(key_updates_out);
         return ktls_flush(conn);
@@ -109,7 +111,8 @@ int ktls_key_update(struct ktls_conn *conn, int request_peer) {
     return flush_kernel(conn);
 }
 
-/* ---- Receiving ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Receiving
+ * ------------------------------------------------------------------------------------------------------------------- */
 
 static int take_key_update(struct ktls_conn *conn, bool update_requested) {
     conn->key_updates_in++;
@@ -121,7 +124,8 @@ static int take_key_update(struct ktls_conn *conn, bool update_requested) {
         conn->due = KTLS_DUE_CLOSE;
         flush_kernel(conn);
         return ktls_fail(conn, KTLS_EKEYUPDATE, KTLS_ALERT_CLOSE_NOTIFY, 1,
-                         "the peer sent KeyUpdate and this kernel cannot change keys (%s; Linux 6.14 or later can)", ktls_strerror(r));
+                         "the peer sent KeyUpdate and this kernel cannot change keys (%s; Linux 6.14 or later can)",
+                         ktls_strerror(r));
     }
     /* One answer serves however many requests came before it went out. */
     if (update_requested && !(conn->due & KTLS_DUE_KEY_UPDATE) && !conn->tx_closed) {
@@ -148,9 +152,13 @@ static int take_event(struct ktls_conn *conn, const struct ktls_event *ev) {
         conn->due = 0;
         KTLS_COUNT(alerts_in);
         return ktls_fail(conn, KTLS_EALERT, ev->alert, 0, "peer sent fatal alert %s", ktls_alert_name(ev->alert));
-    case KTLS_EV_KEY_UPDATE: return take_key_update(conn, ev->update_requested);
-    case KTLS_EV_TICKET: KTLS_COUNT(tickets_in); return KTLS_DONE; /* ev->body: resumption of outgoing links would begin here */
-    case KTLS_EV_VIOLATION: break;
+    case KTLS_EV_KEY_UPDATE:
+        return take_key_update(conn, ev->update_requested);
+    case KTLS_EV_TICKET:
+        KTLS_COUNT(tickets_in);
+        return KTLS_DONE; /* ev->body: resumption of outgoing links would begin here */
+    case KTLS_EV_VIOLATION:
+        break;
     }
     return refuse(conn, KTLS_EPROTOCOL, ev->alert, ev->why);
 }
@@ -191,20 +199,25 @@ int ktls_io_error(struct ktls_conn *conn, int err) {
         if (conn->rx_closed) return KTLS_EOF;
         KTLS_COUNT(truncated);
         return ktls_fail(conn, KTLS_ETRUNCATED, -1, 0, "the peer closed without close_notify");
-    case EBADMSG: return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_BAD_RECORD_MAC, "a record failed authentication");
-    case EMSGSIZE: return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_RECORD_OVERFLOW, "a record is too long");
-    case EINVAL: return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_PROTOCOL_VERSION, "a record has a wrong version");
+    case EBADMSG:
+        return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_BAD_RECORD_MAC, "a record failed authentication");
+    case EMSGSIZE:
+        return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_RECORD_OVERFLOW, "a record is too long");
+    case EINVAL:
+        return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_PROTOCOL_VERSION, "a record has a wrong version");
     case EKEYEXPIRED:
         /* The kernel stopped at a KeyUpdate that this library has not seen whole: it was cut into several records. */
         return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_UNEXPECTED_MESSAGE, "a KeyUpdate in pieces");
-    default: return ktls_fail(conn, -err, -1, 0, "%s", strerrordesc_np(err) ? strerrordesc_np(err) : "unknown error");
+    default:
+        return ktls_fail(conn, -err, -1, 0, "%s", strerrordesc_np(err) ? strerrordesc_np(err) : "unknown error");
     }
 }
 
-/* ---- Both modes -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Both modes
+ * -------------------------------------------------------------------------------------------------------------------- */
 
-/* User mode: an SSL_write that would block has begun a record; OpenSSL takes nothing else before its end. It has encrypted the bytes already
- * and looks only at the length. */
+/* User mode: an SSL_write that would block has begun a record; OpenSSL takes nothing else before its end. It has encrypted the
+ * bytes already and looks only at the length. */
 static int finish_pending_write(struct ktls_conn *conn) {
     static uint8_t filler[KTLS_RECORD_DATA_MAX];
     if (conn->write_pending == 0) return KTLS_DONE;

@@ -1,8 +1,8 @@
 /*
  * The context: files and options in, a checked SSL_CTX out.
  *
- * Place in the flow: made at start-up or by CONFIG SET, then shared. Immutable once made, reference counted; any thread. What OpenSSL
- * changes in it afterwards (session cache, ticket keys) is under OpenSSL's own locks.
+ * Place in the flow: made at start-up or by CONFIG SET, then shared. Immutable once made, reference counted; any thread. What
+ * OpenSSL changes in it afterwards (session cache, ticket keys) is under OpenSSL's own locks.
  */
 #include "ktls_internal.h"
 
@@ -48,7 +48,8 @@ static int config_error(struct errbuf *e, const char *fmt, ...) {
     return KTLS_ECONFIG;
 }
 
-/* ---- Certificate, key, trust anchors ----------------------------------------------------------------------------------------- */
+/* ---- Certificate, key, trust anchors -----------------------------------------------------------------------------------------
+ */
 
 static int give_passphrase(char *buf, int cap, int rwflag, void *arg) {
     const char *pass = arg;
@@ -71,8 +72,7 @@ static int load_key(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *
         OPENSSL_cleanse(pass, strlen(pass));
         free(pass);
     }
-    if (ok != 1)
-        return config_error(e, "cannot load private key '%s'%s", o->key_file, pass ? " (is the passphrase right?)" : "");
+    if (ok != 1) return config_error(e, "cannot load private key '%s'%s", o->key_file, pass ? " (is the passphrase right?)" : "");
     if (SSL_CTX_check_private_key(ssl) != 1)
         return config_error(e, "private key '%s' does not belong to certificate '%s'", o->key_file, o->cert_file);
     return 0;
@@ -125,17 +125,18 @@ static int load_dh(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *e
     return config_error(e, "cannot use the DH parameters of '%s'", o->dh_params_file);
 }
 
-/* ---- Protocol, ciphers, sessions ----------------------------------------------------------------------------------------------- */
+/* ---- Protocol, ciphers, sessions
+ * ----------------------------------------------------------------------------------------------- */
 
 static int set_protocols(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *e) {
     static const struct {
         unsigned bit;
         int version;
         uint64_t off;
-    } all[] = {{KTLS_PROTO_TLS1, TLS1_VERSION, SSL_OP_NO_TLSv1},
-               {KTLS_PROTO_TLS1_1, TLS1_1_VERSION, SSL_OP_NO_TLSv1_1},
-               {KTLS_PROTO_TLS1_2, TLS1_2_VERSION, SSL_OP_NO_TLSv1_2},
-               {KTLS_PROTO_TLS1_3, TLS1_3_VERSION, SSL_OP_NO_TLSv1_3}};
+    } all[] = { { KTLS_PROTO_TLS1, TLS1_VERSION, SSL_OP_NO_TLSv1 },
+                { KTLS_PROTO_TLS1_1, TLS1_1_VERSION, SSL_OP_NO_TLSv1_1 },
+                { KTLS_PROTO_TLS1_2, TLS1_2_VERSION, SSL_OP_NO_TLSv1_2 },
+                { KTLS_PROTO_TLS1_3, TLS1_3_VERSION, SSL_OP_NO_TLSv1_3 } };
     unsigned want = o->protocols ? o->protocols : KTLS_PROTO_TLS1_2 | KTLS_PROTO_TLS1_3;
     int lowest = 0, highest = 0;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
@@ -169,7 +170,8 @@ static int set_sessions(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errb
         if (o->role == KTLS_SERVER) SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET);
         return 0;
     }
-    /* The id context says which sessions may be resumed here; without one, OpenSSL refuses resumption when it verifies clients. */
+    /* The id context says which sessions may be resumed here; without one, OpenSSL refuses resumption when it verifies clients.
+     */
     static const unsigned char id[] = "libktls";
     SSL_CTX_set_session_id_context(ssl, id, sizeof id - 1);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_SERVER);
@@ -180,7 +182,8 @@ static int set_sessions(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errb
 }
 
 static void set_modes(SSL_CTX *ssl) {
-    /* SSL_OP_ENABLE_KTLS is not set, ever: together with moving write buffers OpenSSL would corrupt data. Early data stays at 0. */
+    /* SSL_OP_ENABLE_KTLS is not set, ever: together with moving write buffers OpenSSL would corrupt data. Early data stays at 0.
+     */
     SSL_CTX_set_options(ssl, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_read_ahead(ssl, 0);
@@ -188,7 +191,8 @@ static void set_modes(SSL_CTX *ssl) {
     SSL_CTX_set_info_callback(ssl, ktls_on_info);
 }
 
-/* ---- Facts about the own certificate --------------------------------------------------------------------------------------------- */
+/* ---- Facts about the own certificate
+ * --------------------------------------------------------------------------------------------- */
 
 static void name_text(const X509_NAME *name, char *out, size_t cap) {
     BIO *b = BIO_new(BIO_s_mem());
@@ -222,7 +226,8 @@ static void describe_cert(struct ktls_ctx *ctx) {
     ctx->has_cert = true;
 }
 
-/* ---- Life -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Life
+ * -------------------------------------------------------------------------------------------------------------------------- */
 
 static int configure(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct errbuf *e) {
     int r = set_protocols(ctx->ssl, o, e);
@@ -238,8 +243,8 @@ static int configure(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct
 }
 
 int ktls_ctx_new(const struct ktls_ctx_opts *opts, struct ktls_ctx **ret, char *err, size_t errlen) {
-    struct errbuf e = {err, errlen};
-    struct ktls_ctx_opts o = {0};
+    struct errbuf e = { err, errlen };
+    struct ktls_ctx_opts o = { 0 };
     if (err && errlen) err[0] = 0;
     ERR_clear_error();
     if (opts->size < offsetof(struct ktls_ctx_opts, cert_file) || opts->size > sizeof o)

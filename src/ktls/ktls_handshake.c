@@ -1,22 +1,23 @@
 /*
  * The handshake and the hand-over.
  *
- * Place in the flow: ktls_handshake() is called by the connection's thread whenever the socket is ready, until it returns KTLS_DONE.
+ * Place in the flow: ktls_handshake() is called by the connection's thread whenever the socket is ready, until it returns
+ * KTLS_DONE.
  *
- *   1. attach      TCP_ULP "tls", when the policy and the probe allow the kernel. Without keys it changes nothing; it is done first because it
- *                  needs an ESTABLISHED socket: a peer that sends its data and its FIN behind the Finished would defeat it later.
+ *   1. attach      TCP_ULP "tls", when the policy and the probe allow the kernel. Without keys it changes nothing; it is done
+ * first because it needs an ESTABLISHED socket: a peer that sends its data and its FIN behind the Finished would defeat it later.
  *   2. handshake   SSL_do_handshake() over the record-exact BIO (ktls_wire.c). On the way the callbacks here collect
  *                    - the traffic secrets (TLS 1.3), from the keylog callback;
- *                    - the number of records under the present key, from the message callback: +1 for each record header, 0 again at
- *                      a ChangeCipherSpec (TLS 1.2) and when the traffic secret of that direction appears (TLS 1.3). So session
- *                      tickets are counted, however many OpenSSL sent.
+ *                    - the number of records under the present key, from the message callback: +1 for each record header, 0 again
+ * at a ChangeCipherSpec (TLS 1.2) and when the traffic secret of that direction appears (TLS 1.3). So session tickets are
+ * counted, however many OpenSSL sent.
  *   3. settle      the BIO takes out of the socket exactly what OpenSSL was given.
  *   4. decide      kernel or userspace, from the cached probe, before the first key is set: TLS_RX cannot be undone.
  *   5. keys        RX, then TX. RX refused: nothing has changed, userspace. TX refused: the connection cannot go on.
  *   6. free        the SSL object and its buffers; two traffic secrets stay for KeyUpdate.
  *
- * Rejected: SSL_OP_ENABLE_KTLS, OpenSSL's own use of kernel TLS. It keeps the SSL object, needs SSL_read/SSL_write around every call, and
- * cannot rekey.
+ * Rejected: SSL_OP_ENABLE_KTLS, OpenSSL's own use of kernel TLS. It keeps the SSL object, needs SSL_read/SSL_write around every
+ * call, and cannot rekey.
  */
 #include "ktls_internal.h"
 
@@ -27,7 +28,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Callbacks ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Callbacks
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 static int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -50,7 +52,7 @@ static size_t parse_hex(const char *s, uint8_t *out, size_t cap) {
 /* "CLIENT_TRAFFIC_SECRET_0 <client random> <secret>"; OpenSSL wipes the line itself. */
 void ktls_on_keylog(const SSL *ssl, const char *line) {
     struct ktls_conn *conn = SSL_get_app_data(ssl);
-    static const char *const label[2] = {"SERVER_TRAFFIC_SECRET_0 ", "CLIENT_TRAFFIC_SECRET_0 "}; /* by enum ktls_role */
+    static const char *const label[2] = { "SERVER_TRAFFIC_SECRET_0 ", "CLIENT_TRAFFIC_SECRET_0 " }; /* by enum ktls_role */
     if (!conn || conn->mode != KTLS_MODE_NONE) return;
     for (int role = 0; role < 2; role++) {
         size_t len = strlen(label[role]);
@@ -85,17 +87,23 @@ void ktls_on_info(const SSL *ssl, int where, int ret) {
     }
 }
 
-/* ---- Facts --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Facts
+ * --------------------------------------------------------------------------------------------------------------------- */
 
 static enum ktls_cipher classify_cipher(const SSL_CIPHER *c) {
     const char *name = SSL_CIPHER_get_name(c);
     if (strstr(name, "CCM8") || strstr(name, "CCM_8")) return KTLS_CIPHER_OTHER; /* same nid, a tag the kernel does not know */
     switch (SSL_CIPHER_get_cipher_nid(c)) {
-    case NID_aes_128_gcm: return KTLS_AES_128_GCM;
-    case NID_aes_256_gcm: return KTLS_AES_256_GCM;
-    case NID_chacha20_poly1305: return KTLS_CHACHA20_POLY1305;
-    case NID_aes_128_ccm: return KTLS_AES_128_CCM;
-    default: return KTLS_CIPHER_OTHER;
+    case NID_aes_128_gcm:
+        return KTLS_AES_128_GCM;
+    case NID_aes_256_gcm:
+        return KTLS_AES_256_GCM;
+    case NID_chacha20_poly1305:
+        return KTLS_CHACHA20_POLY1305;
+    case NID_aes_128_ccm:
+        return KTLS_AES_128_CCM;
+    default:
+        return KTLS_CIPHER_OTHER;
     }
 }
 
@@ -126,15 +134,26 @@ static void note_facts(struct ktls_conn *conn) {
     conn->resumed = SSL_session_reused(conn->ssl) == 1;
     note_peer(conn);
     switch (conn->ssl_version) {
-    case TLS1_VERSION: KTLS_COUNT(version[0]); break;
-    case TLS1_1_VERSION: KTLS_COUNT(version[1]); break;
-    case TLS1_2_VERSION: KTLS_COUNT(version[2]); break;
-    case TLS1_3_VERSION: KTLS_COUNT(version[3]); break;
-    default: KTLS_COUNT(version[4]); break;
+    case TLS1_VERSION:
+        KTLS_COUNT(version[0]);
+        break;
+    case TLS1_1_VERSION:
+        KTLS_COUNT(version[1]);
+        break;
+    case TLS1_2_VERSION:
+        KTLS_COUNT(version[2]);
+        break;
+    case TLS1_3_VERSION:
+        KTLS_COUNT(version[3]);
+        break;
+    default:
+        KTLS_COUNT(version[4]);
+        break;
     }
 }
 
-/* ---- The decision ---------------------------------------------------------------------------------------------------------------- */
+/* ---- The decision
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 /* What is known before the handshake: NONE when the kernel is possible for this socket. */
 static enum ktls_reason socket_reason(const struct ktls_conn *conn, const struct ktls_probe *probe, int *ret_err) {
@@ -166,7 +185,7 @@ static enum ktls_reason suite_reason(const struct ktls_conn *conn, const struct 
 }
 
 static enum ktls_reason decide(const struct ktls_conn *conn, int *ret_err) {
-    struct ktls_probe probe = {0};
+    struct ktls_probe probe = { 0 };
     if (conn->ctx->policy != KTLS_POLICY_OFF) ktls_probe(&probe);
     enum ktls_reason reason = socket_reason(conn, &probe, ret_err);
     if (reason == KTLS_REASON_NONE) reason = suite_reason(conn, &probe, ret_err);
@@ -177,7 +196,8 @@ static enum ktls_reason decide(const struct ktls_conn *conn, int *ret_err) {
     return reason;
 }
 
-/* ---- The hand-over ----------------------------------------------------------------------------------------------------------------- */
+/* ---- The hand-over
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 static int make_keys(struct ktls_conn *conn, struct ktls_keys keys[KTLS_N_DIRS]) {
     if (conn->version == KTLS_TLS13) {
@@ -251,14 +271,17 @@ static int hand_over(struct ktls_conn *conn) {
         enter_kernel(conn);
         return KTLS_DONE;
     }
-    if (touched) return ktls_fail(conn, r, -1, 0, "the kernel took the receiving key and refused the sending key: %s", ktls_strerror(r));
+    if (touched)
+        return ktls_fail(conn, r, -1, 0, "the kernel took the receiving key and refused the sending key: %s", ktls_strerror(r));
     return enter_user(conn, KTLS_REASON_SETSOCKOPT, -r);
 }
 
-/* ---- The driver -------------------------------------------------------------------------------------------------------------------- */
+/* ---- The driver
+ * -------------------------------------------------------------------------------------------------------------------- */
 
 static int set_expected_name(struct ktls_conn *conn) {
-    if (conn->ctx->role != KTLS_CLIENT || !conn->name || conn->no_name_check || conn->ctx->verify != KTLS_VERIFY_REQUIRE) return 1;
+    if (conn->ctx->role != KTLS_CLIENT || !conn->name || conn->no_name_check || conn->ctx->verify != KTLS_VERIFY_REQUIRE)
+        return 1;
     X509_VERIFY_PARAM *p = SSL_get0_param(conn->ssl);
     /* An address must match an iPAddress, a name a dNSName; partial wildcards stay out (RFC 6125 6.4.3). */
     if (X509_VERIFY_PARAM_set1_ip_asc(p, conn->name) == 1) return 1;
@@ -268,7 +291,7 @@ static int set_expected_name(struct ktls_conn *conn) {
 }
 
 static int begin(struct ktls_conn *conn) {
-    struct ktls_probe probe = {0};
+    struct ktls_probe probe = { 0 };
     int err;
     conn->started_ns = ktls_now_ns();
     conn->state = KTLS_STATE_HANDSHAKE;
@@ -289,13 +312,25 @@ static int begin(struct ktls_conn *conn) {
 static int count_failure(const struct ktls_conn *conn, int r) {
     KTLS_COUNT(handshakes_failed[conn->ctx->role]);
     switch (r) {
-    case KTLS_EALERT: KTLS_COUNT(failed_alert); break;
-    case KTLS_EPROTOCOL: KTLS_COUNT(failed_protocol); break;
-    case KTLS_EVERIFY: KTLS_COUNT(failed_verify); break;
-    case KTLS_ENOTTLS: KTLS_COUNT(failed_not_tls); break;
+    case KTLS_EALERT:
+        KTLS_COUNT(failed_alert);
+        break;
+    case KTLS_EPROTOCOL:
+        KTLS_COUNT(failed_protocol);
+        break;
+    case KTLS_EVERIFY:
+        KTLS_COUNT(failed_verify);
+        break;
+    case KTLS_ENOTTLS:
+        KTLS_COUNT(failed_not_tls);
+        break;
     case -ECONNRESET:
-    case -EPIPE: KTLS_COUNT(failed_reset); break;
-    default: KTLS_COUNT(failed_other); break;
+    case -EPIPE:
+        KTLS_COUNT(failed_reset);
+        break;
+    default:
+        KTLS_COUNT(failed_other);
+        break;
     }
     return r;
 }

@@ -40,8 +40,8 @@
 
 /* ---- ktls_keys.c: pure ------------------------------------------------------------------------------------------------ */
 
-/* Key and nonce base of one direction. For GCM and CCM under TLS 1.2 only iv[0..3] (the salt) is derived; the rest is the explicit
- * nonce, which whoever uses the keys sets to the record sequence number. */
+/* Key and nonce base of one direction. For GCM and CCM under TLS 1.2 only iv[0..3] (the salt) is derived; the rest is the
+ * explicit nonce, which whoever uses the keys sets to the record sequence number. */
 struct ktls_keys {
     uint8_t key[KTLS_KEY_MAX];
     uint8_t iv[KTLS_IV_LEN];
@@ -65,11 +65,12 @@ int ktls_keys_tls12(enum ktls_cipher cipher, const uint8_t *master, const uint8_
 
 #define KTLS_SEAL_OVERHEAD (KTLS_RECORD_HEADER + 8 + 1 + 16)
 
-/* Builds one protected record of at most KTLS_RECORD_DATA_MAX bytes in out (room for len + KTLS_SEAL_OVERHEAD). Returns its length or
- * -errno. */
+/* Builds one protected record of at most KTLS_RECORD_DATA_MAX bytes in out (room for len + KTLS_SEAL_OVERHEAD). Returns its
+ * length or -errno. */
 ssize_t ktls_seal(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq, uint8_t type,
                   const uint8_t *data, size_t len, uint8_t *out);
-/* Opens one whole record of rec_len bytes; out has room for rec_len. Returns the content's length, *ret_type its type; -EBADMSG. */
+/* Opens one whole record of rec_len bytes; out has room for rec_len. Returns the content's length, *ret_type its type; -EBADMSG.
+ */
 ssize_t ktls_open(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,
                   const uint8_t *rec, size_t rec_len, uint8_t *out, uint8_t *ret_type);
 
@@ -102,10 +103,10 @@ struct ktls_wire {
     enum ktls_wire_mode mode;
     uint8_t *buf; /* KTLS_WIRE_BUF bytes, from the first read to the end of the handshake */
     size_t off, len, owned;
-    size_t record_left; /* of the record at off, not yet given */
-    int err;            /* errno of the last failed call */
-    bool eof;           /* the peer's FIN was seen */
-    bool first_seen;    /* the first bytes were looked at */
+    size_t record_left;  /* of the record at off, not yet given */
+    int err;             /* errno of the last failed call */
+    bool eof;            /* the peer's FIN was seen */
+    bool first_seen;     /* the first bytes were looked at */
     const char *not_tls; /* they are not TLS: what they look like */
     struct ktls_queue in, out;
 };
@@ -115,12 +116,13 @@ struct ktls_wire *ktls_wire_new(int fd);
 struct ktls_wire *ktls_wire_free(struct ktls_wire *w);
 /* A BIO over w, which must outlive it. NULL: out of memory. */
 BIO *ktls_wire_bio(struct ktls_wire *w);
-/* End of the handshake: takes out of the socket exactly what OpenSSL was given, drops the buffer, continues in `mode`. 0 or -errno. */
+/* End of the handshake: takes out of the socket exactly what OpenSSL was given, drops the buffer, continues in `mode`. 0 or
+ * -errno. */
 int ktls_wire_settle(struct ktls_wire *w, enum ktls_wire_mode mode);
 
 /* ---- ktls_kernel.c ------------------------------------------------------------------------------------------------------ */
 
-int ktls_kernel_attach(int fd);          /* TCP_ULP "tls"; 0 also when it is attached already; -errno */
+int ktls_kernel_attach(int fd); /* TCP_ULP "tls"; 0 also when it is attached already; -errno */
 bool ktls_kernel_is_tcp(int fd);
 /* Gives one direction's key to the kernel. 0 or -errno; the struct that was passed is wiped. */
 int ktls_kernel_set_key(int fd, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher,
@@ -158,40 +160,40 @@ struct ktls_conn {
     int fd;
     enum ktls_state state;
     enum ktls_mode mode;
-    SSL *ssl;               /* NULL in kernel mode */
-    struct ktls_wire *wire; /* NULL in kernel mode */
+    SSL *ssl;                 /* NULL in kernel mode */
+    struct ktls_wire *wire;   /* NULL in kernel mode */
     struct ktls_error *error; /* allocated by the first error */
-    char *name;             /* server: SNI received; client: the name to check and send */
+    char *name;               /* server: SNI received; client: the name to check and send */
     char *peer_subject;
     bool no_name_check;
 
     /* Handshake */
     uint64_t started_ns, handshake_us;
-    int attach_err;         /* of TCP_ULP, 0: attached */
+    int attach_err; /* of TCP_ULP, 0: attached */
 
     /* Facts, from the end of the handshake */
     enum ktls_reason reason;
     int reason_errno;
-    int ssl_version;        /* TLS1_3_VERSION ... */
+    int ssl_version; /* TLS1_3_VERSION ... */
     const char *version_name, *cipher_name;
     enum ktls_version version;
     enum ktls_cipher cipher;
     bool resumed, peer_cert;
 
-    /* Key material: the two traffic secrets of TLS 1.3, by direction. Kernel mode: for KeyUpdate. User mode: the first generation, only so that
-     * ktls_free_ssl() knows what to wipe. */
+    /* Key material: the two traffic secrets of TLS 1.3, by direction. Kernel mode: for KeyUpdate. User mode: the first
+     * generation, only so that ktls_free_ssl() knows what to wipe. */
     uint8_t secret[KTLS_N_DIRS][KTLS_SECRET_MAX];
     uint8_t secret_len[KTLS_N_DIRS];
     uint64_t seq[KTLS_N_DIRS]; /* records under the present key, counted until the hand-over */
 
     /* After the hand-over */
     struct ktls_record_reader reader;
-    unsigned due;           /* KTLS_DUE_* */
-    bool key_update_asks;   /* the KeyUpdate that is due asks for the peer's */
-    bool rx_closed;         /* close_notify received */
-    bool tx_closed;         /* close_notify or a fatal alert sent */
+    unsigned due;            /* KTLS_DUE_* */
+    bool key_update_asks;    /* the KeyUpdate that is due asks for the peer's */
+    bool rx_closed;          /* close_notify received */
+    bool tx_closed;          /* close_notify or a fatal alert sent */
     int alert_in, alert_out; /* last ones seen, -1: none */
-    size_t write_pending;   /* user mode: length of the SSL_write that would block */
+    size_t write_pending;    /* user mode: length of the SSL_write that would block */
     int wants;
     uint64_t control_records, key_updates_in, key_updates_out;
 };
@@ -199,7 +201,8 @@ struct ktls_conn {
 /* Records the error (printf style, own words only) and returns err. alert -1: none. */
 int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
-/* Records what a failed OpenSSL call meant, by its return value; called right after it. Returns WANT_READ, WANT_WRITE or an error. */
+/* Records what a failed OpenSSL call meant, by its return value; called right after it. Returns WANT_READ, WANT_WRITE or an
+ * error. */
 int ktls_ssl_result(struct ktls_conn *conn, int ret, const char *what);
 /* Clears what calls that handled keys left on the stack below the caller: spilled registers, and the vector registers that the
  * dynamic linker saves there when it binds a function for the first time. */

@@ -1,12 +1,12 @@
 /*
  * ktls_read and ktls_write: one face for both modes, and userspace TLS without a descriptor.
  *
- * Place in the flow: optional in kernel mode, where the caller may as well use the socket itself; the only way in user mode. Run by
- * the connection's thread.
+ * Place in the flow: optional in kernel mode, where the caller may as well use the socket itself; the only way in user mode. Run
+ * by the connection's thread.
  *
- * User mode writes at most 16 KiB per SSL_write, that is one record, and reports bytes only when OpenSSL has got rid of them all. So a
- * write that gave -EAGAIN has an unfinished record behind it; conn->write_pending is its length, and the retry repeats exactly that.
- * Memory mode never gets there: its BIO takes everything.
+ * User mode writes at most 16 KiB per SSL_write, that is one record, and reports bytes only when OpenSSL has got rid of them all.
+ * So a write that gave -EAGAIN has an unfinished record behind it; conn->write_pending is its length, and the retry repeats
+ * exactly that. Memory mode never gets there: its BIO takes everything.
  */
 #include "ktls_internal.h"
 
@@ -17,7 +17,8 @@
 
 #define CONTROL_ROUNDS_MAX 8 /* of ktls_control() without a byte of data between */
 
-/* ---- Kernel mode ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Kernel mode
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 static ssize_t read_kernel(struct ktls_conn *conn, void *buf, size_t len) {
     for (int round = 0; round < CONTROL_ROUNDS_MAX; round++) {
@@ -44,8 +45,8 @@ static ssize_t write_kernel(struct ktls_conn *conn, const struct iovec *iov, int
     union {
         const struct iovec *in;
         struct iovec *out;
-    } cast = {.in = iov}; /* sendmsg does not write to it */
-    struct msghdr msg = {.msg_iov = cast.out, .msg_iovlen = (size_t)iovcnt};
+    } cast = { .in = iov }; /* sendmsg does not write to it */
+    struct msghdr msg = { .msg_iov = cast.out, .msg_iovlen = (size_t)iovcnt };
     int r = ktls_flush(conn);
     if (r < 0) return r;
     ssize_t n = -1;
@@ -59,7 +60,8 @@ static ssize_t write_kernel(struct ktls_conn *conn, const struct iovec *iov, int
     return -EAGAIN;
 }
 
-/* ---- User mode ------------------------------------------------------------------------------------------------------------------- */
+/* ---- User mode
+ * ------------------------------------------------------------------------------------------------------------------- */
 
 /* -EAGAIN for what must be waited for, else the error. */
 static ssize_t user_result(struct ktls_conn *conn, int ret, const char *what) {
@@ -135,7 +137,8 @@ static ssize_t writev_user(struct ktls_conn *conn, const struct iovec *iov, int 
     return (ssize_t)done;
 }
 
-/* ---- Both ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Both
+ * ------------------------------------------------------------------------------------------------------------------------- */
 
 static int check_open(const struct ktls_conn *conn) {
     if (conn->mode == KTLS_MODE_NONE) return -ENOTCONN;
@@ -160,8 +163,8 @@ ssize_t ktls_write(struct ktls_conn *conn, const void *buf, size_t len) {
     union {
         const void *in;
         void *out;
-    } cast = {.in = buf};
-    struct iovec iov = {cast.out, len};
+    } cast = { .in = buf };
+    struct iovec iov = { cast.out, len };
     return len == 0 ? check_open(conn) : ktls_writev(conn, &iov, 1);
 }
 
@@ -169,7 +172,8 @@ size_t ktls_pending(const struct ktls_conn *conn) {
     return conn->mode == KTLS_MODE_USER ? (size_t)SSL_pending(conn->ssl) : 0;
 }
 
-/* ---- Memory mode ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Memory mode
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 int ktls_mem_start(struct ktls_conn *conn) {
     if (conn->mode != KTLS_MODE_USER) return -EINVAL;

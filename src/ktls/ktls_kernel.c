@@ -41,16 +41,16 @@ union crypto_info {
     struct tls12_crypto_info_chacha20_poly1305 chacha;
 };
 
-/* GCM and CCM: the nonce base is salt (4) and iv (8). TLS 1.3 has both from the key schedule; in TLS 1.2 the 8 bytes are the explicit
- * nonce the kernel writes next and counts up, which starts at the sequence number. */
-#define FILL(s, id)                                                          \
-    do {                                                                     \
-        (s)->info.cipher_type = (id);                                        \
-        memcpy((s)->key, keys->key, sizeof (s)->key);                        \
-        memcpy((s)->salt, keys->iv, 4);                                      \
-        memcpy((s)->iv, version == KTLS_TLS13 ? keys->iv + 4 : rec_seq, 8);  \
-        memcpy((s)->rec_seq, rec_seq, 8);                                    \
-        return sizeof *(s);                                                  \
+/* GCM and CCM: the nonce base is salt (4) and iv (8). TLS 1.3 has both from the key schedule; in TLS 1.2 the 8 bytes are the
+ * explicit nonce the kernel writes next and counts up, which starts at the sequence number. */
+#define FILL(s, id)                                                                                                              \
+    do {                                                                                                                         \
+        (s)->info.cipher_type = (id);                                                                                            \
+        memcpy((s)->key, keys->key, sizeof(s)->key);                                                                             \
+        memcpy((s)->salt, keys->iv, 4);                                                                                          \
+        memcpy((s)->iv, version == KTLS_TLS13 ? keys->iv + 4 : rec_seq, 8);                                                      \
+        memcpy((s)->rec_seq, rec_seq, 8);                                                                                        \
+        return sizeof *(s);                                                                                                      \
     } while (0)
 
 static socklen_t fill_info(union crypto_info *u, enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys,
@@ -60,16 +60,20 @@ static socklen_t fill_info(union crypto_info *u, enum ktls_version version, enum
     memset(u, 0, sizeof *u);
     u->info.version = version == KTLS_TLS13 ? TLS_1_3_VERSION : TLS_1_2_VERSION;
     switch (cipher) {
-    case KTLS_AES_128_GCM: FILL(&u->gcm128, TLS_CIPHER_AES_GCM_128);
-    case KTLS_AES_256_GCM: FILL(&u->gcm256, TLS_CIPHER_AES_GCM_256);
-    case KTLS_AES_128_CCM: FILL(&u->ccm128, TLS_CIPHER_AES_CCM_128);
+    case KTLS_AES_128_GCM:
+        FILL(&u->gcm128, TLS_CIPHER_AES_GCM_128);
+    case KTLS_AES_256_GCM:
+        FILL(&u->gcm256, TLS_CIPHER_AES_GCM_256);
+    case KTLS_AES_128_CCM:
+        FILL(&u->ccm128, TLS_CIPHER_AES_CCM_128);
     case KTLS_CHACHA20_POLY1305:
         u->chacha.info.cipher_type = TLS_CIPHER_CHACHA20_POLY1305;
         memcpy(u->chacha.key, keys->key, sizeof u->chacha.key);
         memcpy(u->chacha.iv, keys->iv, sizeof u->chacha.iv); /* the whole nonce base, in both versions (RFC 7905 2) */
         memcpy(u->chacha.rec_seq, rec_seq, 8);
         return sizeof u->chacha;
-    default: return 0;
+    default:
+        return 0;
     }
 }
 
@@ -86,7 +90,8 @@ int ktls_kernel_set_key(int fd, enum ktls_dir dir, enum ktls_version version, en
     return r;
 }
 
-/* A record that fails leaves its error on the socket, for sending too: the alert that tells the peer about it could not go out. */
+/* A record that fails leaves its error on the socket, for sending too: the alert that tells the peer about it could not go out.
+ */
 void ktls_kernel_clear_error(int fd) {
     int err = 0;
     socklen_t len = sizeof err;
@@ -107,8 +112,8 @@ ssize_t ktls_kernel_recv_control(int fd, uint8_t *buf, size_t cap, uint8_t *ret_
         struct cmsghdr align;
         char space[CMSG_SPACE(sizeof(uint8_t))];
     } control;
-    struct iovec iov = {buf, cap};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct iovec iov = { buf, cap };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
     ssize_t n;
     do n = recvmsg(fd, &msg, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
@@ -127,9 +132,9 @@ int ktls_kernel_send_control(int fd, uint8_t type, const uint8_t *data, size_t l
     union {
         const uint8_t *in;
         void *out;
-    } cast = {.in = data}; /* sendmsg does not write to it */
-    struct iovec iov = {cast.out, len};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    } cast = { .in = data }; /* sendmsg does not write to it */
+    struct iovec iov = { cast.out, len };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
     memset(&control, 0, sizeof control);
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
     c->cmsg_level = SOL_TLS;

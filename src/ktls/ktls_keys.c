@@ -19,7 +19,8 @@ size_t ktls_cipher_key_len(enum ktls_cipher cipher) {
     return cipher == KTLS_AES_256_GCM || cipher == KTLS_CHACHA20_POLY1305 ? 32 : 16;
 }
 
-/* The hash of the suite: for these four it depends on the cipher only, in TLS 1.3 (RFC 8446 B.4) as in 1.2 (RFC 5288, 6655, 7905). */
+/* The hash of the suite: for these four it depends on the cipher only, in TLS 1.3 (RFC 8446 B.4) as in 1.2 (RFC 5288, 6655,
+ * 7905). */
 const EVP_MD *ktls_cipher_md(enum ktls_cipher cipher) {
     return cipher == KTLS_AES_256_GCM ? EVP_sha384() : EVP_sha256();
 }
@@ -46,7 +47,7 @@ static OSSL_PARAM octets(const char *name, const void *data, size_t len) {
     union {
         const void *in;
         void *out;
-    } cast = {.in = data}; /* OSSL_PARAM is used for both directions; these are only read */
+    } cast = { .in = data }; /* OSSL_PARAM is used for both directions; these are only read */
     return OSSL_PARAM_construct_octet_string(name, cast.out, len);
 }
 

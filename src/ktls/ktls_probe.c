@@ -1,12 +1,12 @@
 /*
  * What this kernel can do with TLS, found by doing it.
  *
- * Place in the flow: once, when the first context is made; every connection's decision reads the cached answer. Any thread; a mutex
- * guards the cache.
+ * Place in the flow: once, when the first context is made; every connection's decision reads the cached answer. Any thread; a
+ * mutex guards the cache.
  *
- * For each version and cipher a loopback TCP pair is made. One end gets test keys for both directions; the other end stays plain and plays
- * the peer with ktls_seal.c: it opens the record the kernel sent, and sends a record for the kernel to open. So a kernel that accepts a
- * setsockopt and then cannot encrypt (a missing crypto module), or encrypts wrongly, is found out.
+ * For each version and cipher a loopback TCP pair is made. One end gets test keys for both directions; the other end stays plain
+ * and plays the peer with ktls_seal.c: it opens the record the kernel sent, and sends a record for the kernel to open. So a
+ * kernel that accepts a setsockopt and then cannot encrypt (a missing crypto module), or encrypts wrongly, is found out.
  */
 #include "ktls_internal.h"
 
@@ -29,7 +29,8 @@
 
 #define PROBE_WAIT_MS 1000 /* loopback answers at once; this only ends a probe that would hang */
 
-/* ---- A loopback pair --------------------------------------------------------------------------------------------------------- */
+/* ---- A loopback pair ---------------------------------------------------------------------------------------------------------
+ */
 
 struct pair {
     int kernel; /* the end that gets keys */
@@ -38,7 +39,7 @@ struct pair {
 
 static int listen_loopback(struct sockaddr_in *ret_addr) {
     socklen_t len = sizeof *ret_addr;
-    *ret_addr = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    *ret_addr = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
     if (bind(fd, (struct sockaddr *)ret_addr, len) == 0 && listen(fd, 4) == 0 &&
@@ -60,7 +61,7 @@ static int accept_own(int listener, int connecting) {
     socklen_t len = sizeof want;
     if (getsockname(connecting, (struct sockaddr *)&want, &len) < 0) return -errno;
     for (int tries = 0; tries < 8; tries++) {
-        struct pollfd pfd = {.fd = listener, .events = POLLIN};
+        struct pollfd pfd = { .fd = listener, .events = POLLIN };
         if (poll(&pfd, 1, PROBE_WAIT_MS) <= 0) return -ETIMEDOUT;
         len = sizeof got;
         int fd = accept4(listener, (struct sockaddr *)&got, &len, SOCK_CLOEXEC);
@@ -72,7 +73,7 @@ static int accept_own(int listener, int connecting) {
 }
 
 static int make_pair(int listener, const struct sockaddr_in *addr, struct pair *ret) {
-    *ret = (struct pair){-1, -1};
+    *ret = (struct pair){ -1, -1 };
     int r = 0;
     ret->kernel = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (ret->kernel < 0 || connect(ret->kernel, (const struct sockaddr *)addr, sizeof *addr) < 0) r = -errno;
@@ -90,7 +91,7 @@ static int make_pair(int listener, const struct sockaddr_in *addr, struct pair *
 /* Reads exactly len bytes before the wait is over. */
 static int read_full(int fd, uint8_t *buf, size_t len) {
     for (size_t got = 0; got < len;) {
-        struct pollfd pfd = {.fd = fd, .events = POLLIN};
+        struct pollfd pfd = { .fd = fd, .events = POLLIN };
         if (poll(&pfd, 1, PROBE_WAIT_MS) <= 0) return -ETIMEDOUT;
         ssize_t n = recv(fd, buf + got, len - got, MSG_DONTWAIT);
         if (n < 0) return -errno;
@@ -100,7 +101,8 @@ static int read_full(int fd, uint8_t *buf, size_t len) {
     return 0;
 }
 
-/* ---- One version, one cipher ---------------------------------------------------------------------------------------------------- */
+/* ---- One version, one cipher
+ * ---------------------------------------------------------------------------------------------------- */
 
 struct suite {
     enum ktls_version version;
@@ -112,7 +114,7 @@ struct suite {
 static const uint8_t message[] = "libktls probe: one record of data";
 
 static void make_suite(struct suite *s, enum ktls_version version, enum ktls_cipher cipher, uint8_t salt) {
-    *s = (struct suite){.version = version, .cipher = cipher};
+    *s = (struct suite){ .version = version, .cipher = cipher };
     for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
         size_t iv_len = version == KTLS_TLS12 && cipher != KTLS_CHACHA20_POLY1305 ? 4 : KTLS_IV_LEN;
         for (size_t i = 0; i < ktls_cipher_key_len(cipher); i++) s->keys[dir].key[i] = (uint8_t)(salt + 17 * dir + i);
@@ -156,7 +158,8 @@ static int check_rx(const struct pair *p, struct suite *s) {
     return memcmp(text, message, sizeof message) == 0 ? 0 : -EBADMSG;
 }
 
-/* ---- What goes beyond ------------------------------------------------------------------------------------------------------------ */
+/* ---- What goes beyond
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static int check_rekey_tx(const struct pair *p, struct suite *s, const struct suite *next) {
     s->keys[KTLS_TX] = next->keys[KTLS_TX];
@@ -167,9 +170,9 @@ static int check_rekey_tx(const struct pair *p, struct suite *s, const struct su
 
 /* As on a real connection: a KeyUpdate record under the old key, then the new key, then data under it. */
 static int check_rekey_rx(const struct pair *p, struct suite *s, const struct suite *next) {
-    static const uint8_t key_update[5] = {KTLS_HS_KEY_UPDATE, 0, 0, 1, 0};
+    static const uint8_t key_update[5] = { KTLS_HS_KEY_UPDATE, 0, 0, 1, 0 };
     uint8_t buf[64], type = 0;
-    struct pollfd pfd = {.fd = p->kernel, .events = POLLIN};
+    struct pollfd pfd = { .fd = p->kernel, .events = POLLIN };
     int r = send_sealed(p, s, KTLS_CT_HANDSHAKE, key_update, sizeof key_update);
     if (r < 0) return r;
     if (poll(&pfd, 1, PROBE_WAIT_MS) <= 0) return -ETIMEDOUT;
@@ -191,7 +194,8 @@ static void check_extras(const struct pair *p, struct suite *s, struct ktls_prob
     ret->rekey = -r;
 }
 
-/* ---- All of it ------------------------------------------------------------------------------------------------------------------- */
+/* ---- All of it
+ * ------------------------------------------------------------------------------------------------------------------- */
 
 static void probe_suite(const struct pair *p, enum ktls_version version, enum ktls_cipher cipher, struct ktls_probe *ret) {
     struct suite s;
@@ -264,7 +268,8 @@ static int probe_kernel(struct ktls_probe *ret) {
     return r;
 }
 
-/* ---- The cache -------------------------------------------------------------------------------------------------------------------- */
+/* ---- The cache
+ * -------------------------------------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct ktls_probe cache;

@@ -1,8 +1,8 @@
 /*
  * Control records: alerts (RFC 8446 6), KeyUpdate (4.6.3), NewSessionTicket (4.6.1), and everything that must not come.
  *
- * Place in the flow: the kernel decrypts, ktls_control.c fetches a record that is not data and gives its bytes to this parser, which
- * gives back events. It belongs to one connection and is used by that connection's thread.
+ * Place in the flow: the kernel decrypts, ktls_control.c fetches a record that is not data and gives its bytes to this parser,
+ * which gives back events. It belongs to one connection and is used by that connection's thread.
  *
  * Rules kept here, with their source:
  *   - an alert record is exactly one alert; records of length zero are refused                        RFC 8446 5.1
@@ -18,7 +18,7 @@
 #include <string.h>
 
 static int violation(struct ktls_event *ret, int alert, const char *why) {
-    *ret = (struct ktls_event){.kind = KTLS_EV_VIOLATION, .alert = alert, .why = why};
+    *ret = (struct ktls_event){ .kind = KTLS_EV_VIOLATION, .alert = alert, .why = why };
     return 1;
 }
 
@@ -50,12 +50,12 @@ static const char *refuse_header(const struct ktls_record_reader *r, const uint8
 /* msg: one whole message whose header was accepted. r->data is what follows it in the record. */
 static int message_event(const struct ktls_record_reader *r, const uint8_t *msg, struct ktls_event *ret) {
     if (msg[0] == KTLS_HS_NEW_SESSION_TICKET) {
-        *ret = (struct ktls_event){.kind = KTLS_EV_TICKET, .body = msg + 4, .body_len = body_len(msg)};
+        *ret = (struct ktls_event){ .kind = KTLS_EV_TICKET, .body = msg + 4, .body_len = body_len(msg) };
         return 1;
     }
     if (msg[4] > 1) return violation(ret, KTLS_ALERT_ILLEGAL_PARAMETER, "a KeyUpdate that neither asks nor not asks");
     if (r->len != 0) return violation(ret, KTLS_ALERT_UNEXPECTED_MESSAGE, "a KeyUpdate that is not last in its record");
-    *ret = (struct ktls_event){.kind = KTLS_EV_KEY_UPDATE, .update_requested = msg[4] == 1};
+    *ret = (struct ktls_event){ .kind = KTLS_EV_KEY_UPDATE, .update_requested = msg[4] == 1 };
     return 1;
 }
 
@@ -64,7 +64,7 @@ static int alert_event(struct ktls_record_reader *r, struct ktls_event *ret) {
     size_t len = r->len;
     r->len = 0;
     if (len != 2) return violation(ret, KTLS_ALERT_UNEXPECTED_MESSAGE, "an alert record that is not one alert");
-    *ret = (struct ktls_event){.kind = KTLS_EV_FATAL_ALERT, .alert = p[1]};
+    *ret = (struct ktls_event){ .kind = KTLS_EV_FATAL_ALERT, .alert = p[1] };
     if (p[1] == KTLS_ALERT_CLOSE_NOTIFY) {
         ret->kind = KTLS_EV_CLOSE_NOTIFY;
     } else if (r->is_tls13) {
@@ -84,7 +84,8 @@ static const uint8_t *take(struct ktls_record_reader *r, size_t len) {
     return p;
 }
 
-/* The message does not lie whole in this record: adds this record's share. 1: whole now; 0: more to come; 2: *ret is a violation. */
+/* The message does not lie whole in this record: adds this record's share. 1: whole now; 0: more to come; 2: *ret is a violation.
+ */
 static int gather(struct ktls_record_reader *r, struct ktls_event *ret) {
     int alert;
     while (r->have < 4 && r->len > 0) r->head[r->have++] = *take(r, 1);

@@ -28,7 +28,8 @@ enum {
     KTLS_ALERT_NO_RENEGOTIATION = 100
 };
 
-/* Longest handshake message taken in, header included. Servers that put a client's certificate chain into the ticket need some KB. */
+/* Longest handshake message taken in, header included. Servers that put a client's certificate chain into the ticket need some
+ * KB. */
 #define KTLS_HS_MESSAGE_MAX 32768
 
 enum ktls_event_kind {
@@ -52,8 +53,8 @@ struct ktls_event {
 /* A handshake message may be spread over records, and a record may hold several. Zero-initialise, set is_client and is_tls13. */
 struct ktls_record_reader {
     bool is_client, is_tls13;
-    bool part_done;  /* the message in part was given out: free it at the next call */
-    uint8_t type;    /* of the present record */
+    bool part_done;      /* the message in part was given out: free it at the next call */
+    uint8_t type;        /* of the present record */
     const uint8_t *data; /* its unread rest, borrowed */
     size_t len;
     uint8_t head[4]; /* first bytes of a message that began in an earlier record */
@@ -61,9 +62,11 @@ struct ktls_record_reader {
     size_t have;     /* bytes of it so far */
 };
 
-/* Gives the reader one whole record, whose bytes must stay until ktls_record_next() returned 0. The earlier record must be used up. */
+/* Gives the reader one whole record, whose bytes must stay until ktls_record_next() returned 0. The earlier record must be used
+ * up. */
 void ktls_record_begin(struct ktls_record_reader *r, uint8_t type, const uint8_t *data, size_t len);
-/* 1: *ret is the next event; 0: the record is used up; -ENOMEM. After KTLS_EV_VIOLATION or KTLS_EV_FATAL_ALERT the connection is over. */
+/* 1: *ret is the next event; 0: the record is used up; -ENOMEM. After KTLS_EV_VIOLATION or KTLS_EV_FATAL_ALERT the connection is
+ * over. */
 int ktls_record_next(struct ktls_record_reader *r, struct ktls_event *ret);
 /* Frees what a half-read message holds. */
 void ktls_record_done(struct ktls_record_reader *r);

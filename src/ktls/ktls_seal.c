@@ -4,8 +4,8 @@
  * Place in the flow: not on it. It is the independent other end against which the probe (and the tests) check what the kernel
  * encrypts and decrypts. Pure functions over EVP, any thread.
  *
- *   TLS 1.2 GCM, CCM   header | 8 bytes explicit nonce | ciphertext | tag     aad: seq, type, version, length   RFC 5288 3, RFC 6655 3
- *   TLS 1.2 ChaCha20   header | ciphertext | tag                              nonce: iv xor seq                 RFC 7905 2
+ *   TLS 1.2 GCM, CCM   header | 8 bytes explicit nonce | ciphertext | tag     aad: seq, type, version, length   RFC 5288 3, RFC
+ * 6655 3 TLS 1.2 ChaCha20   header | ciphertext | tag                              nonce: iv xor seq                 RFC 7905 2
  *   TLS 1.3            header (type 23) | ciphertext of content, type | tag   nonce: iv xor seq, aad: header    RFC 8446 5.2
  */
 #include "ktls_internal.h"
@@ -27,11 +27,16 @@ struct aead_input {
 
 static const EVP_CIPHER *evp_cipher(enum ktls_cipher cipher) {
     switch (cipher) {
-    case KTLS_AES_128_GCM: return EVP_aes_128_gcm();
-    case KTLS_AES_256_GCM: return EVP_aes_256_gcm();
-    case KTLS_CHACHA20_POLY1305: return EVP_chacha20_poly1305();
-    case KTLS_AES_128_CCM: return EVP_aes_128_ccm();
-    default: return NULL;
+    case KTLS_AES_128_GCM:
+        return EVP_aes_128_gcm();
+    case KTLS_AES_256_GCM:
+        return EVP_aes_256_gcm();
+    case KTLS_CHACHA20_POLY1305:
+        return EVP_chacha20_poly1305();
+    case KTLS_AES_128_CCM:
+        return EVP_aes_128_ccm();
+    default:
+        return NULL;
     }
 }
 

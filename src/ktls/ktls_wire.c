@@ -3,16 +3,16 @@
  *
  * Place in the flow: below the SSL object from its creation to its end. Owned by the connection, used by the connection's thread.
  *
- * Why it is exact. Whatever OpenSSL has read past the last handshake record is lost to the kernel. So during the handshake this BIO
- * looks at the socket with MSG_PEEK, finds the record boundaries itself (5 bytes of header, then the body), and gives OpenSSL one record
- * at a time, only when it asks. Bytes leave the socket when the next ones are needed, or at the end; then exactly what was given.
- * A flight of several records costs one peek and one read.
+ * Why it is exact. Whatever OpenSSL has read past the last handshake record is lost to the kernel. So during the handshake this
+ * BIO looks at the socket with MSG_PEEK, finds the record boundaries itself (5 bytes of header, then the body), and gives OpenSSL
+ * one record at a time, only when it asks. Bytes leave the socket when the next ones are needed, or at the end; then exactly what
+ * was given. A flight of several records costs one peek and one read.
  *
- * A record that has arrived in part is the one OpenSSL is asking for: its bytes are taken out of the socket at once. If they stayed, poll(2) would
- * report the socket readable all the time and the caller would spin until the rest arrives.
+ * A record that has arrived in part is the one OpenSSL is asking for: its bytes are taken out of the socket at once. If they
+ * stayed, poll(2) would report the socket readable all the time and the caller would spin until the rest arrives.
  *
- * Rejected: OpenSSL's own socket BIO with read_ahead off. It is exact too, but reads header and body apart, two calls per record, and it
- * cannot look at the first bytes to tell plaintext from TLS.
+ * Rejected: OpenSSL's own socket BIO with read_ahead off. It is exact too, but reads header and body apart, two calls per record,
+ * and it cannot look at the first bytes to tell plaintext from TLS.
  */
 #include "ktls_internal.h"
 
@@ -56,7 +56,7 @@ void ktls_queue_drop(struct ktls_queue *q, size_t len) {
 
 void ktls_queue_done(struct ktls_queue *q) {
     free(q->data);
-    *q = (struct ktls_queue){0};
+    *q = (struct ktls_queue){ 0 };
 }
 
 /* ---- Exact records --------------------------------------------------------------------------------------------------------- */
@@ -64,7 +64,7 @@ void ktls_queue_done(struct ktls_queue *q) {
 /* What first bytes that are no TLS record look like; NULL when they may be one. */
 static const char *name_plaintext(const uint8_t *p, size_t len) {
     if (p[0] == KTLS_CT_HANDSHAKE || p[0] == KTLS_CT_ALERT) return len < 2 || p[1] == 3 ? NULL : "not a TLS record";
-    static const char *const http[] = {"GET ", "POST", "HEAD", "PUT ", "HTTP", "OPTI", "DELE", "CONN"};
+    static const char *const http[] = { "GET ", "POST", "HEAD", "PUT ", "HTTP", "OPTI", "DELE", "CONN" };
     for (size_t i = 0; i < sizeof http / sizeof http[0]; i++)
         if (len >= 4 && memcmp(p, http[i], 4) == 0) return "looks like HTTP plaintext";
     if (strchr("*+-:$", p[0]) && p[0] != 0) return "looks like Redis plaintext";
@@ -150,7 +150,8 @@ int ktls_wire_settle(struct ktls_wire *w, enum ktls_wire_mode mode) {
     return r;
 }
 
-/* ---- The BIO ----------------------------------------------------------------------------------------------------------------- */
+/* ---- The BIO -----------------------------------------------------------------------------------------------------------------
+ */
 
 static ssize_t read_queue(struct ktls_wire *w, void *out, size_t cap) {
     size_t have = w->in.len - w->in.off;
@@ -166,9 +167,15 @@ static int on_read(BIO *b, char *out, int cap) {
     ssize_t n;
     BIO_clear_retry_flags(b);
     switch (w->mode) {
-    case KTLS_WIRE_RECORD: n = read_record(w, out, (size_t)cap); break;
-    case KTLS_WIRE_STREAM: n = recv_retry(w->fd, out, (size_t)cap, 0); break;
-    default: n = read_queue(w, out, (size_t)cap); break;
+    case KTLS_WIRE_RECORD:
+        n = read_record(w, out, (size_t)cap);
+        break;
+    case KTLS_WIRE_STREAM:
+        n = recv_retry(w->fd, out, (size_t)cap, 0);
+        break;
+    default:
+        n = read_queue(w, out, (size_t)cap);
+        break;
     }
     if (n > 0) return (int)n;
     /* The end is kept here and not told by BIO_eof: OpenSSL would answer a FIN with an alert decode_error. */

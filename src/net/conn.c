@@ -76,11 +76,9 @@ void conn_thread_flush(struct conn_thread *t) {
             list_remove(n);
             list_push_back(&batch, n);
         }
-        while (!list_empty(&batch))
-            conn_flush_now(list_entry(batch.next, struct conn, flush_node));
+        while (!list_empty(&batch)) conn_flush_now(list_entry(batch.next, struct conn, flush_node));
     }
-    if (!list_empty(&t->flush))
-        loop_timer_set(t->loop, &t->again, loop_now_us(t->loop));
+    if (!list_empty(&t->flush)) loop_timer_set(t->loop, &t->again, loop_now_us(t->loop));
 }
 
 void conn_thread_done(struct conn_thread *t) {
@@ -97,10 +95,8 @@ static void opened(struct conn *c) {
     c->state = CONN_OPEN;
     c->opened = true;
     c->ops->on_open(c);
-    if (c->state != CONN_OPEN)
-        return;
-    if (c->out.bytes)
-        conn_flush_later(c);
+    if (c->state != CONN_OPEN) return;
+    if (c->out.bytes) conn_flush_later(c);
     conn_start_reading(c);
 }
 
@@ -140,8 +136,7 @@ static void begin(struct loop_timer *t) {
         opened(c);
         return;
     }
-    if (c->handshake_timeout_us > 0)
-        conn_arm(c, loop_now_us(c->io.loop) + c->handshake_timeout_us, handshake_expired);
+    if (c->handshake_timeout_us > 0) conn_arm(c, loop_now_us(c->io.loop) + c->handshake_timeout_us, handshake_expired);
     handshake_step(c);
 }
 
@@ -182,8 +177,7 @@ static void io_poll(struct loop_io *io, short revents) {
 /* ---- output and reading, as the owner sees them ---- */
 
 void conn_flush_later(struct conn *c) {
-    if (c->state < CONN_CLOSING && list_empty(&c->flush_node))
-        list_push_back(&c->thread->flush, &c->flush_node);
+    if (c->state < CONN_CLOSING && list_empty(&c->flush_node)) list_push_back(&c->thread->flush, &c->flush_node);
 }
 
 void conn_flush_now(struct conn *c) {
@@ -192,11 +186,9 @@ void conn_flush_now(struct conn *c) {
 }
 
 void conn_pause_reading(struct conn *c) {
-    if (c->state > CONN_OPEN || c->reading_paused)
-        return;
+    if (c->state > CONN_OPEN || c->reading_paused) return;
     c->reading_paused = true;
-    if (c->opened)
-        loop_recv_stop(&c->io);
+    if (c->opened) loop_recv_stop(&c->io);
 }
 
 static void resume(struct loop_timer *t) {
@@ -204,11 +196,9 @@ static void resume(struct loop_timer *t) {
 }
 
 void conn_resume_reading(struct conn *c) {
-    if (c->state > CONN_OPEN || !c->reading_paused)
-        return;
+    if (c->state > CONN_OPEN || !c->reading_paused) return;
     c->reading_paused = false;
-    if (!c->opened)
-        return;
+    if (!c->opened) return;
     /* tls-user may hold bytes already decrypted; on_data for them must not come from inside this call. */
     if (c->transport == CONN_TLS_USER)
         conn_arm(c, loop_now_us(c->io.loop), resume);
@@ -224,17 +214,14 @@ static void set_end(struct conn *c, enum conn_end why, const char *text) {
 }
 
 void conn_close(struct conn *c, enum conn_end why, const char *text) {
-    if (c->state == CONN_CLOSING)
-        return;
+    if (c->state == CONN_CLOSING) return;
     /* A lingering close has its reason already: what ends the lingering is not it. */
-    if (!(c->state == CONN_FLUSHING && c->end != CONN_END_LOCAL))
-        set_end(c, why, text);
+    if (!(c->state == CONN_FLUSHING && c->end != CONN_END_LOCAL)) set_end(c, why, text);
     bool established = c->state != CONN_HANDSHAKE;
     c->state = CONN_CLOSING;
     list_remove(&c->flush_node);
     loop_timer_cancel(c->io.loop, &c->timer);
-    if (established && !c->notified && c->end != CONN_END_TLS)
-        conn_notify_once(c);
+    if (established && !c->notified && c->end != CONN_END_TLS) conn_notify_once(c);
     loop_io_close(&c->io);
 }
 
@@ -244,8 +231,7 @@ static void closing_expired(struct loop_timer *t) {
 }
 
 void conn_close_after_flush(struct conn *c, int64_t timeout_us) {
-    if (c->state >= CONN_FLUSHING)
-        return;
+    if (c->state >= CONN_FLUSHING) return;
     if (c->state == CONN_HANDSHAKE) {
         conn_close(c, CONN_END_LOCAL, "");
         return;
@@ -253,26 +239,22 @@ void conn_close_after_flush(struct conn *c, int64_t timeout_us) {
     c->state = CONN_FLUSHING;
     c->end = CONN_END_LOCAL;
     conn_arm(c, loop_now_us(c->io.loop) + timeout_us, closing_expired);
-    if (!c->ctl_blocked)
-        loop_recv_start(&c->io);
+    if (!c->ctl_blocked) loop_recv_start(&c->io);
     conn_flush_later(c);
 }
 
 void conn_close_lingering(struct conn *c, enum conn_end why, const char *text) {
-    if (c->state >= CONN_FLUSHING)
-        return;
+    if (c->state >= CONN_FLUSHING) return;
     set_end(c, why, text);
     c->state = CONN_FLUSHING;
     c->notified = c->write_shut = true;
     c->ctl_blocked = false;
     list_remove(&c->flush_node);
-    if (c->transport == CONN_TLS_USER)
-        conn_push_ciphertext(c);
+    if (c->transport == CONN_TLS_USER) conn_push_ciphertext(c);
     loop_send_hold(&c->io, true);
     loop_poll(&c->io, 0);
     /* Not on a kernel-TLS socket: the kernel may hold the alert's record outside of TCP's queue, and FIN would overtake it. */
-    if (c->transport != CONN_KTLS)
-        shutdown(c->io.fd, SHUT_WR);
+    if (c->transport != CONN_KTLS) shutdown(c->io.fd, SHUT_WR);
     conn_arm(c, loop_now_us(c->io.loop) + ALERT_LINGER_US, closing_expired);
     loop_recv_start(&c->io);
 }

@@ -26,8 +26,8 @@ struct conn;
 struct conn_ops {
     /* Handshake done (TLS) or at once for plain ones: may write, may close. Reading starts after it returns. */
     void (*on_open)(struct conn *c);
-    /* New plaintext bytes; memory of the loop's, writable, valid during the call. The callee takes what it wants to keep by copying.
-     * It must look at all of them (call conn_pause_reading to get no more). */
+    /* New plaintext bytes; memory of the loop's, writable, valid during the call. The callee takes what it wants to keep by
+     * copying. It must look at all of them (call conn_pause_reading to get no more). */
     void (*on_data)(struct conn *c, char *data, size_t len);
     /* Output queue is empty again. May be NULL. */
     void (*on_drained)(struct conn *c);
@@ -40,11 +40,11 @@ struct conn {
     const struct conn_ops *ops;
     enum conn_state state;
     enum conn_transport transport;
-    struct ktls_conn *tls;      /* NULL without TLS; kept in both TLS modes for control records and close */
-    struct obuf out;            /* replies not yet sent; append freely, then conn_flush_later */
+    struct ktls_conn *tls; /* NULL without TLS; kept in both TLS modes for control records and close */
+    struct obuf out;       /* replies not yet sent; append freely, then conn_flush_later */
     struct iovec iov[LOOP_IOV_MAX];
-    struct loop_timer timer;    /* handshake and closing deadlines */
-    struct list flush_node;     /* in the thread's flush list */
+    struct loop_timer timer;      /* handshake and closing deadlines */
+    struct list flush_node;       /* in the thread's flush list */
     uint64_t bytes_in, bytes_out; /* plaintext */
     int end_err;
     enum conn_end end;
@@ -52,47 +52,48 @@ struct conn {
     bool reading_paused, write_shut, ctl_blocked;
     /* private to conn*.c */
     struct conn_thread *thread;
-    bool opened;                /* on_open was called */
-    bool in_send, sent_now;     /* inside loop_send; it completed at once, with sent_n */
-    bool in_step, step_again;   /* inside conn_send_step; it was called again meanwhile */
-    bool drain_due;             /* on_drained is owed */
-    bool notified;              /* close_notify was sent, or none is due */
-    bool notify_blocked;        /* the kernel has no room for it yet */
+    bool opened;              /* on_open was called */
+    bool in_send, sent_now;   /* inside loop_send; it completed at once, with sent_n */
+    bool in_step, step_again; /* inside conn_send_step; it was called again meanwhile */
+    bool drain_due;           /* on_drained is owed */
+    bool notified;            /* close_notify was sent, or none is due */
+    bool notify_blocked;      /* the kernel has no room for it yet */
     bool peer_eof;
     ssize_t sent_n;
-    size_t discarded;           /* bytes read and dropped while closing */
+    size_t discarded; /* bytes read and dropped while closing */
     int64_t handshake_timeout_us;
-    char *cipher;               /* tls-user: ciphertext of the send in flight */
+    char *cipher; /* tls-user: ciphertext of the send in flight */
     size_t cipher_len, cipher_off;
 };
 
 /* Per thread: shared by the connections of one loop. */
 struct conn_thread {
     struct loop *loop;
-    struct list flush;          /* connections with output to send before the loop sleeps */
-    char *scratch;              /* decrypted bytes of tls-user, LOOP_RECV_BUF */
-    struct loop_timer again;    /* output was queued while flushing: no sleep yet */
+    struct list flush;       /* connections with output to send before the loop sleeps */
+    char *scratch;           /* decrypted bytes of tls-user, LOOP_RECV_BUF */
+    struct loop_timer again; /* output was queued while flushing: no sleep yet */
 };
-/* Makes conn_thread_flush the loop's before-sleep hook; who sets a hook of his own after this calls conn_thread_flush from it. Always 0. */
+/* Makes conn_thread_flush the loop's before-sleep hook; who sets a hook of his own after this calls conn_thread_flush from it.
+ * Always 0. */
 int conn_thread_init(struct conn_thread *t, struct loop *l);
 void conn_thread_flush(struct conn_thread *t);
 void conn_thread_done(struct conn_thread *t);
 
 struct conn_params {
-    struct ktls_ctx *tls_ctx;     /* NULL: plain */
+    struct ktls_ctx *tls_ctx; /* NULL: plain */
     bool is_unix;
     int64_t handshake_timeout_us; /* 0: none */
 };
-/* Starts a connection over a connected, non-blocking fd, which it owns from here; clears *c. Callbacks come from the loop, none from
- * inside this call. Output may be queued and conn_close* called at once. */
+/* Starts a connection over a connected, non-blocking fd, which it owns from here; clears *c. Callbacks come from the loop, none
+ * from inside this call. Output may be queued and conn_close* called at once. */
 void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn_ops *ops, const struct conn_params *p);
-void conn_flush_later(struct conn *c);   /* once per batch of replies: sent before the loop sleeps, one writev */
+void conn_flush_later(struct conn *c); /* once per batch of replies: sent before the loop sleeps, one writev */
 void conn_flush_now(struct conn *c);
 void conn_pause_reading(struct conn *c);
 void conn_resume_reading(struct conn *c);
-/* Sends what is queued, then close_notify and FIN, then waits for the peer's FIN and closes; at most timeout_us in all. What the peer
- * still sends is read and dropped (1 MiB at most), because closing over unread bytes makes the kernel send RST, which may cost the peer
- * the reply. No more on_data. During the handshake it closes at once. */
+/* Sends what is queued, then close_notify and FIN, then waits for the peer's FIN and closes; at most timeout_us in all. What the
+ * peer still sends is read and dropped (1 MiB at most), because closing over unread bytes makes the kernel send RST, which may
+ * cost the peer the reply. No more on_data. During the handshake it closes at once. */
 void conn_close_after_flush(struct conn *c, int64_t timeout_us);
 /* Drops what is queued; close_notify is tried once. on_closed follows from the loop. Safe to call twice. */
 void conn_close(struct conn *c, enum conn_end why, const char *text);

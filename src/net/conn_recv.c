@@ -24,19 +24,16 @@ static void end_of_stream(struct conn *c, const char *text) {
     c->peer_eof = true;
     if (c->state == CONN_FLUSHING) {
         /* A half-closing peer still wants its replies. */
-        if (c->write_shut)
-            conn_close(c, CONN_END_LOCAL, "");
+        if (c->write_shut) conn_close(c, CONN_END_LOCAL, "");
         return;
     }
     conn_flush_now(c);
-    if (c->state == CONN_OPEN)
-        conn_close(c, CONN_END_EOF, text);
+    if (c->state == CONN_OPEN) conn_close(c, CONN_END_EOF, text);
 }
 
 static void recv_on(struct conn *c) {
     bool wanted = c->state == CONN_OPEN ? !c->reading_paused : c->state == CONN_FLUSHING && !c->peer_eof && !c->notify_blocked;
-    if (wanted && !c->ctl_blocked)
-        loop_recv_start(&c->io);
+    if (wanted && !c->ctl_blocked) loop_recv_start(&c->io);
 }
 
 static void control_result(struct conn *c, int r) {
@@ -67,8 +64,7 @@ void conn_finish_control(struct conn *c) {
         loop_send_hold(&c->io, false);
         conn_send_step(c);
     }
-    if (c->state != CONN_CLOSING)
-        control_result(c, r);
+    if (c->state != CONN_CLOSING) control_result(c, r);
 }
 
 /* Decrypts and delivers what OpenSSL has, until it has none or the owner has enough. */
@@ -87,13 +83,11 @@ static void user_pump(struct conn *c) {
         }
     }
     const void *out;
-    if (c->state == CONN_OPEN && ktls_mem_output(c->tls, &out) > 0)
-        conn_flush_later(c);
+    if (c->state == CONN_OPEN && ktls_mem_output(c->tls, &out) > 0) conn_flush_later(c);
 }
 
 void conn_start_reading(struct conn *c) {
-    if (c->transport == CONN_TLS_USER && c->state == CONN_OPEN)
-        user_pump(c);
+    if (c->transport == CONN_TLS_USER && c->state == CONN_OPEN) user_pump(c);
     recv_on(c);
 }
 
@@ -105,8 +99,7 @@ static bool cannot_discard(const struct conn *c, ssize_t n) {
 
 /* The peer's bytes no longer matter, but must be taken off the socket. */
 static void discard(struct conn *c, ssize_t n) {
-    if (cannot_discard(c, n))
-        return;
+    if (cannot_discard(c, n)) return;
     if (n == -EIO && c->transport == CONN_KTLS) {
         control_result(c, ktls_control(c->tls));
     } else if (n < 0) {
@@ -115,8 +108,7 @@ static void discard(struct conn *c, ssize_t n) {
         end_of_stream(c, "");
     } else {
         c->discarded += (size_t)n;
-        if (c->discarded < CONN_DISCARD_MAX)
-            return;
+        if (c->discarded < CONN_DISCARD_MAX) return;
         if (c->write_shut)
             conn_close(c, CONN_END_LOCAL, "");
         else
@@ -142,15 +134,13 @@ static void user_input(struct conn *c, const char *data, size_t len) {
         return;
     }
     user_pump(c);
-    if (len == 0 && c->state == CONN_OPEN && !c->reading_paused)
-        conn_close(c, CONN_END_EOF, CONN_TRUNCATED_TEXT);
+    if (len == 0 && c->state == CONN_OPEN && !c->reading_paused) conn_close(c, CONN_END_EOF, CONN_TRUNCATED_TEXT);
 }
 
 void conn_on_recv(struct loop_io *io, char *data, ssize_t n) {
     struct conn *c = conn_of(io);
     if (c->state != CONN_OPEN) {
-        if (c->state == CONN_FLUSHING)
-            discard(c, n);
+        if (c->state == CONN_FLUSHING) discard(c, n);
     } else if (n == -EIO && c->transport == CONN_KTLS) {
         control_result(c, ktls_control(c->tls));
     } else if (n < 0) {

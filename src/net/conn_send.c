@@ -71,8 +71,7 @@ void conn_on_sent(struct loop_io *io, ssize_t n) {
         c->sent_n = n;
         return;
     }
-    if (c->state != CONN_CLOSING && account(c, n))
-        conn_send_step(c);
+    if (c->state != CONN_CLOSING && account(c, n)) conn_send_step(c);
 }
 
 /* ---- tcp, unix, kernel TLS ---- */
@@ -84,8 +83,7 @@ static bool send_plain(struct conn *c) {
         int cnt = obuf_iov(&c->out, c->iov, LOOP_IOV_MAX, &bytes);
         if (c->transport == CONN_KTLS && bytes < c->out.bytes && bytes > RECORD_MAX)
             cnt = cut_iov(c->iov, cnt, bytes - bytes % RECORD_MAX);
-        if (!send_iov(c, cnt))
-            return false;
+        if (!send_iov(c, cnt)) return false;
     }
     return true;
 }
@@ -124,8 +122,7 @@ static bool park_ciphertext(struct conn *c, const void *data, size_t len) {
 static bool send_parked(struct conn *c) {
     while (c->cipher) {
         c->iov[0] = (struct iovec){ c->cipher + c->cipher_off, c->cipher_len - c->cipher_off };
-        if (!send_iov(c, 1))
-            return false;
+        if (!send_iov(c, 1)) return false;
     }
     return true;
 }
@@ -133,12 +130,10 @@ static bool send_parked(struct conn *c) {
 /* True when everything is sent. */
 static bool send_user(struct conn *c) {
     for (;;) {
-        if (!send_parked(c))
-            return false;
+        if (!send_parked(c)) return false;
         const void *data = NULL;
         ssize_t len = encrypt_some(c, &data);
-        if (len <= 0)
-            return len == 0;
+        if (len <= 0) return len == 0;
         struct iovec piece = { (void *)(uintptr_t)data, (size_t)len };
         ssize_t n = loop_send_try(&c->io, &piece, 1);
         if (n >= 0) {
@@ -155,26 +150,22 @@ static bool send_user(struct conn *c) {
 void conn_push_ciphertext(struct conn *c) {
     const void *data;
     size_t len = c->cipher ? 0 : ktls_mem_output(c->tls, &data); /* never between the halves of a record */
-    if (len == 0)
-        return;
+    if (len == 0) return;
     struct iovec piece = { (void *)(uintptr_t)data, len };
     loop_send_try(&c->io, &piece, 1);
 }
 
 void conn_notify_once(struct conn *c) {
     c->notified = true;
-    if (c->transport == CONN_TLS_USER && c->cipher)
-        return;
+    if (c->transport == CONN_TLS_USER && c->cipher) return;
     ktls_shutdown(c->tls);
-    if (c->transport == CONN_TLS_USER)
-        conn_push_ciphertext(c);
+    if (c->transport == CONN_TLS_USER) conn_push_ciphertext(c);
 }
 
 /* ---- the step ---- */
 
 static bool send_queued(struct conn *c) {
-    if (loop_send_busy(&c->io))
-        return false;
+    if (loop_send_busy(&c->io)) return false;
     return c->transport == CONN_TLS_USER ? send_user(c) : send_plain(c);
 }
 
@@ -189,15 +180,13 @@ static void say_goodbye(struct conn *c) {
             return;
         }
         c->notified = true;
-        if (c->transport == CONN_TLS_USER && !send_user(c))
-            return;
+        if (c->transport == CONN_TLS_USER && !send_user(c)) return;
     }
     if (!c->write_shut) {
         c->write_shut = true;
         /* Not on a kernel-TLS socket: the kernel may hold records outside of TCP's queue, and FIN would overtake them. There
          * close_notify says it. */
-        if (c->transport != CONN_KTLS)
-            shutdown(c->io.fd, SHUT_WR);
+        if (c->transport != CONN_KTLS) shutdown(c->io.fd, SHUT_WR);
     }
     if (c->peer_eof || c->discarded >= CONN_DISCARD_MAX)
         conn_close(c, CONN_END_LOCAL, "");
@@ -206,17 +195,14 @@ static void say_goodbye(struct conn *c) {
 }
 
 static void one_step(struct conn *c) {
-    if (c->out.bytes)
-        c->drain_due = true;
-    if (!send_queued(c))
-        return;
+    if (c->out.bytes) c->drain_due = true;
+    if (!send_queued(c)) return;
     obuf_trim(&c->out); /* an idle connection holds no buffer, and the next one to reply finds this one warm in the cache */
     if (c->state == CONN_FLUSHING) {
         say_goodbye(c);
     } else if (c->state == CONN_OPEN && c->drain_due) {
         c->drain_due = false;
-        if (c->ops->on_drained)
-            c->ops->on_drained(c);
+        if (c->ops->on_drained) c->ops->on_drained(c);
     }
 }
 
@@ -226,8 +212,7 @@ static bool may_send(const struct conn *c) {
 
 void conn_send_step(struct conn *c) {
     c->step_again = true;
-    if (c->in_step)
-        return;
+    if (c->in_step) return;
     c->in_step = true;
     while (c->step_again && may_send(c)) {
         c->step_again = false;

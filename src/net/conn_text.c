@@ -55,8 +55,7 @@ static void addr_text(const struct conn *c, bool peer, char *out, size_t cap) {
         return;
     }
     int r = peer ? getpeername(c->io.fd, (struct sockaddr *)&sa, &len) : getsockname(c->io.fd, (struct sockaddr *)&sa, &len);
-    if (r < 0)
-        sa.ss_family = AF_UNSPEC;
+    if (r < 0) sa.ss_family = AF_UNSPEC;
     inet_text(&sa, out, cap);
 }
 

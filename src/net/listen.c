@@ -30,8 +30,7 @@ __attribute__((format(printf, 4, 5))) static int report(int e, char *err, size_t
         int n = vsnprintf(err, errlen, fmt, ap);
         va_end(ap);
         const char *desc = strerrordesc_np(e);
-        if (n >= 0 && (size_t)n < errlen)
-            snprintf(err + n, errlen - (size_t)n, ": %s", desc ? desc : "unknown error");
+        if (n >= 0 && (size_t)n < errlen) snprintf(err + n, errlen - (size_t)n, ": %s", desc ? desc : "unknown error");
     }
     return -e;
 }
@@ -51,11 +50,9 @@ static int resolve(const char *host, int port, int family, int flags, struct add
     snprintf(service, sizeof(service), "%d", port);
     struct addrinfo hints = { .ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV };
     int gai = getaddrinfo(host, service, &hints, ret);
-    if (gai == 0)
-        return 0;
+    if (gai == 0) return 0;
     int e = gai_errno(gai);
-    if (err && errlen)
-        snprintf(err, errlen, "%s: %s", host ? host : "*", gai_strerror(gai));
+    if (err && errlen) snprintf(err, errlen, "%s: %s", host ? host : "*", gai_strerror(gai));
     return -e;
 }
 
@@ -63,8 +60,7 @@ static int resolve(const char *host, int port, int family, int flags, struct add
 
 static int listen_on(const struct addrinfo *ai, int backlog, bool reuseport, const char *name, char *err, size_t errlen) {
     int fd = socket(ai->ai_family, ai->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, ai->ai_protocol);
-    if (fd < 0)
-        return report(errno, err, errlen, "socket for %s", name);
+    if (fd < 0) return report(errno, err, errlen, "socket for %s", name);
     int one = 1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0)
         return close_report(fd, errno, err, errlen, "SO_REUSEADDR");
@@ -73,10 +69,8 @@ static int listen_on(const struct addrinfo *ai, int backlog, bool reuseport, con
     /* "*" and "::*" may both be listened on: each takes its own family. */
     if (ai->ai_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0)
         return close_report(fd, errno, err, errlen, "IPV6_V6ONLY");
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0)
-        return close_report(fd, errno, err, errlen, name);
-    if (listen(fd, backlog) < 0)
-        return close_report(fd, errno, err, errlen, name);
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0) return close_report(fd, errno, err, errlen, name);
+    if (listen(fd, backlog) < 0) return close_report(fd, errno, err, errlen, name);
     return fd;
 }
 
@@ -86,13 +80,11 @@ int listen_tcp(const char *addr, int port, int backlog, bool reuseport, char *er
     int family = any4 ? AF_INET : any6 ? AF_INET6 : AF_UNSPEC;
     struct addrinfo *list = NULL;
     int fd = resolve(host, port, family, AI_PASSIVE, &list, err, errlen);
-    if (fd < 0)
-        return fd;
+    if (fd < 0) return fd;
     char name[128];
     snprintf(name, sizeof(name), strchr(addr, ':') && !any6 ? "bind [%s]:%d" : "bind %s:%d", addr, port);
     fd = -EADDRNOTAVAIL;
-    for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next)
-        fd = listen_on(ai, backlog, reuseport, name, err, errlen);
+    for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next) fd = listen_on(ai, backlog, reuseport, name, err, errlen);
     freeaddrinfo(list);
     return fd;
 }
@@ -101,8 +93,7 @@ static int unix_addr(const char *path, struct sockaddr_un *sa, char *err, size_t
     memset(sa, 0, sizeof(*sa));
     sa->sun_family = AF_UNIX;
     size_t len = strlen(path);
-    if (len >= sizeof(sa->sun_path))
-        return report(ENAMETOOLONG, err, errlen, "unix socket %s", path);
+    if (len >= sizeof(sa->sun_path)) return report(ENAMETOOLONG, err, errlen, "unix socket %s", path);
     memcpy(sa->sun_path, path, len + 1);
     return 0;
 }
@@ -110,22 +101,17 @@ static int unix_addr(const char *path, struct sockaddr_un *sa, char *err, size_t
 int listen_unix(const char *path, mode_t perm, int backlog, char *err, size_t errlen) {
     struct sockaddr_un sa;
     int r = unix_addr(path, &sa, err, errlen);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     struct stat st;
     if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) /* a former run's; anything else is not ours to remove */
         unlink(path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return report(errno, err, errlen, "unix socket %s", path);
+    if (fd < 0) return report(errno, err, errlen, "unix socket %s", path);
     char name[160];
     snprintf(name, sizeof(name), "unix socket %s", path);
-    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
-        return close_report(fd, errno, err, errlen, name);
-    if (perm && chmod(path, perm) < 0)
-        return close_report(fd, errno, err, errlen, name);
-    if (listen(fd, backlog) < 0)
-        return close_report(fd, errno, err, errlen, name);
+    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) return close_report(fd, errno, err, errlen, name);
+    if (perm && chmod(path, perm) < 0) return close_report(fd, errno, err, errlen, name);
+    if (listen(fd, backlog) < 0) return close_report(fd, errno, err, errlen, name);
     return fd;
 }
 
@@ -133,10 +119,8 @@ int listen_unix(const char *path, mode_t perm, int backlog, char *err, size_t er
 
 int sock_tune(int fd, int keepalive_s) {
     int one = 1;
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0)
-        return -errno;
-    if (keepalive_s <= 0)
-        return 0;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0) return -errno;
+    if (keepalive_s <= 0) return 0;
     /* As redis-server: first probe after the interval, the others a third of it apart, dead after three. */
     int interval = keepalive_s / KEEPALIVE_PROBES > 0 ? keepalive_s / KEEPALIVE_PROBES : 1, probes = KEEPALIVE_PROBES;
     if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)) < 0 ||
@@ -152,8 +136,7 @@ int sock_tune(int fd, int keepalive_s) {
 static int bind_source(int fd, int family, const char *source, char *err, size_t errlen) {
     struct addrinfo *list = NULL;
     int r = resolve(source, 0, family, AI_PASSIVE, &list, err, errlen);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     r = bind(fd, list->ai_addr, list->ai_addrlen) < 0 ? report(errno, err, errlen, "bind to source %s", source) : 0;
     freeaddrinfo(list);
     return r;
@@ -162,37 +145,31 @@ static int bind_source(int fd, int family, const char *source, char *err, size_t
 /* Waits for a connect under way. 0 or -errno. */
 static int connect_wait(int fd, int64_t deadline_us) {
     int r = sock_wait(fd, POLLOUT, deadline_us);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     int e = 0;
     socklen_t len = sizeof(e);
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0)
-        return -errno;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) < 0) return -errno;
     return -e;
 }
 
 static int connect_to(const struct addrinfo *ai, const char *source, int64_t deadline_us, char *err, size_t errlen) {
     int fd = socket(ai->ai_family, ai->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, ai->ai_protocol);
-    if (fd < 0)
-        return report(errno, err, errlen, "socket");
+    if (fd < 0) return report(errno, err, errlen, "socket");
     int r = source && *source ? bind_source(fd, ai->ai_family, source, err, errlen) : 0;
     if (r < 0) {
         close(fd);
         return r;
     }
     r = connect(fd, ai->ai_addr, ai->ai_addrlen) < 0 ? -errno : 0;
-    if (r == -EINPROGRESS || r == -EINTR)
-        r = connect_wait(fd, deadline_us);
-    if (r < 0)
-        return close_report(fd, -r, err, errlen, "connect");
+    if (r == -EINPROGRESS || r == -EINTR) r = connect_wait(fd, deadline_us);
+    if (r < 0) return close_report(fd, -r, err, errlen, "connect");
     return fd;
 }
 
 int sock_connect_tcp(const char *host, int port, const char *source, int64_t deadline_us, char *err, size_t errlen) {
     struct addrinfo *list = NULL;
     int fd = resolve(host, port, AF_UNSPEC, 0, &list, err, errlen);
-    if (fd < 0)
-        return fd;
+    if (fd < 0) return fd;
     fd = -EADDRNOTAVAIL;
     for (struct addrinfo *ai = list; ai && fd < 0 && fd != -ETIMEDOUT; ai = ai->ai_next)
         fd = connect_to(ai, source, deadline_us, err, errlen);
@@ -203,12 +180,9 @@ int sock_connect_tcp(const char *host, int port, const char *source, int64_t dea
 int sock_connect_unix(const char *path, char *err, size_t errlen) {
     struct sockaddr_un sa;
     int r = unix_addr(path, &sa, err, errlen);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return report(errno, err, errlen, "unix socket %s", path);
-    if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
-        return close_report(fd, errno, err, errlen, path);
+    if (fd < 0) return report(errno, err, errlen, "unix socket %s", path);
+    if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) return close_report(fd, errno, err, errlen, path);
     return fd;
 }

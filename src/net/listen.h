@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* addr: literal or name; "*" all IPv4, "::*" all IPv6 (redis.conf). Returns the fd (non-blocking, close-on-exec) or -errno, err (may
- * be NULL) filled with one line. */
+/* addr: literal or name; "*" all IPv4, "::*" all IPv6 (redis.conf). Returns the fd (non-blocking, close-on-exec) or -errno, err
+ * (may be NULL) filled with one line. */
 int listen_tcp(const char *addr, int port, int backlog, bool reuseport, char *err, size_t errlen);
 int listen_unix(const char *path, mode_t perm /* 0: umask's */, int backlog, char *err, size_t errlen);
 /* Options of an accepted TCP socket: TCP_NODELAY, keepalive (seconds, 0 off). 0 or -errno. */

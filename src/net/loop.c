@@ -1,6 +1,7 @@
 /* Event loop: what does not depend on the back end: timers, inbox, deferred closing, the order of a turn.
  *
- * Place in the flow: everything an I/O thread does happens inside loop_run(). Thread: the loop's, but for loop_post and loop_stop.
+ * Place in the flow: everything an I/O thread does happens inside loop_run(). Thread: the loop's, but for loop_post and
+ * loop_stop.
  *
  * A turn:
  *
@@ -43,11 +44,9 @@ static const struct loop_backend_ops *pick_backend(enum loop_backend want) {
 
 int loop_new(enum loop_backend want, struct loop **ret) {
     const struct loop_backend_ops *ops = pick_backend(want);
-    if (!ops)
-        return -EOPNOTSUPP;
+    if (!ops) return -EOPNOTSUPP;
     int wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (wake_fd < 0)
-        return -errno;
+    if (wake_fd < 0) return -errno;
     struct loop *l = mem_zalloc(sizeof(*l));
     l->ops = ops;
     l->wake_fd = wake_fd;
@@ -94,8 +93,7 @@ static void wake(struct loop *l) {
 }
 
 void loop_post(struct loop *l, struct inbox_msg *msg_take) {
-    if (inbox_push(&l->inbox, msg_take))
-        wake(l);
+    if (inbox_push(&l->inbox, msg_take)) wake(l);
 }
 
 void loop_stop(struct loop *l) {
@@ -129,8 +127,7 @@ static void heap_put(struct loop *l, unsigned i, struct loop_timer *t) {
 static void sift_up(struct loop *l, unsigned i, struct loop_timer *t) {
     while (i > 0) {
         unsigned parent = (i - 1) / HEAP_ARITY;
-        if (l->heap[parent]->when_us <= t->when_us)
-            break;
+        if (l->heap[parent]->when_us <= t->when_us) break;
         heap_put(l, i, l->heap[parent]);
         i = parent;
     }
@@ -147,8 +144,7 @@ static void sift_down(struct loop *l, unsigned i, struct loop_timer *t) {
                 least = c;
             }
         }
-        if (least == i)
-            break;
+        if (least == i) break;
         heap_put(l, i, l->heap[least]);
         i = least;
     }
@@ -174,13 +170,11 @@ void loop_timer_set(struct loop *l, struct loop_timer *t, int64_t when_us) {
 }
 
 void loop_timer_cancel(struct loop *l, struct loop_timer *t) {
-    if (!t->heap_pos)
-        return;
+    if (!t->heap_pos) return;
     unsigned i = t->heap_pos - 1;
     t->heap_pos = 0;
     struct loop_timer *last = l->heap[--l->heap_len];
-    if (last == t)
-        return;
+    if (last == t) return;
     if (i > 0 && last->when_us < l->heap[(i - 1) / HEAP_ARITY]->when_us)
         sift_up(l, i, last);
     else
@@ -209,8 +203,7 @@ static bool report_closed(struct loop *l) {
     while (!list_empty(&l->closing)) {
         struct loop_io *io = list_entry(l->closing.next, struct loop_io, pending);
         list_remove(&io->pending);
-        if (io->fd >= 0)
-            close(io->fd);
+        if (io->fd >= 0) close(io->fd);
         io->fd = -1;
         io->ops->on_closed(io);
         any = true;
@@ -219,33 +212,28 @@ static bool report_closed(struct loop *l) {
 }
 
 static int64_t wait_time_us(const struct loop *l, bool hurry) {
-    if (hurry || atomic_load_explicit(&l->stop, memory_order_acquire))
-        return 0;
-    if (l->heap_len == 0)
-        return -1;
+    if (hurry || atomic_load_explicit(&l->stop, memory_order_acquire)) return 0;
+    if (l->heap_len == 0) return -1;
     int64_t left = l->heap[0]->when_us - clock_mono_us();
     return left > 0 ? left : 0;
 }
 
 void loop_run(struct loop *l) {
     while (!atomic_load_explicit(&l->stop, memory_order_acquire)) {
-        if (l->before_sleep)
-            l->before_sleep(l->before_sleep_arg);
+        if (l->before_sleep) l->before_sleep(l->before_sleep_arg);
         bool hurry = report_closed(l);
         l->turn_no++;
         l->ops->turn(l, wait_time_us(l, hurry));
         run_timers(l);
     }
     run_inbox(l);
-    if (l->before_sleep)
-        l->before_sleep(l->before_sleep_arg);
+    if (l->before_sleep) l->before_sleep(l->before_sleep_arg);
     report_closed(l);
     atomic_store_explicit(&l->stop, false, memory_order_release);
 }
 
 struct loop *loop_free(struct loop *l) {
-    if (!l)
-        return NULL;
+    if (!l) return NULL;
     run_inbox(l);
     report_closed(l);
     l->ops->shut(l);
@@ -293,8 +281,7 @@ bool loop_may_send(struct loop_io *io) {
 ssize_t loop_sendmsg(struct loop_io *io, const struct iovec *iov, int cnt) {
     struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)cnt };
     ssize_t n;
-    do
-        n = sendmsg(io->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    do n = sendmsg(io->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }
@@ -319,6 +306,5 @@ void loop_acceptor_start(struct loop_acceptor *a, struct loop *l) {
 }
 
 void loop_acceptor_stop(struct loop_acceptor *a) {
-    if (a->loop && a->fd >= 0)
-        a->loop->ops->accept_stop(a);
+    if (a->loop && a->fd >= 0) a->loop->ops->accept_stop(a);
 }

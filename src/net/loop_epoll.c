@@ -12,8 +12,8 @@
  *   - EPOLLERR and EPOLLHUP cannot be masked: when they come and nobody wants anything, the fd leaves the epoll set until
  *     somebody does, or the loop would spin on them.
  *
- * Fairness: one recv of at most LOOP_RECV_BUF per ready fd and turn; LOOP_MAX_SENDS immediate sends per io and turn, after which a
- * send waits for the next turn's EPOLLOUT.
+ * Fairness: one recv of at most LOOP_RECV_BUF per ready fd and turn; LOOP_MAX_SENDS immediate sends per io and turn, after which
+ * a send waits for the next turn's EPOLLOUT.
  *
  * Stale events: a closed io is flagged and stays valid to the end of the turn. An acceptor may be freed as soon as it is
  * stopped, so stopping one strikes it out of the events not yet dispatched.
@@ -34,9 +34,9 @@
 
 /* loop_io.flags */
 #define IO_REGISTERED 1u
-#define IO_RECV 2u      /* receiving is on */
-#define IO_SEND 4u      /* a send is in flight */
-#define IO_HELD 8u      /* sends make no progress */
+#define IO_RECV 2u /* receiving is on */
+#define IO_SEND 4u /* a send is in flight */
+#define IO_HELD 8u /* sends make no progress */
 #define IO_CLOSED 16u
 
 /* loop_acceptor.flags */
@@ -47,8 +47,8 @@
 
 struct epoll_be {
     int fd;
-    int n_events, next_event;          /* of the batch being dispatched */
-    struct loop_acceptor *accepting;   /* whose callback is running; NULL once it was stopped */
+    int n_events, next_event;        /* of the batch being dispatched */
+    struct loop_acceptor *accepting; /* whose callback is running; NULL once it was stopped */
     struct epoll_event events[MAX_EVENTS];
     char recv_buf[LOOP_RECV_BUF];
 };
@@ -59,8 +59,7 @@ static struct epoll_be *be_of(const struct loop *l) {
 
 static int epoll_open(struct loop *l) {
     int fd = epoll_create1(EPOLL_CLOEXEC);
-    if (fd < 0)
-        return -errno;
+    if (fd < 0) return -errno;
     struct epoll_event ev = { .events = EPOLLIN, .data.u64 = 0 };
     if (epoll_ctl(fd, EPOLL_CTL_ADD, l->wake_fd, &ev) < 0) {
         int err = -errno;
@@ -84,14 +83,10 @@ static void epoll_shut(struct loop *l) {
 
 static uint32_t wanted(const struct loop_io *io) {
     uint32_t w = 0;
-    if (io->flags & IO_RECV)
-        w |= EPOLLIN;
-    if ((io->flags & (IO_SEND | IO_HELD)) == IO_SEND)
-        w |= EPOLLOUT;
-    if (io->poll_events & POLLIN)
-        w |= EPOLLIN;
-    if (io->poll_events & POLLOUT)
-        w |= EPOLLOUT;
+    if (io->flags & IO_RECV) w |= EPOLLIN;
+    if ((io->flags & (IO_SEND | IO_HELD)) == IO_SEND) w |= EPOLLOUT;
+    if (io->poll_events & POLLIN) w |= EPOLLIN;
+    if (io->poll_events & POLLOUT) w |= EPOLLOUT;
     return w;
 }
 
@@ -118,13 +113,11 @@ static void set_interest(struct loop_io *io, uint32_t w) {
 
 static void widen_interest(struct loop_io *io) {
     uint32_t w = wanted(io);
-    if (w & ~io->interest || (w && !(io->flags & IO_REGISTERED)))
-        set_interest(io, w | (io->interest & EPOLLIN));
+    if (w & ~io->interest || (w && !(io->flags & IO_REGISTERED))) set_interest(io, w | (io->interest & EPOLLIN));
 }
 
 static void unregister(struct loop_io *io) {
-    if (io->flags & IO_REGISTERED)
-        epoll_ctl(be_of(io->loop)->fd, EPOLL_CTL_DEL, io->fd, NULL);
+    if (io->flags & IO_REGISTERED) epoll_ctl(be_of(io->loop)->fd, EPOLL_CTL_DEL, io->fd, NULL);
     io->flags &= ~IO_REGISTERED;
     io->interest = 0;
 }
@@ -138,15 +131,13 @@ static void narrow_interest(struct loop_io *io, uint32_t got, uint32_t before) {
         return;
     }
     uint32_t in_vain = ((got & ~before) | EPOLLOUT) & io->interest & ~now;
-    if (in_vain)
-        set_interest(io, io->interest & ~in_vain);
+    if (in_vain) set_interest(io, io->interest & ~in_vain);
 }
 
 /* ---- recv, send, poll ---- */
 
 static void epoll_recv_start(struct loop_io *io) {
-    if (io->flags & IO_CLOSED)
-        return;
+    if (io->flags & IO_CLOSED) return;
     io->flags |= IO_RECV;
     widen_interest(io);
 }
@@ -158,15 +149,11 @@ static void epoll_recv_stop(struct loop_io *io) {
 static void recv_once(struct loop_io *io) {
     char *buf = be_of(io->loop)->recv_buf;
     ssize_t n;
-    do
-        n = recv(io->fd, buf, LOOP_RECV_BUF, MSG_DONTWAIT);
+    do n = recv(io->fd, buf, LOOP_RECV_BUF, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
-    if (n < 0)
-        n = -errno;
-    if (n == -EAGAIN)
-        return;
-    if (n <= 0)
-        io->flags &= ~IO_RECV;
+    if (n < 0) n = -errno;
+    if (n == -EAGAIN) return;
+    if (n <= 0) io->flags &= ~IO_RECV;
     io->ops->on_recv(io, buf, n);
 }
 
@@ -185,13 +172,11 @@ static void send_once(struct loop_io *io) {
 }
 
 static void epoll_send(struct loop_io *io, const struct iovec *iov, int cnt) {
-    if (io->flags & IO_CLOSED)
-        return;
+    if (io->flags & IO_CLOSED) return;
     io->send_iov = iov;
     io->send_cnt = cnt;
     io->flags |= IO_SEND;
-    if (io->flags & IO_HELD)
-        return;
+    if (io->flags & IO_HELD) return;
     if (loop_may_send(io))
         send_once(io);
     else
@@ -203,38 +188,29 @@ static void epoll_send_hold(struct loop_io *io, bool held) {
         io->flags |= IO_HELD;
     else
         io->flags &= ~IO_HELD;
-    if (!held && io->flags & IO_SEND && !(io->flags & IO_CLOSED))
-        widen_interest(io);
+    if (!held && io->flags & IO_SEND && !(io->flags & IO_CLOSED)) widen_interest(io);
 }
 
 static void epoll_poll(struct loop_io *io, short events) {
-    if (io->flags & IO_CLOSED)
-        return;
+    if (io->flags & IO_CLOSED) return;
     io->poll_events = events;
-    if (events)
-        widen_interest(io);
+    if (events) widen_interest(io);
 }
 
 static void poll_event(struct loop_io *io, uint32_t got) {
     short revents = 0;
-    if (got & EPOLLIN)
-        revents |= POLLIN;
-    if (got & EPOLLOUT)
-        revents |= POLLOUT;
+    if (got & EPOLLIN) revents |= POLLIN;
+    if (got & EPOLLOUT) revents |= POLLOUT;
     revents &= io->poll_events;
-    if (got & EPOLLERR)
-        revents |= POLLERR;
-    if (got & EPOLLHUP)
-        revents |= POLLHUP;
-    if (!revents)
-        return;
+    if (got & EPOLLERR) revents |= POLLERR;
+    if (got & EPOLLHUP) revents |= POLLHUP;
+    if (!revents) return;
     io->poll_events = 0;
     io->ops->on_poll(io, revents);
 }
 
 static void epoll_close(struct loop_io *io) {
-    if (io->flags & IO_CLOSED)
-        return;
+    if (io->flags & IO_CLOSED) return;
     /* Explicitly: a child process may hold the fd open, and would keep it in the set. */
     unregister(io);
     io->poll_events = 0;
@@ -243,17 +219,12 @@ static void epoll_close(struct loop_io *io) {
 }
 
 static void io_event(struct loop_io *io, uint32_t got) {
-    if (io->flags & IO_CLOSED)
-        return;
+    if (io->flags & IO_CLOSED) return;
     uint32_t bad = got & (EPOLLERR | EPOLLHUP), before = wanted(io);
-    if (io->poll_events)
-        poll_event(io, got);
-    if (io->flags & IO_RECV && (got & EPOLLIN || bad))
-        recv_once(io);
-    if ((io->flags & (IO_SEND | IO_HELD)) == IO_SEND && (got & EPOLLOUT || bad))
-        send_once(io);
-    if (!(io->flags & IO_CLOSED))
-        narrow_interest(io, got, before);
+    if (io->poll_events) poll_event(io, got);
+    if (io->flags & IO_RECV && (got & EPOLLIN || bad)) recv_once(io);
+    if ((io->flags & (IO_SEND | IO_HELD)) == IO_SEND && (got & EPOLLOUT || bad)) send_once(io);
+    if (!(io->flags & IO_CLOSED)) narrow_interest(io, got, before);
 }
 
 /* ---- listeners ---- */
@@ -261,15 +232,13 @@ static void io_event(struct loop_io *io, uint32_t got) {
 /* Exclusive: where several loops share one listening socket (unix), one of them is woken, not all. */
 static int acceptor_register(struct loop_acceptor *a) {
     struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE, .data.u64 = (uint64_t)(uintptr_t)a | TAG_ACCEPTOR };
-    if (epoll_ctl(be_of(a->loop)->fd, EPOLL_CTL_ADD, a->fd, &ev) < 0)
-        return -errno;
+    if (epoll_ctl(be_of(a->loop)->fd, EPOLL_CTL_ADD, a->fd, &ev) < 0) return -errno;
     a->flags |= ACC_REGISTERED;
     return 0;
 }
 
 static void acceptor_unregister(struct loop_acceptor *a) {
-    if (a->flags & ACC_REGISTERED)
-        epoll_ctl(be_of(a->loop)->fd, EPOLL_CTL_DEL, a->fd, NULL);
+    if (a->flags & ACC_REGISTERED) epoll_ctl(be_of(a->loop)->fd, EPOLL_CTL_DEL, a->fd, NULL);
     a->flags &= ~ACC_REGISTERED;
 }
 
@@ -280,8 +249,7 @@ static void acceptor_pause_until(struct loop_acceptor *a, int64_t when_us) {
 
 static void acceptor_resume(struct loop_timer *t) {
     struct loop_acceptor *a = list_entry(t, struct loop_acceptor, pause);
-    if (acceptor_register(a) < 0)
-        acceptor_pause_until(a, clock_mono_us() + LOOP_ACCEPT_PAUSE_US);
+    if (acceptor_register(a) < 0) acceptor_pause_until(a, clock_mono_us() + LOOP_ACCEPT_PAUSE_US);
 }
 
 static void epoll_accept_start(struct loop_acceptor *a) {
@@ -293,11 +261,9 @@ static void epoll_accept_stop(struct loop_acceptor *a) {
     struct epoll_be *be = be_of(a->loop);
     acceptor_unregister(a);
     loop_timer_cancel(a->loop, &a->pause);
-    if (be->accepting == a)
-        be->accepting = NULL;
+    if (be->accepting == a) be->accepting = NULL;
     for (int i = be->next_event; i < be->n_events; i++)
-        if (be->events[i].data.u64 == ((uint64_t)(uintptr_t)a | TAG_ACCEPTOR))
-            be->events[i].events = 0;
+        if (be->events[i].data.u64 == ((uint64_t)(uintptr_t)a | TAG_ACCEPTOR)) be->events[i].events = 0;
     close(a->fd);
     a->fd = -1;
 }
@@ -314,15 +280,12 @@ static void acceptor_event(struct loop_acceptor *a) {
     for (int i = 0; i < MAX_ACCEPTS && be->accepting == a; i++) {
         int fd = accept4(a->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         int err = fd < 0 ? errno : 0;
-        if (err == EAGAIN)
-            break;
-        if (is_peers_error(err))
-            continue;
+        if (err == EAGAIN) break;
+        if (is_peers_error(err)) continue;
         if (err) /* no descriptors, no memory: the backlog stays, trying again at once would spin */
             acceptor_pause_until(a, a->loop->now_us + LOOP_ACCEPT_PAUSE_US);
         a->on_accept(a, err ? -err : fd);
-        if (err)
-            break;
+        if (err) break;
     }
     be->accepting = NULL;
 }
@@ -330,8 +293,7 @@ static void acceptor_event(struct loop_acceptor *a) {
 /* ---- the turn ---- */
 
 static int timeout_ms(int64_t us) {
-    if (us < 0)
-        return -1;
+    if (us < 0) return -1;
     int64_t ms = us / 1000 + (us % 1000 != 0); /* up: a timer never fires early, and never spins through its last millisecond */
     return ms > 3600 * 1000 ? 3600 * 1000 : (int)ms;
 }
@@ -344,8 +306,7 @@ static void epoll_turn(struct loop *l, int64_t timeout_us) {
     bool woken = false;
     for (be->next_event = 0; be->next_event < be->n_events;) {
         struct epoll_event ev = be->events[be->next_event++];
-        if (ev.events == 0)
-            continue;
+        if (ev.events == 0) continue;
         if (ev.data.u64 == 0)
             woken = true;
         else if (ev.data.u64 & TAG_ACCEPTOR)
@@ -354,8 +315,7 @@ static void epoll_turn(struct loop *l, int64_t timeout_us) {
             io_event((struct loop_io *)(uintptr_t)ev.data.u64, ev.events);
     }
     be->n_events = 0;
-    if (woken)
-        loop_woken(l);
+    if (woken) loop_woken(l);
 }
 
 const struct loop_backend_ops loop_epoll_ops = {

@@ -12,16 +12,16 @@
 /* What a back end does. All on the loop's thread. */
 struct loop_backend_ops {
     const char *name;
-    int (*open)(struct loop *l);                       /* makes l->be; 0 or -errno */
+    int (*open)(struct loop *l); /* makes l->be; 0 or -errno */
     void (*shut)(struct loop *l);
-    void (*turn)(struct loop *l, int64_t timeout_us);  /* waits (-1: for ever), refreshes l->now_us, dispatches events */
+    void (*turn)(struct loop *l, int64_t timeout_us); /* waits (-1: for ever), refreshes l->now_us, dispatches events */
     void (*recv_start)(struct loop_io *io);
     void (*recv_stop)(struct loop_io *io);
     void (*send)(struct loop_io *io, const struct iovec *iov, int cnt);
     bool (*send_busy)(const struct loop_io *io);
     void (*send_hold)(struct loop_io *io, bool held);
     void (*poll)(struct loop_io *io, short events);
-    void (*close)(struct loop_io *io);                 /* cancels; ends in loop_io_closing() */
+    void (*close)(struct loop_io *io); /* cancels; ends in loop_io_closing() */
     void (*accept_start)(struct loop_acceptor *a);
     void (*accept_stop)(struct loop_acceptor *a);
 };
@@ -30,17 +30,17 @@ extern const struct loop_backend_ops loop_epoll_ops;
 
 struct loop {
     const struct loop_backend_ops *ops;
-    void *be;                     /* the back end's own */
+    void *be; /* the back end's own */
     struct inbox inbox;
-    int wake_fd;                  /* eventfd: inbox no longer empty, or stop */
+    int wake_fd; /* eventfd: inbox no longer empty, or stop */
     atomic_bool stop;
     void *owner;
     int64_t now_us;
     unsigned turn_no;
     void (*before_sleep)(void *arg);
     void *before_sleep_arg;
-    struct list closing;          /* ios closed, on_closed not yet called */
-    struct loop_timer **heap;     /* 4-ary, heap_pos is index + 1 */
+    struct list closing;      /* ios closed, on_closed not yet called */
+    struct loop_timer **heap; /* 4-ary, heap_pos is index + 1 */
     unsigned heap_len, heap_cap;
 };
 

@@ -14,10 +14,10 @@
 #include "base/buf.h"
 #include "base/str.h"
 
-#define HEADER_ROOM 32     /* type byte, any int64, CRLF */
-#define INLINE_BULK 1024   /* bulk strings up to here are written in one piece */
-#define DOUBLE_TEXT 64     /* str_from_double's promise */
-#define MIN_ERROR_CODE 3   /* "ERR", "ASK", "OOM": anything shorter is a word of prose */
+#define HEADER_ROOM 32   /* type byte, any int64, CRLF */
+#define INLINE_BULK 1024 /* bulk strings up to here are written in one piece */
+#define DOUBLE_TEXT 64   /* str_from_double's promise */
+#define MIN_ERROR_CODE 3 /* "ERR", "ASK", "OOM": anything shorter is a word of prose */
 
 void reply_init(struct reply *r, struct obuf *out, int resp) {
     memset(r, 0, sizeof(*r));
@@ -54,8 +54,7 @@ static void blob(struct reply *r, char type, const void *p, size_t len) {
     if (len <= INLINE_BULK) {
         char *start = obuf_room(r->out, len + HEADER_ROOM);
         char *at = put_header(start, type, len);
-        if (len)
-            memcpy(at, p, len);
+        if (len) memcpy(at, p, len);
         at = put_crlf(at + len);
         obuf_commit(r->out, (size_t)(at - start));
         return;
@@ -70,8 +69,7 @@ static void line(struct reply *r, char type, const char *text, size_t len) {
     if (len <= INLINE_BULK) {
         char *start = obuf_room(r->out, len + 3);
         start[0] = type;
-        if (len)
-            memcpy(start + 1, text, len);
+        if (len) memcpy(start + 1, text, len);
         put_crlf(start + 1 + len);
         obuf_commit(r->out, len + 3);
         return;
@@ -82,8 +80,7 @@ static void line(struct reply *r, char type, const char *text, size_t len) {
 }
 
 void reply_simple(struct reply *r, const char *text) {
-    if (!r->muted)
-        line(r, '+', text, strlen(text));
+    if (!r->muted) line(r, '+', text, strlen(text));
 }
 
 /* ---- errors ---- */
@@ -99,24 +96,20 @@ static void remember_error(struct reply *r, const char *prefix, const char *text
     r->errors++;
     size_t at = strlen(prefix), room = sizeof(r->last_error) - 1 - at;
     memcpy(r->last_error, prefix, at);
-    if (len > room)
-        len = room;
+    if (len > room) len = room;
     memcpy(r->last_error + at, text, len);
     r->last_error[at + len] = '\0';
     for (char *c = r->last_error; *c; c++)
-        if (*c == '\r' || *c == '\n')
-            *c = ' ';
+        if (*c == '\r' || *c == '\n') *c = ' ';
 }
 
 /* Text with CR and LF as spaces: they would end the reply early and let data pose as protocol. */
 static void append_sanitised(struct reply *r, const char *text, size_t len) {
     while (len > 0) {
         size_t n = strcspn(text, "\r\n");
-        if (n > len)
-            n = len;
+        if (n > len) n = len;
         obuf_append(r->out, text, n);
-        if (n == len)
-            return;
+        if (n == len) return;
         obuf_append(r->out, " ", 1);
         text += n + 1;
         len -= n + 1;
@@ -125,12 +118,10 @@ static void append_sanitised(struct reply *r, const char *text, size_t len) {
 
 void reply_error(struct reply *r, const char *text) {
     size_t len = strlen(text);
-    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r'))
-        len--;
+    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r')) len--;
     const char *prefix = has_error_code(text, len) ? "" : "ERR ";
     remember_error(r, prefix, text, len);
-    if (r->muted)
-        return;
+    if (r->muted) return;
     obuf_append(r->out, "-", 1);
     obuf_append(r->out, prefix, strlen(prefix));
     append_sanitised(r, text, len);
@@ -158,8 +149,7 @@ void reply_errorf(struct reply *r, const char *fmt, ...) {
 /* ---- numbers and strings ---- */
 
 void reply_int(struct reply *r, int64_t v) {
-    if (r->muted)
-        return;
+    if (r->muted) return;
     if (v >= 0) {
         header(r, ':', (uint64_t)v);
         return;
@@ -171,8 +161,7 @@ void reply_int(struct reply *r, int64_t v) {
 }
 
 void reply_bulk(struct reply *r, const void *p, size_t len) {
-    if (!r->muted)
-        blob(r, '$', p, len);
+    if (!r->muted) blob(r, '$', p, len);
 }
 
 void reply_bulk_slice(struct reply *r, struct slice s) {
@@ -189,8 +178,7 @@ void reply_bulk_ll(struct reply *r, int64_t v) {
 }
 
 void reply_bulkf(struct reply *r, const char *fmt, ...) {
-    if (r->muted)
-        return;
+    if (r->muted) return;
     struct buf b = { 0 };
     va_list ap;
     va_start(ap, fmt);
@@ -211,8 +199,7 @@ void reply_bulk_ref(struct reply *r, const void *p, size_t len, void (*release)(
 }
 
 void reply_null(struct reply *r) {
-    if (r->muted)
-        return;
+    if (r->muted) return;
     if (r->resp >= 3)
         reply_lit(r, "_\r\n");
     else
@@ -220,8 +207,7 @@ void reply_null(struct reply *r) {
 }
 
 void reply_null_array(struct reply *r) {
-    if (r->muted)
-        return;
+    if (r->muted) return;
     if (r->resp >= 3)
         reply_lit(r, "_\r\n");
     else
@@ -236,8 +222,7 @@ void reply_bool(struct reply *r, bool v) {
 }
 
 void reply_double(struct reply *r, double v) {
-    if (r->muted)
-        return;
+    if (r->muted) return;
     char text[DOUBLE_TEXT];
     size_t len = str_from_double(text, v);
     if (r->resp >= 3)
@@ -247,8 +232,7 @@ void reply_double(struct reply *r, double v) {
 }
 
 void reply_human_long_double(struct reply *r, long double v) {
-    if (r->muted)
-        return;
+    if (r->muted) return;
     char text[STR_DOUBLE_MAX];
     reply_bulk(r, text, str_from_long_double_human(text, sizeof(text), v));
 }
@@ -264,8 +248,7 @@ void reply_long_double(struct reply *r, long double v) {
 }
 
 void reply_bignum(struct reply *r, struct slice digits) {
-    if (r->muted)
-        return;
+    if (r->muted) return;
     if (r->resp >= 3)
         line(r, '(', digits.ptr, digits.len);
     else
@@ -273,8 +256,7 @@ void reply_bignum(struct reply *r, struct slice digits) {
 }
 
 void reply_verbatim(struct reply *r, const void *p, size_t len, const char ext[3]) {
-    if (r->muted)
-        return;
+    if (r->muted) return;
     if (r->resp < 3) {
         blob(r, '$', p, len);
         return;
@@ -284,21 +266,18 @@ void reply_verbatim(struct reply *r, const void *p, size_t len, const char ext[3
     memcpy(at, ext, 3);
     at[3] = ':';
     obuf_commit(r->out, (size_t)(at + 4 - start));
-    if (len)
-        obuf_append(r->out, p, len);
+    if (len) obuf_append(r->out, p, len);
     reply_lit(r, "\r\n");
 }
 
 void reply_raw(struct reply *r, const void *p, size_t len) {
-    if (!r->muted && len)
-        obuf_append(r->out, p, len);
+    if (!r->muted && len) obuf_append(r->out, p, len);
 }
 
 /* ---- aggregates ---- */
 
 static void aggregate(struct reply *r, char resp3_type, size_t n, size_t resp2_factor) {
-    if (r->muted)
-        return;
+    if (r->muted) return;
     if (r->resp >= 3)
         header(r, resp3_type, n);
     else
@@ -322,20 +301,17 @@ void reply_push(struct reply *r, size_t n) {
 }
 
 void reply_attribute(struct reply *r, size_t pairs) {
-    if (!r->muted)
-        header(r, '|', pairs);
+    if (!r->muted) header(r, '|', pairs);
 }
 
 struct reply_deferred reply_deferred_begin(struct reply *r) {
     struct reply_deferred d = { .muted = r->muted };
-    if (!d.muted)
-        d.mark = obuf_reserve_mark(r->out);
+    if (!d.muted) d.mark = obuf_reserve_mark(r->out);
     return d;
 }
 
 static void deferred_end(struct reply *r, struct reply_deferred d, char resp3_type, size_t n, size_t resp2_factor) {
-    if (d.muted)
-        return;
+    if (d.muted) return;
     char text[HEADER_ROOM];
     char *end = r->resp >= 3 ? put_header(text, resp3_type, n) : put_header(text, '*', n * resp2_factor);
     obuf_patch(r->out, d.mark, text, (size_t)(end - text));

@@ -41,8 +41,7 @@ void resp_parser_init(struct resp_parser *p) {
 }
 
 static void inline_args_free(struct resp_parser *p) {
-    if (!p->inline_args)
-        return;
+    if (!p->inline_args) return;
     str_split_free(p->inline_args, p->inline_argc);
     p->inline_args = NULL;
     p->inline_argc = 0;
@@ -56,8 +55,7 @@ void resp_parser_done(struct resp_parser *p) {
 
 void resp_parser_trim(struct resp_parser *p) {
     inline_args_free(p);
-    if (p->multibulk_left >= 0)
-        return;
+    if (p->multibulk_left >= 0) return;
     mem_free(p->argv);
     p->argv = NULL;
     p->argv_cap = 0;
@@ -78,8 +76,7 @@ static void argv_grow(struct resp_parser *p) {
 }
 
 static inline void argv_push(struct resp_parser *p, struct slice s) {
-    if (p->argc == p->argv_cap)
-        argv_grow(p);
+    if (p->argc == p->argv_cap) argv_grow(p);
     p->argv[p->argc++] = s;
 }
 
@@ -90,12 +87,10 @@ static inline const char *offset_as_ptr(size_t off) {
 
 /* Length text of a header. Same language as string2ll: no sign but '-', no leading zero, no blank. */
 static inline bool header_number(const char *p, size_t n, int64_t *ret) {
-    if (n == 0 || n > 9 || p[0] < '1' || p[0] > '9')
-        return str_to_ll((struct slice){ p, n }, ret);
+    if (n == 0 || n > 9 || p[0] < '1' || p[0] > '9') return str_to_ll((struct slice){ p, n }, ret);
     int64_t v = 0;
     for (size_t i = 0; i < n; i++) {
-        if (p[i] < '0' || p[i] > '9')
-            return false;
+        if (p[i] < '0' || p[i] > '9') return false;
         v = v * 10 + (p[i] - '0');
     }
     *ret = v;
@@ -124,13 +119,11 @@ static inline enum step find_header_end(struct resp_parser *p, const char *buf, 
 static enum step parse_count(struct resp_parser *p, const struct resp_limits *lim, const char *buf, size_t len) {
     size_t cr = 0;
     enum step s = find_header_end(p, buf, len, &cr, "Protocol error: too big mbulk count string");
-    if (s != STEP_OK)
-        return s;
+    if (s != STEP_OK) return s;
     int64_t n = 0;
     if (!header_number(buf + p->pos + 1, cr - p->pos - 1, &n) || n > INT_MAX)
         return fail(p, "Protocol error: invalid multibulk length");
-    if (n > UNAUTH_MAX_ARGS && !lim->authenticated)
-        return fail(p, "Protocol error: unauthenticated multibulk length");
+    if (n > UNAUTH_MAX_ARGS && !lim->authenticated) return fail(p, "Protocol error: unauthenticated multibulk length");
     p->pos = cr + 2;
     p->argc = 0;
     p->bulk_len = -1;
@@ -140,8 +133,7 @@ static enum step parse_count(struct resp_parser *p, const struct resp_limits *li
 
 static enum step expected_dollar(struct resp_parser *p, char got) {
     /* redis-server prints the byte as it is, but for line ends, which would break the reply. A NUL cannot be in a C string. */
-    if (got == '\r' || got == '\n')
-        got = ' ';
+    if (got == '\r' || got == '\n') got = ' ';
     if (got == '\0')
         snprintf(p->error_buf, sizeof(p->error_buf), "Protocol error: expected '$', got ''");
     else
@@ -153,15 +145,12 @@ static enum step expected_dollar(struct resp_parser *p, char got) {
 static enum step parse_bulk_header(struct resp_parser *p, const struct resp_limits *lim, const char *buf, size_t len) {
     size_t cr = 0;
     enum step s = find_header_end(p, buf, len, &cr, "Protocol error: too big bulk count string");
-    if (s != STEP_OK)
-        return s;
-    if (buf[p->pos] != '$')
-        return expected_dollar(p, buf[p->pos]);
+    if (s != STEP_OK) return s;
+    if (buf[p->pos] != '$') return expected_dollar(p, buf[p->pos]);
     int64_t n = 0;
     if (!header_number(buf + p->pos + 1, cr - p->pos - 1, &n) || n < 0 || (uint64_t)n > lim->max_bulk_len)
         return fail(p, "Protocol error: invalid bulk length");
-    if (n > UNAUTH_MAX_BULK && !lim->authenticated)
-        return fail(p, "Protocol error: unauthenticated bulk length");
+    if (n > UNAUTH_MAX_BULK && !lim->authenticated) return fail(p, "Protocol error: unauthenticated bulk length");
     p->pos = cr + 2;
     p->bulk_len = n;
     return STEP_OK;
@@ -172,19 +161,16 @@ static enum step parse_args(struct resp_parser *p, const struct resp_limits *lim
     while (p->multibulk_left > 0) {
         if (p->bulk_len < 0) {
             enum step s = parse_bulk_header(p, lim, buf, len);
-            if (s != STEP_OK)
-                return s;
+            if (s != STEP_OK) return s;
         }
         size_t have = len - p->pos, n = (size_t)p->bulk_len;
-        if (have < n || have - n < 2)
-            return STEP_MORE;
+        if (have < n || have - n < 2) return STEP_MORE;
         argv_push(p, (struct slice){ offset_as_ptr(p->pos), n });
         p->pos += n + 2;
         p->bulk_len = -1;
         p->multibulk_left--;
     }
-    for (int i = 0; i < p->argc; i++)
-        p->argv[i].ptr = buf + (uintptr_t)p->argv[i].ptr;
+    for (int i = 0; i < p->argc; i++) p->argv[i].ptr = buf + (uintptr_t)p->argv[i].ptr;
     p->multibulk_left = -1;
     return STEP_OK;
 }
@@ -199,32 +185,26 @@ static enum step parse_inline(struct resp_parser *p, const struct resp_limits *l
         return len - p->pos > lim->max_inline ? fail(p, "Protocol error: too big inline request") : STEP_MORE;
     }
     struct slice line = { buf + p->pos, (size_t)(lf - buf) - p->pos };
-    if (line.len && line.ptr[line.len - 1] == '\r')
-        line.len--;
+    if (line.len && line.ptr[line.len - 1] == '\r') line.len--;
     p->inline_args = str_split_args(line, &p->inline_argc);
-    if (!p->inline_args)
-        return fail(p, "Protocol error: unbalanced quotes in request");
+    if (!p->inline_args) return fail(p, "Protocol error: unbalanced quotes in request");
     p->argc = 0;
     for (int i = 0; i < p->inline_argc; i++) {
         struct slice arg = buf_slice(&p->inline_args[i]);
         argv_push(p, arg.ptr ? arg : SLICE_LIT(""));
     }
     p->pos = (size_t)(lf - buf) + 1;
-    if (p->argc == 0)
-        inline_args_free(p);
+    if (p->argc == 0) inline_args_free(p);
     return STEP_OK;
 }
 
 /* One command or one empty command. */
 static inline enum step parse_one(struct resp_parser *p, const struct resp_limits *lim, const char *buf, size_t len) {
     if (p->multibulk_left < 0) {
-        if (p->pos >= len)
-            return STEP_MORE;
-        if (buf[p->pos] != '*')
-            return parse_inline(p, lim, buf, len);
+        if (p->pos >= len) return STEP_MORE;
+        if (buf[p->pos] != '*') return parse_inline(p, lim, buf, len);
         enum step s = parse_count(p, lim, buf, len);
-        if (s != STEP_OK || p->multibulk_left < 0)
-            return s;
+        if (s != STEP_OK || p->multibulk_left < 0) return s;
     }
     return parse_args(p, lim, buf, len);
 }
@@ -232,8 +212,7 @@ static inline enum step parse_one(struct resp_parser *p, const struct resp_limit
 enum resp_result resp_parse(struct resp_parser *p, const struct resp_limits *lim, const char *buf, size_t len, size_t *ret_used) {
     inline_args_free(p);
     *ret_used = 0;
-    if (p->multibulk_left < 0)
-        p->argc = 0;
+    if (p->multibulk_left < 0) p->argc = 0;
     size_t skipped = 0;
     for (;;) {
         enum step s = parse_one(p, lim, buf + skipped, len - skipped);
@@ -258,8 +237,7 @@ enum resp_result resp_parse(struct resp_parser *p, const struct resp_limits *lim
 }
 
 size_t resp_parser_lacks(const struct resp_parser *p, size_t len) {
-    if (p->bulk_len < 0)
-        return 0;
+    if (p->bulk_len < 0) return 0;
     size_t have = len > p->pos ? len - p->pos : 0;
     size_t need = (size_t)p->bulk_len + 2;
     return need > have ? need - have : 0;

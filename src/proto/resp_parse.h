@@ -1,7 +1,7 @@
 /* RESP request parser (server side): RESP2/RESP3 multibulk commands and inline commands, incremental, zero copy.
  * Owned by the connection's thread. The parser remembers how far it got, so that a command arriving in n pieces costs O(bytes),
- * not O(n * bytes). argv points into the caller's buffer (inline: into the parser's own memory) and is valid until the next call or until
- * the buffer changes. Limits and error texts are Redis's. */
+ * not O(n * bytes). argv points into the caller's buffer (inline: into the parser's own memory) and is valid until the next call
+ * or until the buffer changes. Limits and error texts are Redis's. */
 #ifndef KETTLE_PROTO_RESP_PARSE_H
 #define KETTLE_PROTO_RESP_PARSE_H
 
@@ -12,9 +12,9 @@
 #include "base/slice.h"
 
 struct resp_limits {
-    size_t max_bulk_len;      /* proto-max-bulk-len */
-    size_t max_inline;        /* 64 KiB, PROTO_INLINE_MAX_SIZE */
-    bool authenticated;       /* false: at most 10 arguments and 16 KiB bulks, as before AUTH */
+    size_t max_bulk_len; /* proto-max-bulk-len */
+    size_t max_inline;   /* 64 KiB, PROTO_INLINE_MAX_SIZE */
+    bool authenticated;  /* false: at most 10 arguments and 16 KiB bulks, as before AUTH */
 };
 
 enum resp_result {
@@ -28,10 +28,10 @@ struct resp_parser {
     int64_t multibulk_left; /* -1: at the start of a command */
     int64_t bulk_len;       /* -1: reading a $ header */
     size_t pos;
-    size_t scan;            /* a header line was looked through up to here without finding its end */
-    int argc;               /* arguments complete so far */
+    size_t scan; /* a header line was looked through up to here without finding its end */
+    int argc;    /* arguments complete so far */
     int argv_cap;
-    struct slice *argv;     /* while incomplete, ptr holds offsets; real pointers on RESP_COMMAND */
+    struct slice *argv;      /* while incomplete, ptr holds offsets; real pointers on RESP_COMMAND */
     struct buf *inline_args; /* memory of an inline command */
     int inline_argc;
     const char *error;
@@ -43,7 +43,8 @@ void resp_parser_done(struct resp_parser *p);
 /* buf/len: everything unconsumed, the same bytes as before plus new ones (the memory may have moved). An empty command
  * ("\r\n", "*0\r\n") is skipped. argv grows with arguments that really arrived, never by the count claimed. */
 enum resp_result resp_parse(struct resp_parser *p, const struct resp_limits *lim, const char *buf, size_t len, size_t *ret_used);
-/* After RESP_NEED_MORE: how many more bytes the argument being read still lacks (0: unknown). Use for reservation, bounded by the caller. */
+/* After RESP_NEED_MORE: how many more bytes the argument being read still lacks (0: unknown). Use for reservation, bounded by the
+ * caller. */
 size_t resp_parser_lacks(const struct resp_parser *p, size_t len);
 /* Idle connections hold no memory: frees everything, unless a command is half-read. Ends the life of the last argv. */
 void resp_parser_trim(struct resp_parser *p);

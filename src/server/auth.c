@@ -1,6 +1,6 @@
 /*
- * Passwords. What is stored and compared is the SHA-256 digest, in constant time, so that neither length nor content of the password shows in the time a wrong one takes.
- * Any I/O thread; auth_lock guards the digest.
+ * Passwords. What is stored and compared is the SHA-256 digest, in constant time, so that neither length nor content of the
+ * password shows in the time a wrong one takes. Any I/O thread; auth_lock guards the digest.
  */
 #include <openssl/crypto.h>
 #include <openssl/evp.h>

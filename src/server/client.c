@@ -1,10 +1,12 @@
 /*
  * Clients: from accepted socket to executed commands. All of it runs on the I/O thread that accepted the connection.
  *
- * Bytes that arrive are parsed where the loop put them; only an incomplete command is copied into qbuf. So an idle client holds no buffer, and a simple command costs no
- * allocation. Replies gather in conn.out and leave with one writev before the loop sleeps.
+ * Bytes that arrive are parsed where the loop put them; only an incomplete command is copied into qbuf. So an idle client holds
+ * no buffer, and a simple command costs no allocation. Replies gather in conn.out and leave with one writev before the loop
+ * sleeps.
  *
- * CLIENT PAUSE: the command that must wait stays unparsed in qbuf, reading stops, the client sits in th->paused until the pause ends.
+ * CLIENT PAUSE: the command that must wait stays unparsed in qbuf, reading stops, the client sits in th->paused until the pause
+ * ends.
  */
 #include "server/client.h"
 
@@ -127,7 +129,8 @@ static void refuse_http(struct client *c) {
     int64_t now = clock_mono_us(), before = atomic_load(&last_us);
     if ((before == 0 || now - before > 60000000) && atomic_compare_exchange_strong(&last_us, &before, now))
         log_warning("Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. "
-                    "This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection from %s aborted.",
+                    "This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis "
+                    "instance. Connection from %s aborted.",
                     c->addr);
     conn_close(&c->conn, CONN_END_LOCAL, "");
 }
@@ -226,7 +229,8 @@ static bool over_maxmemory(struct server *srv) {
     return atomic_load_explicit(&srv->stats.memory_sample, memory_order_relaxed) > limit;
 }
 
-const char *client_before_command(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv, bool *ret_postpone) {
+const char *client_before_command(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
+                                  bool *ret_postpone) {
     struct server *srv = arg;
     (void)argc;
     (void)argv;
@@ -241,7 +245,8 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
         struct client *c = client_of(s);
         bool local = c->kind == LISTEN_UNIX || strncmp(c->addr, "127.", 4) == 0 || strncmp(c->addr, "[::1]", 5) == 0;
         if (mode == 0 || (mode == 2 && !local))
-            return "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, "
+            return "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a "
+                   "local connection, "
                    "otherwise you need to set this option in the configuration file, and then restart the server.";
     }
     return NULL;
@@ -257,7 +262,8 @@ static const char protected_text[] =
     "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. "
     "In this mode connections are only accepted from the loopback interface. "
     "If you want to connect from external computers, you may adopt one of the following solutions: "
-    "1) Disable protected mode by sending 'CONFIG SET protected-mode no' from the loopback interface of the host the server runs on, "
+    "1) Disable protected mode by sending 'CONFIG SET protected-mode no' from the loopback interface of the host the server runs "
+    "on, "
     "only if it cannot be reached from the internet. Use CONFIG REWRITE to make this change permanent. "
     "2) Set protected-mode to no in the configuration file and restart the server. "
     "3) If the server was started by hand for testing, restart it with '--protected-mode no'. "
@@ -275,7 +281,8 @@ static void on_open(struct conn *conn) {
         conn_tls_text(conn, text, sizeof text);
         client_set_string(c, &c->tls_text, slice_cstr(text));
     }
-    if (!c->refusal && cfg_get(&c->srv->cfg->protected_mode) && !atomic_load(&c->srv->eng.auth_required) && !is_loopback_peer(c)) {
+    if (!c->refusal && cfg_get(&c->srv->cfg->protected_mode) && !atomic_load(&c->srv->eng.auth_required) &&
+        !is_loopback_peer(c)) {
         c->refusal = protected_text;
         atomic_fetch_add_explicit(&c->srv->stats.rejected, 1, memory_order_relaxed);
     }
@@ -296,7 +303,8 @@ static void log_end(struct client *c, enum conn_end why, const char *text) {
         atomic_fetch_add_explicit(&c->srv->stats.tls_handshake_timeouts, 1, memory_order_relaxed);
         log_warning("Error accepting a client connection: TLS handshake timed out (addr=%s laddr=%s)", c->addr, c->laddr);
     } else if (why == CONN_END_HANDSHAKE) {
-        log_warning("Error accepting a client connection: %s (addr=%s laddr=%s)", *text ? text : "TLS handshake failed", c->addr, c->laddr);
+        log_warning("Error accepting a client connection: %s (addr=%s laddr=%s)", *text ? text : "TLS handshake failed", c->addr,
+                    c->laddr);
     } else if (why == CONN_END_TLS || (why == CONN_END_ERROR && *text)) {
         log_verbose("Reading from client: %s (addr=%s)", text, c->addr);
     } else if (why == CONN_END_EOF) {
@@ -329,7 +337,9 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     mem_free(c);
 }
 
-static const struct conn_ops client_conn_ops = { .on_open = on_open, .on_data = on_data, .on_drained = on_drained, .on_closed = on_closed };
+static const struct conn_ops client_conn_ops = {
+    .on_open = on_open, .on_data = on_data, .on_drained = on_drained, .on_closed = on_closed
+};
 
 static void set_addresses(struct client *c) {
     char text[256];
@@ -348,7 +358,8 @@ static void set_addresses(struct client *c) {
 
 void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     struct server *srv = th->srv;
-    struct conn_params params = { .is_unix = kind == LISTEN_UNIX, .handshake_timeout_us = cfg_get(&srv->cfg->tls_handshake_timeout) * 1000000 };
+    struct conn_params params = { .is_unix = kind == LISTEN_UNIX,
+                                  .handshake_timeout_us = cfg_get(&srv->cfg->tls_handshake_timeout) * 1000000 };
     if (kind == LISTEN_TLS) {
         params.tls_ctx = tls_ctx_get(&srv->tls);
         if (!params.tls_ctx) {
@@ -437,11 +448,16 @@ void client_format(struct client *c, struct buf *out) {
     int64_t now = clock_mono_us();
     const struct cmd *last = RLX(c->s.last_cmd);
     size_t qbuf = RLX(c->qbuf_len), qfree = RLX(c->qbuf_free), omem = RLX(c->out_mem), mmem = RLX(c->multi_mem);
-    buf_printf(out, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=0 psub=0 ssub=0 multi=%d watch=%d",
-               (unsigned long long)c->s.id, c->addr, c->laddr, c->conn.io.fd, c->name ? c->name : "", (long long)((now - c->created_us) / 1000000),
-               (long long)((now - RLX(c->last_us)) / 1000000), flags_text(c, flags), RLX(c->s.db), RLX(c->s.multi_count), RLX(c->s.watch_count));
-    buf_printf(out, " qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=%zu rbp=%zu obl=%zu oll=0 omem=%zu tot-mem=%zu events=%s cmd=%s", qbuf, qfree, mmem,
-               omem, omem, RLX(c->out_bytes), omem, sizeof *c + qbuf + qfree + omem + mmem, RLX(c->out_bytes) ? "rw" : "r", last ? last->full_name : "NULL");
-    buf_printf(out, " user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s tls=%s", c->s.user ? c->s.user : "(superuser)", RLX(c->s.resp),
-               c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "", c->tls_text ? c->tls_text : "no");
+    buf_printf(out,
+               "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=0 psub=0 ssub=0 multi=%d watch=%d",
+               (unsigned long long)c->s.id, c->addr, c->laddr, c->conn.io.fd, c->name ? c->name : "",
+               (long long)((now - c->created_us) / 1000000), (long long)((now - RLX(c->last_us)) / 1000000), flags_text(c, flags),
+               RLX(c->s.db), RLX(c->s.multi_count), RLX(c->s.watch_count));
+    buf_printf(
+        out,
+        " qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=%zu rbp=%zu obl=%zu oll=0 omem=%zu tot-mem=%zu events=%s cmd=%s",
+        qbuf, qfree, mmem, omem, omem, RLX(c->out_bytes), omem, sizeof *c + qbuf + qfree + omem + mmem,
+        RLX(c->out_bytes) ? "rw" : "r", last ? last->full_name : "NULL");
+    buf_printf(out, " user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s tls=%s", c->s.user ? c->s.user : "(superuser)",
+               RLX(c->s.resp), c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "", c->tls_text ? c->tls_text : "no");
 }

@@ -1,5 +1,5 @@
-/* A client: a connection with a session. Owned by its I/O thread. CLIENT LIST reads it from other threads: what it reads is atomic, or a string that changes only
- * under the owner's registry_lock. */
+/* A client: a connection with a session. Owned by its I/O thread. CLIENT LIST reads it from other threads: what it reads is
+ * atomic, or a string that changes only under the owner's registry_lock. */
 #ifndef KETTLE_SERVER_CLIENT_H
 #define KETTLE_SERVER_CLIENT_H
 
@@ -14,33 +14,34 @@ struct client {
     struct session s;
     struct server *srv;
     struct io_thread *th;
-    struct list node;              /* th->clients */
-    struct list paused_node;       /* th->paused, or in no list */
+    struct list node;        /* th->clients */
+    struct list paused_node; /* th->paused, or in no list */
     struct resp_parser parser;
-    struct buf qbuf;               /* what arrived and is not parsed yet; empty between whole commands */
+    struct buf qbuf; /* what arrived and is not parsed yet; empty between whole commands */
     enum listener_kind kind;
-    const char *refusal;           /* sent once the connection is open, then it is closed */
-    char *addr, *laddr;            /* (S) */
+    const char *refusal;             /* sent once the connection is open, then it is closed */
+    char *addr, *laddr;              /* (S) */
     char *name, *lib_name, *lib_ver; /* (S) NULL: not set */
-    char *tls_text;                /* (S) */
-    bool in_batch;                 /* its commands are being run now */
+    char *tls_text;                  /* (S) */
+    bool in_batch;                   /* its commands are being run now */
     bool soft_limit_on;
     bool counted_tls;
     int64_t created_us;
     int64_t soft_limit_since_us;
     uint64_t bytes_in_seen, bytes_out_seen;
     /* for CLIENT LIST */
-    _Atomic int64_t last_us;       /* monotonic time of the last interaction */
+    _Atomic int64_t last_us; /* monotonic time of the last interaction */
     _Atomic unsigned flags;
     _Atomic size_t qbuf_len, qbuf_free, out_bytes, out_mem, multi_mem;
 };
 
 void client_accept(struct io_thread *th, int fd, enum listener_kind kind);
-void client_format(struct client *c, struct buf *out);             /* CLIENT LIST line without newline; owner's registry_lock held */
-void client_close(struct client *c);                               /* owner: after what is queued is sent */
+void client_format(struct client *c, struct buf *out); /* CLIENT LIST line without newline; owner's registry_lock held */
+void client_close(struct client *c);                   /* owner: after what is queued is sent */
 void client_resume_paused(struct io_thread *th);
 void client_check_idle(struct client *c, int64_t now_us);
-const char *client_before_command(void *srv, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv, bool *ret_postpone);
+const char *client_before_command(void *srv, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
+                                  bool *ret_postpone);
 void client_set_string(struct client *c, char **field, struct slice v); /* under the registry lock */
 static inline struct client *client_of(struct session *s) {
     return s->owner;

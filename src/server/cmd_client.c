@@ -1,6 +1,6 @@
 /*
- * CLIENT: listing, killing, pausing and naming connections. Runs on the caller's I/O thread. Other threads' clients are read under their thread's registry lock; what is to be
- * done to them is posted to their thread.
+ * CLIENT: listing, killing, pausing and naming connections. Runs on the caller's I/O thread. Other threads' clients are read
+ * under their thread's registry lock; what is to be done to them is posted to their thread.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -383,7 +383,8 @@ static void client_tracking_command(struct cmd_ctx *c) {
 }
 
 static void client_caching_command(struct cmd_ctx *c) {
-    reply_error(c->r, "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled");
+    reply_error(c->r,
+                "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled");
 }
 
 static void client_getredir_command(struct cmd_ctx *c) {
@@ -403,62 +404,103 @@ static void client_trackinginfo_command(struct cmd_ctx *c) {
 
 static void client_help_command(struct cmd_ctx *c) {
     static const char *const lines[] = {
-        "CACHING (YES|NO)", "    Track, or do not track, the keys of the next command (OPTIN, OPTOUT).",
-        "GETREDIR", "    Id of the client that receives this one's invalidations.",
-        "GETNAME", "    Name of this connection.",
-        "ID", "    Id of this connection.",
-        "INFO", "    This connection, as CLIENT LIST shows it.",
-        "KILL <ip:port>", "    Close the connection from ip:port.",
-        "KILL <option> <value> [<option> <value> [...]]", "    Close connections. Options:",
-        "    * ADDR (<ip:port>|<unixsocket>:0)", "      By the peer's address.",
-        "    * LADDR (<ip:port>|<unixsocket>:0)", "      By the server's address.",
-        "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)", "      By kind.",
-        "    * USER <username>", "      By user.",
-        "    * SKIPME (YES|NO)", "      Spare the caller (default: yes).",
-        "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> [...]]", "    Connections, a line each.",
-        "UNPAUSE", "    End a pause.",
-        "PAUSE <timeout> [WRITE|ALL]", "    Put off commands, or writes, for <timeout> milliseconds.",
-        "REPLY (ON|OFF|SKIP)", "    Choose whether replies are sent.",
-        "SETNAME <name>", "    Name this connection.",
-        "SETINFO <option> <value>", "    Say which library (LIB-NAME, LIB-VER) speaks.",
-        "UNBLOCK <clientid> [TIMEOUT|ERROR]", "    Wake a client in a blocking command.",
-        "TRACKING (ON|OFF) [...]", "    Client-side caching.",
-        "TRACKINGINFO", "    State of client-side caching of this connection.",
-        "NO-EVICT (ON|OFF)", "    Spare this connection when clients are evicted.",
-        "NO-TOUCH (ON|OFF)", "    Leave LRU/LFU of keys alone.",
+        "CACHING (YES|NO)",
+        "    Track, or do not track, the keys of the next command (OPTIN, OPTOUT).",
+        "GETREDIR",
+        "    Id of the client that receives this one's invalidations.",
+        "GETNAME",
+        "    Name of this connection.",
+        "ID",
+        "    Id of this connection.",
+        "INFO",
+        "    This connection, as CLIENT LIST shows it.",
+        "KILL <ip:port>",
+        "    Close the connection from ip:port.",
+        "KILL <option> <value> [<option> <value> [...]]",
+        "    Close connections. Options:",
+        "    * ADDR (<ip:port>|<unixsocket>:0)",
+        "      By the peer's address.",
+        "    * LADDR (<ip:port>|<unixsocket>:0)",
+        "      By the server's address.",
+        "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+        "      By kind.",
+        "    * USER <username>",
+        "      By user.",
+        "    * SKIPME (YES|NO)",
+        "      Spare the caller (default: yes).",
+        "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> [...]]",
+        "    Connections, a line each.",
+        "UNPAUSE",
+        "    End a pause.",
+        "PAUSE <timeout> [WRITE|ALL]",
+        "    Put off commands, or writes, for <timeout> milliseconds.",
+        "REPLY (ON|OFF|SKIP)",
+        "    Choose whether replies are sent.",
+        "SETNAME <name>",
+        "    Name this connection.",
+        "SETINFO <option> <value>",
+        "    Say which library (LIB-NAME, LIB-VER) speaks.",
+        "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+        "    Wake a client in a blocking command.",
+        "TRACKING (ON|OFF) [...]",
+        "    Client-side caching.",
+        "TRACKINGINFO",
+        "    State of client-side caching of this connection.",
+        "NO-EVICT (ON|OFF)",
+        "    Spare this connection when clients are evicted.",
+        "NO-TOUCH (ON|OFF)",
+        "    Leave LRU/LFU of keys alone.",
         NULL,
     };
     cmd_help(c, lines);
 }
 
 #define CONN_FLAGS (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE)
-#define SUB(n, fn, ar, fl, sum, snc, cx) { .name = n, .run = fn, .arity = ar, .flags = fl, .cats = CAT_CONNECTION, .summary = sum, .since = snc, .complexity = cx, .group = "connection" }
+#define SUB(n, fn, ar, fl, sum, snc, cx)                                                                                         \
+    {                                                                                                                            \
+        .name = n, .run = fn, .arity = ar, .flags = fl, .cats = CAT_CONNECTION, .summary = sum, .since = snc, .complexity = cx,  \
+        .group = "connection"                                                                                                    \
+    }
 
 static const struct cmd_spec client_subs[] = {
     SUB("caching", client_caching_command, 3, CONN_FLAGS, "Says whether the next command's keys are tracked.", "6.0.0", "O(1)"),
     SUB("getname", client_getname_command, 2, CONN_FLAGS, "Name of the connection.", "2.6.9", "O(1)"),
-    SUB("getredir", client_getredir_command, 2, CONN_FLAGS, "Client that receives this connection's invalidations.", "6.0.0", "O(1)"),
+    SUB("getredir", client_getredir_command, 2, CONN_FLAGS, "Client that receives this connection's invalidations.", "6.0.0",
+        "O(1)"),
     SUB("help", client_help_command, 2, CMD_LOADING | CMD_STALE, "Lists the subcommands.", "5.0.0", "O(1)"),
     SUB("id", client_id_command, 2, CONN_FLAGS, "Id of the connection.", "5.0.0", "O(1)"),
     SUB("info", client_info_command, 2, CONN_FLAGS, "Facts about the connection.", "6.2.0", "O(1)"),
-    SUB("kill", client_kill_command, -3, CMD_ADMIN | CONN_FLAGS, "Closes connections.", "2.4.0", "O(N) where N is the number of client connections"),
-    SUB("list", client_list_command, -2, CMD_ADMIN | CONN_FLAGS, "Lists connections.", "2.4.0", "O(N) where N is the number of client connections"),
-    SUB("no-evict", client_no_evict_command, 3, CMD_ADMIN | CONN_FLAGS, "Spares the connection from client eviction.", "7.0.0", "O(1)"),
-    SUB("no-touch", client_no_touch_command, 3, CONN_FLAGS, "Keeps the connection's commands from changing LRU/LFU.", "7.2.0", "O(1)"),
+    SUB("kill", client_kill_command, -3, CMD_ADMIN | CONN_FLAGS, "Closes connections.", "2.4.0",
+        "O(N) where N is the number of client connections"),
+    SUB("list", client_list_command, -2, CMD_ADMIN | CONN_FLAGS, "Lists connections.", "2.4.0",
+        "O(N) where N is the number of client connections"),
+    SUB("no-evict", client_no_evict_command, 3, CMD_ADMIN | CONN_FLAGS, "Spares the connection from client eviction.", "7.0.0",
+        "O(1)"),
+    SUB("no-touch", client_no_touch_command, 3, CONN_FLAGS, "Keeps the connection's commands from changing LRU/LFU.", "7.2.0",
+        "O(1)"),
     SUB("pause", client_pause_command, -3, CMD_ADMIN | CONN_FLAGS, "Puts off commands of all connections.", "3.0.0", "O(1)"),
     SUB("reply", client_reply_command, 3, CONN_FLAGS, "Chooses whether replies are sent.", "3.2.0", "O(1)"),
     SUB("setinfo", client_setinfo_command, 4, CONN_FLAGS, "Records the client library's name or version.", "7.2.0", "O(1)"),
     SUB("setname", client_setname_command, 3, CONN_FLAGS, "Names the connection.", "2.6.9", "O(1)"),
-    SUB("tracking", client_tracking_command, -3, CONN_FLAGS, "Switches client-side caching.", "6.0.0", "O(1). Some options may introduce additional complexity."),
+    SUB("tracking", client_tracking_command, -3, CONN_FLAGS, "Switches client-side caching.", "6.0.0",
+        "O(1). Some options may introduce additional complexity."),
     SUB("trackinginfo", client_trackinginfo_command, 2, CONN_FLAGS, "State of client-side caching.", "6.2.0", "O(1)"),
     SUB("unblock", client_unblock_command, -3, CMD_ADMIN | CONN_FLAGS, "Wakes a blocked client.", "5.0.0",
         "O(log N) where N is the number of client connections"),
-    SUB("unpause", client_unpause_command, 2, CMD_ADMIN | CONN_FLAGS, "Ends a pause.", "6.2.0", "O(N) Where N is the number of paused clients"),
+    SUB("unpause", client_unpause_command, 2, CMD_ADMIN | CONN_FLAGS, "Ends a pause.", "6.2.0",
+        "O(N) Where N is the number of paused clients"),
     { 0 },
 };
 
 const struct cmd_spec cmd_specs_client[] = {
-    { .name = "client", .arity = -2, .flags = 0, .cats = 0, .subs = client_subs, .summary = "Commands about connections.", .since = "2.4.0",
-      .group = "connection", .complexity = "Depends on subcommand." },
+    { .name = "client",
+      .arity = -2,
+      .flags = 0,
+      .cats = 0,
+      .subs = client_subs,
+      .summary = "Commands about connections.",
+      .since = "2.4.0",
+      .group = "connection",
+      .complexity = "Depends on subcommand." },
     { 0 },
 };

@@ -1,5 +1,6 @@
 /*
- * CONFIG, and what a changed directive means for the running server. CONFIG SET and REWRITE run one at a time (config_set_lock), on whichever I/O thread the client belongs to.
+ * CONFIG, and what a changed directive means for the running server. CONFIG SET and REWRITE run one at a time (config_set_lock),
+ * on whichever I/O thread the client belongs to.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -158,7 +159,8 @@ static void config_resetstat_command(struct cmd_ctx *c) {
     engine_reset_stats(c->eng);
     ks_stats_reset(c->ks);
     struct server_stats *s = &srv->stats;
-    _Atomic uint64_t *counters[] = { &s->connections, &s->rejected, &s->query_buffer_closes, &s->output_buffer_closes, &s->idle_closes, &s->tls_handshake_timeouts };
+    _Atomic uint64_t *counters[] = { &s->connections,          &s->rejected,    &s->query_buffer_closes,
+                                     &s->output_buffer_closes, &s->idle_closes, &s->tls_handshake_timeouts };
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) atomic_store(counters[i], 0);
     for (int t = 0; t < srv->n_threads; t++) {
         struct io_thread *th = &srv->threads[t];
@@ -171,10 +173,14 @@ static void config_resetstat_command(struct cmd_ctx *c) {
 
 static void config_help_command(struct cmd_ctx *c) {
     static const char *const lines[] = {
-        "GET <pattern> [<pattern> ...]", "    Directives matching glob patterns, with their values.",
-        "SET <directive> <value> [<directive> <value> ...]", "    Change directives, all of them or none.",
-        "RESETSTAT", "    Zero what INFO counts.",
-        "REWRITE", "    Write the running configuration into the configuration file.",
+        "GET <pattern> [<pattern> ...]",
+        "    Directives matching glob patterns, with their values.",
+        "SET <directive> <value> [<directive> <value> ...]",
+        "    Change directives, all of them or none.",
+        "RESETSTAT",
+        "    Zero what INFO counts.",
+        "REWRITE",
+        "    Write the running configuration into the configuration file.",
         NULL,
     };
     cmd_help(c, lines);
@@ -182,26 +188,67 @@ static void config_help_command(struct cmd_ctx *c) {
 
 #define FLAGS (CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE)
 static const struct cmd_arg get_args[] = { { .name = "parameter", .type = ARG_STRING, .flags = ARG_MULTIPLE }, { 0 } };
-static const struct cmd_arg set_pair[] = { { .name = "parameter", .type = ARG_STRING }, { .name = "value", .type = ARG_STRING }, { 0 } };
+static const struct cmd_arg set_pair[] = { { .name = "parameter", .type = ARG_STRING },
+                                           { .name = "value", .type = ARG_STRING },
+                                           { 0 } };
 static const struct cmd_arg set_args[] = { { .name = "data", .type = ARG_BLOCK, .flags = ARG_MULTIPLE, .sub = set_pair }, { 0 } };
 static const struct cmd_history multi_history[] = { { "7.0.0", "Takes several directives in one call." }, { 0 } };
 
 static const struct cmd_spec config_subs[] = {
-    { .name = "get", .run = config_get_command, .arity = -3, .flags = FLAGS, .summary = "Reads configuration directives.", .since = "2.0.0", .group = "server",
-      .complexity = "O(N) when N is the number of configuration parameters provided", .args = get_args, .history = multi_history },
-    { .name = "set", .run = config_set_command, .arity = -4, .flags = FLAGS, .summary = "Changes configuration directives.", .since = "2.0.0", .group = "server",
-      .complexity = "O(N) when N is the number of configuration parameters provided", .args = set_args, .history = multi_history },
-    { .name = "resetstat", .run = config_resetstat_command, .arity = 2, .flags = FLAGS, .summary = "Zeroes the statistics.", .since = "2.0.0", .group = "server",
+    { .name = "get",
+      .run = config_get_command,
+      .arity = -3,
+      .flags = FLAGS,
+      .summary = "Reads configuration directives.",
+      .since = "2.0.0",
+      .group = "server",
+      .complexity = "O(N) when N is the number of configuration parameters provided",
+      .args = get_args,
+      .history = multi_history },
+    { .name = "set",
+      .run = config_set_command,
+      .arity = -4,
+      .flags = FLAGS,
+      .summary = "Changes configuration directives.",
+      .since = "2.0.0",
+      .group = "server",
+      .complexity = "O(N) when N is the number of configuration parameters provided",
+      .args = set_args,
+      .history = multi_history },
+    { .name = "resetstat",
+      .run = config_resetstat_command,
+      .arity = 2,
+      .flags = FLAGS,
+      .summary = "Zeroes the statistics.",
+      .since = "2.0.0",
+      .group = "server",
       .complexity = "O(1)" },
-    { .name = "rewrite", .run = config_rewrite_command, .arity = 2, .flags = FLAGS, .summary = "Writes the running configuration to its file.", .since = "2.8.0",
-      .group = "server", .complexity = "O(1)" },
-    { .name = "help", .run = config_help_command, .arity = 2, .flags = CMD_LOADING | CMD_STALE, .summary = "Lists the subcommands.", .since = "5.0.0", .group = "server",
+    { .name = "rewrite",
+      .run = config_rewrite_command,
+      .arity = 2,
+      .flags = FLAGS,
+      .summary = "Writes the running configuration to its file.",
+      .since = "2.8.0",
+      .group = "server",
+      .complexity = "O(1)" },
+    { .name = "help",
+      .run = config_help_command,
+      .arity = 2,
+      .flags = CMD_LOADING | CMD_STALE,
+      .summary = "Lists the subcommands.",
+      .since = "5.0.0",
+      .group = "server",
       .complexity = "O(1)" },
     { 0 },
 };
 
 const struct cmd_spec cmd_specs_config[] = {
-    { .name = "config", .arity = -2, .subs = config_subs, .summary = "Commands about the configuration.", .since = "2.0.0", .group = "server",
+    { .name = "config",
+      .arity = -2,
+      .subs = config_subs,
+      .summary = "Commands about the configuration.",
+      .since = "2.0.0",
+      .group = "server",
       .complexity = "Depends on subcommand." },
     { 0 },
 };

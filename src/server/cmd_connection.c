@@ -1,5 +1,6 @@
 /*
- * AUTH, HELLO, PING, ECHO, SELECT, QUIT, RESET: what a connection says about itself. Runs on the client's I/O thread, no shard lock held.
+ * AUTH, HELLO, PING, ECHO, SELECT, QUIT, RESET: what a connection says about itself. Runs on the client's I/O thread, no shard
+ * lock held.
  */
 #include <limits.h>
 #include <string.h>
@@ -27,7 +28,8 @@ static void auth_command(struct cmd_ctx *c) {
     }
     struct slice user = c->argc == 3 ? c->argv[1] : SLICE_LIT("default");
     if (c->argc == 2 && !atomic_load(&c->eng->auth_required)) {
-        reply_error(c->r, "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?");
+        reply_error(c->r, "ERR AUTH <password> called without any password configured for the default user. Are you sure your "
+                          "configuration is correct?");
         return;
     }
     if (try_auth(c, user, c->argv[c->argc - 1])) reply_ok(c->r);
@@ -94,13 +96,15 @@ static void hello_command(struct cmd_ctx *c) {
                 return;
             }
         } else {
-            reply_errorf(c->r, "ERR Syntax error in HELLO option '%.*s'", (int)(c->argv[next].len < 128 ? c->argv[next].len : 128), c->argv[next].ptr);
+            reply_errorf(c->r, "ERR Syntax error in HELLO option '%.*s'",
+                         (int)(c->argv[next].len < 128 ? c->argv[next].len : 128), c->argv[next].ptr);
             return;
         }
     }
     if (has_auth && !try_auth(c, user, pass)) return;
     if (!c->s->authenticated && atomic_load(&c->eng->auth_required)) {
-        reply_error(c->r, "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be "
+        reply_error(c->r, "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
+                          "<user> <pass> option can be "
                           "used to authenticate the client and select the RESP protocol version at the same time");
         return;
     }
@@ -158,14 +162,18 @@ static const struct cmd_arg auth_args[] = {
     { .name = "password", .type = ARG_STRING },
     { 0 },
 };
-static const struct cmd_arg hello_auth_args[] = { { .name = "username", .type = ARG_STRING }, { .name = "password", .type = ARG_STRING }, { 0 } };
+static const struct cmd_arg hello_auth_args[] = { { .name = "username", .type = ARG_STRING },
+                                                  { .name = "password", .type = ARG_STRING },
+                                                  { 0 } };
 static const struct cmd_arg hello_block[] = {
     { .name = "protover", .type = ARG_INTEGER },
     { .name = "auth", .type = ARG_BLOCK, .token = "AUTH", .flags = ARG_OPTIONAL, .sub = hello_auth_args },
     { .name = "clientname", .type = ARG_STRING, .token = "SETNAME", .flags = ARG_OPTIONAL },
     { 0 },
 };
-static const struct cmd_arg hello_args[] = { { .name = "arguments", .type = ARG_BLOCK, .flags = ARG_OPTIONAL, .sub = hello_block }, { 0 } };
+static const struct cmd_arg hello_args[] = {
+    { .name = "arguments", .type = ARG_BLOCK, .flags = ARG_OPTIONAL, .sub = hello_block }, { 0 }
+};
 static const struct cmd_arg message_arg[] = { { .name = "message", .type = ARG_STRING }, { 0 } };
 static const struct cmd_arg opt_message_arg[] = { { .name = "message", .type = ARG_STRING, .flags = ARG_OPTIONAL }, { 0 } };
 static const struct cmd_arg index_arg[] = { { .name = "index", .type = ARG_INTEGER }, { 0 } };
@@ -174,23 +182,79 @@ static const struct cmd_history hello_history[] = { { "6.2.0", "The protocol ver
 static const char *const ping_tips[] = { "request_policy:all_shards", "response_policy:all_succeeded", NULL };
 
 const struct cmd_spec cmd_specs_connection[] = {
-    { .name = "auth", .run = auth_command, .arity = -2, .cats = CAT_CONNECTION, .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_NO_AUTH | CMD_ALLOW_BUSY,
-      .summary = "Authenticates the connection.", .since = "1.0.0", .group = "connection", .complexity = "O(N) where N is the number of passwords defined for the user",
-      .args = auth_args, .history = auth_history },
-    { .name = "hello", .run = hello_command, .arity = -1, .cats = CAT_CONNECTION, .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_NO_AUTH | CMD_ALLOW_BUSY,
-      .summary = "Chooses the protocol version; may authenticate and name the connection too.", .since = "6.0.0", .group = "connection", .complexity = "O(1)",
-      .args = hello_args, .history = hello_history },
-    { .name = "ping", .run = ping_command, .arity = -1, .cats = CAT_CONNECTION, .flags = CMD_FAST, .summary = "Answers PONG, or the message given.", .since = "1.0.0",
-      .group = "connection", .complexity = "O(1)", .args = opt_message_arg, .tips = ping_tips },
-    { .name = "echo", .run = echo_command, .arity = 2, .cats = CAT_CONNECTION, .flags = CMD_LOADING | CMD_STALE | CMD_FAST, .summary = "Answers with the message given.",
-      .since = "1.0.0", .group = "connection", .complexity = "O(1)", .args = message_arg },
-    { .name = "select", .run = select_command, .arity = 2, .cats = CAT_CONNECTION, .flags = CMD_LOADING | CMD_STALE | CMD_FAST,
-      .summary = "Chooses the database of the connection.", .since = "1.0.0", .group = "connection", .complexity = "O(1)", .args = index_arg },
-    { .name = "quit", .run = quit_command, .arity = -1, .cats = CAT_CONNECTION,
-      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_NO_AUTH | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED, .summary = "Closes the connection.", .since = "1.0.0",
-      .group = "connection", .complexity = "O(1)", .deprecated_since = "7.2.0", .replaced_by = "just closing the connection" },
-    { .name = "reset", .run = reset_command, .arity = 1, .cats = CAT_CONNECTION,
-      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_NO_AUTH | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED | CMD_SELF_LOCK,
-      .summary = "Puts the connection back into the state of a new one.", .since = "6.2.0", .group = "connection", .complexity = "O(1)" },
+    { .name = "auth",
+      .run = auth_command,
+      .arity = -2,
+      .cats = CAT_CONNECTION,
+      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_NO_AUTH | CMD_ALLOW_BUSY,
+      .summary = "Authenticates the connection.",
+      .since = "1.0.0",
+      .group = "connection",
+      .complexity = "O(N) where N is the number of passwords defined for the user",
+      .args = auth_args,
+      .history = auth_history },
+    { .name = "hello",
+      .run = hello_command,
+      .arity = -1,
+      .cats = CAT_CONNECTION,
+      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_NO_AUTH | CMD_ALLOW_BUSY,
+      .summary = "Chooses the protocol version; may authenticate and name the connection too.",
+      .since = "6.0.0",
+      .group = "connection",
+      .complexity = "O(1)",
+      .args = hello_args,
+      .history = hello_history },
+    { .name = "ping",
+      .run = ping_command,
+      .arity = -1,
+      .cats = CAT_CONNECTION,
+      .flags = CMD_FAST,
+      .summary = "Answers PONG, or the message given.",
+      .since = "1.0.0",
+      .group = "connection",
+      .complexity = "O(1)",
+      .args = opt_message_arg,
+      .tips = ping_tips },
+    { .name = "echo",
+      .run = echo_command,
+      .arity = 2,
+      .cats = CAT_CONNECTION,
+      .flags = CMD_LOADING | CMD_STALE | CMD_FAST,
+      .summary = "Answers with the message given.",
+      .since = "1.0.0",
+      .group = "connection",
+      .complexity = "O(1)",
+      .args = message_arg },
+    { .name = "select",
+      .run = select_command,
+      .arity = 2,
+      .cats = CAT_CONNECTION,
+      .flags = CMD_LOADING | CMD_STALE | CMD_FAST,
+      .summary = "Chooses the database of the connection.",
+      .since = "1.0.0",
+      .group = "connection",
+      .complexity = "O(1)",
+      .args = index_arg },
+    { .name = "quit",
+      .run = quit_command,
+      .arity = -1,
+      .cats = CAT_CONNECTION,
+      .flags = CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_NO_AUTH | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED,
+      .summary = "Closes the connection.",
+      .since = "1.0.0",
+      .group = "connection",
+      .complexity = "O(1)",
+      .deprecated_since = "7.2.0",
+      .replaced_by = "just closing the connection" },
+    { .name = "reset",
+      .run = reset_command,
+      .arity = 1,
+      .cats = CAT_CONNECTION,
+      .flags =
+          CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_FAST | CMD_NO_AUTH | CMD_ALLOW_BUSY | CMD_NEVER_QUEUED | CMD_SELF_LOCK,
+      .summary = "Puts the connection back into the state of a new one.",
+      .since = "6.2.0",
+      .group = "connection",
+      .complexity = "O(1)" },
     { 0 },
 };

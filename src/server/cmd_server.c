@@ -77,7 +77,8 @@ static void debug_sleep(struct cmd_ctx *c) {
         /* Redis is one thread: everybody sleeps. So every shard is held. */
         dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)));
         struct timespec ts = { .tv_sec = (time_t)s, .tv_nsec = (long)((s - (double)(time_t)s) * 1e9) };
-        while (nanosleep(&ts, &ts) != 0) {}
+        while (nanosleep(&ts, &ts) != 0) {
+        }
         dispatch_unlock(c);
     }
     reply_ok(c->r);
@@ -97,8 +98,8 @@ static void debug_object(struct cmd_ctx *c) {
         const struct obj *o = entry_value(e);
         struct slice v = obj_string_bytes(o, tmp);
         char line[256];
-        snprintf(line, sizeof line, "Value at:%p refcount:%u encoding:%s serializedlength:%zu lru:%u lru_seconds_idle:%u", (const void *)o,
-                 atomic_load(&((struct obj *)(uintptr_t)o)->refs), obj_encoding_name(o), v.len + 1,
+        snprintf(line, sizeof line, "Value at:%p refcount:%u encoding:%s serializedlength:%zu lru:%u lru_seconds_idle:%u",
+                 (const void *)o, atomic_load(&((struct obj *)(uintptr_t)o)->refs), obj_encoding_name(o), v.len + 1,
                  (unsigned)((c->now_ms / 1000 - entry_idle_s(e, c->now_ms)) & 0xffffff), entry_idle_s(e, c->now_ms));
         reply_simple(c->r, line);
     }
@@ -116,9 +117,12 @@ static void debug_set_active_expire(struct cmd_ctx *c) {
 
 static void debug_command(struct cmd_ctx *c) {
     static const char *const lines[] = {
-        "OBJECT <key>", "    Low-level facts about a key's value.",
-        "SET-ACTIVE-EXPIRE <0|1>", "    Switch the deletion of expired keys that nobody asks for.",
-        "SLEEP <seconds>", "    Stop the server for <seconds>; fractions allowed.",
+        "OBJECT <key>",
+        "    Low-level facts about a key's value.",
+        "SET-ACTIVE-EXPIRE <0|1>",
+        "    Switch the deletion of expired keys that nobody asks for.",
+        "SLEEP <seconds>",
+        "    Stop the server for <seconds>; fractions allowed.",
         NULL,
     };
     struct slice sub = c->argv[1];
@@ -168,7 +172,8 @@ static void memory_help_command(struct cmd_ctx *c) {
 /* A kettle, with as much steam as the version asked for. */
 static void lolwut_command(struct cmd_ctx *c) {
     static const char *const steam[] = { "        (  )   (   )  )\n", "         ) (   )  (  (\n", "         ( )  (    ) )\n" };
-    static const char kettle[] = "        _______________\n      _/               \\__\n     / |    kettle      | \\\n     \\_|                |_/\n       \\_______________/\n";
+    static const char kettle[] = "        _______________\n      _/               \\__\n     / |    kettle      | \\\n     \\_|  "
+                                 "              |_/\n       \\_______________/\n";
     int64_t rows = 3;
     if (c->argc >= 3 && slice_ieq(c->argv[1], "version") && !cmd_arg_ll(c, c->argv[2], &rows, NULL)) return;
     if (c->argc == 2 && !cmd_arg_ll(c, c->argv[1], &rows, NULL)) return;
@@ -182,34 +187,89 @@ static void lolwut_command(struct cmd_ctx *c) {
     buf_done(&out);
 }
 
-static const char *const info_tips[] = { "nondeterministic_output", "request_policy:all_shards", "response_policy:special", NULL };
+static const char *const info_tips[] = { "nondeterministic_output", "request_policy:all_shards", "response_policy:special",
+                                         NULL };
 static const char *const nondet_tips[] = { "nondeterministic_output", NULL };
-static const struct cmd_arg info_args[] = { { .name = "section", .type = ARG_STRING, .flags = ARG_OPTIONAL | ARG_MULTIPLE }, { 0 } };
-static const struct cmd_arg usage_args[] = {
-    { .name = "key", .type = ARG_KEY }, { .name = "count", .type = ARG_INTEGER, .token = "SAMPLES", .flags = ARG_OPTIONAL }, { 0 }
-};
+static const struct cmd_arg info_args[] = { { .name = "section", .type = ARG_STRING, .flags = ARG_OPTIONAL | ARG_MULTIPLE },
+                                            { 0 } };
+static const struct cmd_arg usage_args[] = { { .name = "key", .type = ARG_KEY },
+                                             { .name = "count", .type = ARG_INTEGER, .token = "SAMPLES", .flags = ARG_OPTIONAL },
+                                             { 0 } };
 static const struct cmd_history info_history[] = { { "7.0.0", "Takes several section names." }, { 0 } };
 
 static const struct cmd_spec memory_subs[] = {
-    { .name = "usage", .run = memory_usage_command, .arity = -3, .flags = CMD_READONLY,
+    { .name = "usage",
+      .run = memory_usage_command,
+      .arity = -3,
+      .flags = CMD_READONLY,
       .keys = { { .flags = KEY_RO, .begin = KEY_BEGIN_INDEX, .index = 2, .find = KEY_FIND_RANGE, .keystep = 1 } },
-      .summary = "Bytes a key and its value take.", .since = "4.0.0", .group = "server", .complexity = "O(N) where N is the number of samples.", .args = usage_args },
-    { .name = "help", .run = memory_help_command, .arity = 2, .flags = CMD_LOADING | CMD_STALE, .summary = "Lists the subcommands.", .since = "4.0.0",
-      .group = "server", .complexity = "O(1)" },
+      .summary = "Bytes a key and its value take.",
+      .since = "4.0.0",
+      .group = "server",
+      .complexity = "O(N) where N is the number of samples.",
+      .args = usage_args },
+    { .name = "help",
+      .run = memory_help_command,
+      .arity = 2,
+      .flags = CMD_LOADING | CMD_STALE,
+      .summary = "Lists the subcommands.",
+      .since = "4.0.0",
+      .group = "server",
+      .complexity = "O(1)" },
     { 0 },
 };
 
 const struct cmd_spec cmd_specs_server[] = {
-    { .name = "info", .run = info_command, .arity = -1, .cats = CAT_DANGEROUS, .flags = CMD_LOADING | CMD_STALE, .summary = "Facts and statistics of the server.",
-      .since = "1.0.0", .group = "server", .complexity = "O(1)", .args = info_args, .tips = info_tips, .history = info_history },
-    { .name = "time", .run = time_command, .arity = 1, .flags = CMD_LOADING | CMD_STALE | CMD_FAST, .summary = "The server's clock.", .since = "2.6.0", .group = "server",
-      .complexity = "O(1)", .tips = nondet_tips },
-    { .name = "shutdown", .run = shutdown_command, .arity = -1, .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_NO_MULTI | CMD_ALLOW_BUSY,
-      .summary = "Ends the server in order.", .since = "1.0.0", .group = "server", .complexity = "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)" },
-    { .name = "debug", .run = debug_command, .arity = -2, .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_PROTECTED | CMD_SELF_LOCK,
-      .summary = "Commands for testing a server.", .since = "1.0.0", .group = "server", .complexity = "Depends on subcommand." },
-    { .name = "memory", .arity = -2, .subs = memory_subs, .summary = "Commands about memory.", .since = "4.0.0", .group = "server", .complexity = "Depends on subcommand." },
-    { .name = "lolwut", .run = lolwut_command, .arity = -1, .flags = CMD_READONLY | CMD_FAST, .summary = "Draws a kettle, and says the version.", .since = "5.0.0",
+    { .name = "info",
+      .run = info_command,
+      .arity = -1,
+      .cats = CAT_DANGEROUS,
+      .flags = CMD_LOADING | CMD_STALE,
+      .summary = "Facts and statistics of the server.",
+      .since = "1.0.0",
+      .group = "server",
+      .complexity = "O(1)",
+      .args = info_args,
+      .tips = info_tips,
+      .history = info_history },
+    { .name = "time",
+      .run = time_command,
+      .arity = 1,
+      .flags = CMD_LOADING | CMD_STALE | CMD_FAST,
+      .summary = "The server's clock.",
+      .since = "2.6.0",
+      .group = "server",
+      .complexity = "O(1)",
+      .tips = nondet_tips },
+    { .name = "shutdown",
+      .run = shutdown_command,
+      .arity = -1,
+      .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_NO_MULTI | CMD_ALLOW_BUSY,
+      .summary = "Ends the server in order.",
+      .since = "1.0.0",
+      .group = "server",
+      .complexity = "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)" },
+    { .name = "debug",
+      .run = debug_command,
+      .arity = -2,
+      .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_PROTECTED | CMD_SELF_LOCK,
+      .summary = "Commands for testing a server.",
+      .since = "1.0.0",
+      .group = "server",
+      .complexity = "Depends on subcommand." },
+    { .name = "memory",
+      .arity = -2,
+      .subs = memory_subs,
+      .summary = "Commands about memory.",
+      .since = "4.0.0",
+      .group = "server",
+      .complexity = "Depends on subcommand." },
+    { .name = "lolwut",
+      .run = lolwut_command,
+      .arity = -1,
+      .flags = CMD_READONLY | CMD_FAST,
+      .summary = "Draws a kettle, and says the version.",
+      .since = "5.0.0",
       .group = "server" },
     { 0 },
 };

@@ -1,5 +1,6 @@
 /*
- * Configuration: life, loading from files, standard input and the command line, CONFIG GET and SET. Text in, values out; what a value means is decided by its readers.
+ * Configuration: life, loading from files, standard input and the command line, CONFIG GET and SET. Text in, values out; what a
+ * value means is decided by its readers.
  */
 #include "server/config.h"
 
@@ -56,7 +57,9 @@ struct config *config_new(void) {
 struct config *config_free(struct config *c) {
     if (!c) return NULL;
     for (int i = 0; i < n_directives; i++) {
-        char **slot = directives[i].kind == DIR_STR && directives[i].off != NO_FIELD ? (char **)(void *)((char *)c + directives[i].off) : &c->other[i];
+        char **slot = directives[i].kind == DIR_STR && directives[i].off != NO_FIELD
+                          ? (char **)(void *)((char *)c + directives[i].off)
+                          : &c->other[i];
         if (*slot && (directives[i].flags & DIR_SECRET)) mem_wipe(*slot, strlen(*slot));
         mem_free(*slot);
         *slot = NULL;
@@ -210,7 +213,8 @@ static void fatal(const struct loader *l) {
     fprintf(stderr, "Reading the configuration file, at line %d\n>>> '%s'\n%s\n", l->line_no, l->line, l->err);
 }
 
-/* "--port 7777 --save ''" to lines: every word that begins with -- opens one, unless the directive before it has had no value yet. */
+/* "--port 7777 --save ''" to lines: every word that begins with -- opens one, unless the directive before it has had no value
+ * yet. */
 static void args_to_lines(int argc, char **argv, int from, struct buf *out) {
     bool open = false, has_value = true;
     for (int i = from; i < argc; i++) {
@@ -277,7 +281,8 @@ static int by_name(const void *a, const void *b) {
 }
 
 static bool is_literal(struct slice pattern) {
-    return !memchr(pattern.ptr, '*', pattern.len) && !memchr(pattern.ptr, '?', pattern.len) && !memchr(pattern.ptr, '[', pattern.len);
+    return !memchr(pattern.ptr, '*', pattern.len) && !memchr(pattern.ptr, '?', pattern.len) &&
+           !memchr(pattern.ptr, '[', pattern.len);
 }
 
 /* Adds a name that was asked for, once. A literal one is answered in the asker's own spelling, as redis-server does. */
@@ -292,7 +297,8 @@ static size_t collect_name(struct found *out, const char *name, int index, int n
     return 0;
 }
 
-void config_get(struct config *c, int n, const struct slice *patterns, void (*fn)(void *arg, const char *name, struct slice value), void *arg) {
+void config_get(struct config *c, int n, const struct slice *patterns,
+                void (*fn)(void *arg, const char *name, struct slice value), void *arg) {
     struct found *f = mem_calloc((size_t)n_directives * 2, sizeof *f);
     size_t count = 0;
     for (int i = 0; i < n_directives; i++) {
@@ -364,15 +370,18 @@ static int check_names(struct config *c, int n, const struct slice *pairs, struc
         int i = directive_find(name);
         const char *why = NULL;
         if (i < 0 || (directives[i].flags & DIR_HIDDEN)) {
-            snprintf(err, errlen, "Unknown option or number of arguments for CONFIG SET - '%.*s'", (int)(name.len < 128 ? name.len : 128), name.ptr);
+            snprintf(err, errlen, "Unknown option or number of arguments for CONFIG SET - '%.*s'",
+                     (int)(name.len < 128 ? name.len : 128), name.ptr);
             return -EINVAL;
         }
         if (directives[i].flags & DIR_IMMUTABLE) why = "can't set immutable config";
-        if ((directives[i].flags & DIR_PROTECTED) && cfg_get(&c->enable_protected_configs) == 0) why = "can't set protected config";
+        if ((directives[i].flags & DIR_PROTECTED) && cfg_get(&c->enable_protected_configs) == 0)
+            why = "can't set protected config";
         for (int j = 0; j < k; j++)
             if (ch[j].index == i) why = "duplicate parameter";
         if (why) {
-            snprintf(err, errlen, "CONFIG SET failed (possibly related to argument '%.*s') - %s", (int)(name.len < 128 ? name.len : 128), name.ptr, why);
+            snprintf(err, errlen, "CONFIG SET failed (possibly related to argument '%.*s') - %s",
+                     (int)(name.len < 128 ? name.len : 128), name.ptr, why);
             return -EINVAL;
         }
         ch[k] = (struct change){ .index = i, .value = pairs[2 * k + 1] };
@@ -402,7 +411,8 @@ int config_set(struct config *c, int n, const struct slice *pairs, const struct 
     struct slice blamed = done ? pairs[2 * (done - 1)] : pairs[0];
     if (r == 0 && !why && apply) why = apply->apply(apply->arg, names, n);
     if (why) {
-        snprintf(err, errlen, "CONFIG SET failed (possibly related to argument '%.*s') - %s", (int)(blamed.len < 128 ? blamed.len : 128), blamed.ptr, why);
+        snprintf(err, errlen, "CONFIG SET failed (possibly related to argument '%.*s') - %s",
+                 (int)(blamed.len < 128 ? blamed.len : 128), blamed.ptr, why);
         put_back(c, ch, done);
         if (done == n && apply) apply->apply(apply->arg, names, n);
         r = -EINVAL;

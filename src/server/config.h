@@ -1,9 +1,10 @@
 /*
  * Configuration: redis.conf directives, from file, standard input, command line and CONFIG SET; CONFIG GET and REWRITE.
  *
- * One table (config_table.c) has a line per directive: name, alias, type, default, limits, flags. Numbers, booleans and enums are relaxed atomics that any thread may read.
- * Strings are read by config_str_dup() or under config_lock: CONFIG SET replaces them. `struct config` is made by the main thread, changed by the I/O thread that runs
- * CONFIG SET (under the lock, one CONFIG SET at a time), freed at exit.
+ * One table (config_table.c) has a line per directive: name, alias, type, default, limits, flags. Numbers, booleans and enums are
+ * relaxed atomics that any thread may read. Strings are read by config_str_dup() or under config_lock: CONFIG SET replaces them.
+ * `struct config` is made by the main thread, changed by the I/O thread that runs CONFIG SET (under the lock, one CONFIG SET at a
+ * time), freed at exit.
  */
 #ifndef KETTLE_SERVER_CONFIG_H
 #define KETTLE_SERVER_CONFIG_H
@@ -26,22 +27,25 @@ struct config {
     pthread_mutex_t lock; /* strings and lists; order: after shard locks, before the log */
 
     /* network */
-    cfg_int port, tls_port, tcp_backlog, tcp_keepalive, timeout, maxclients, protected_mode, unixsocketperm /* octal, 0: not set */;
+    cfg_int port, tls_port, tcp_backlog, tcp_keepalive, timeout, maxclients, protected_mode,
+        unixsocketperm /* octal, 0: not set */;
     char *unixsocket;
     char *bind[CONFIG_MAX_BIND]; /* in order; a leading '-' means: not available is no error */
     int n_bind;
     char *bind_source_addr;
     cfg_int socket_mark_id, max_new_tls_connections_per_cycle, max_new_connections_per_cycle;
     /* TLS */
-    char *tls_cert_file, *tls_key_file, *tls_key_file_pass, *tls_client_cert_file, *tls_client_key_file, *tls_client_key_file_pass;
+    char *tls_cert_file, *tls_key_file, *tls_key_file_pass, *tls_client_cert_file, *tls_client_key_file,
+        *tls_client_key_file_pass;
     char *tls_dh_params_file, *tls_ca_cert_file, *tls_ca_cert_dir, *tls_protocols, *tls_ciphers, *tls_ciphersuites;
-    cfg_int tls_auth_clients;  /* 0 no, 1 yes, 2 optional */
-    cfg_int tls_prefer_server_ciphers, tls_session_caching, tls_session_cache_size, tls_session_cache_timeout, tls_replication, tls_cluster;
-    cfg_int tls_ktls;          /* enum cfg_tls_ktls */
+    cfg_int tls_auth_clients; /* 0 no, 1 yes, 2 optional */
+    cfg_int tls_prefer_server_ciphers, tls_session_caching, tls_session_cache_size, tls_session_cache_timeout, tls_replication,
+        tls_cluster;
+    cfg_int tls_ktls;              /* enum cfg_tls_ktls */
     cfg_int tls_handshake_timeout; /* seconds; 0: none */
     /* process */
-    cfg_int daemonize, supervised, io_threads, databases, hz, dynamic_hz, always_show_logo, set_proc_title, loglevel, syslog_enabled, syslog_facility,
-        crash_log_enabled, crash_memcheck_enabled, disable_thp, event_loop, shutdown_timeout;
+    cfg_int daemonize, supervised, io_threads, databases, hz, dynamic_hz, always_show_logo, set_proc_title, loglevel,
+        syslog_enabled, syslog_facility, crash_log_enabled, crash_memcheck_enabled, disable_thp, event_loop, shutdown_timeout;
     char *pidfile, *logfile, *syslog_ident, *dir, *proc_title_template, *locale_collate;
     /* clients */
     cfg_int proto_max_bulk_len, client_query_buffer_limit, maxmemory_clients, tracking_table_max_keys;
@@ -51,49 +55,69 @@ struct config {
     char *requirepass;
     cfg_int enable_debug_command, enable_protected_configs, enable_module_command; /* 0 no, 1 yes, 2 local */
     /* memory */
-    cfg_int maxmemory, maxmemory_policy /* enum as Redis's */, lfu_log_factor, lfu_decay_time, lazyfree_lazy_eviction, lazyfree_lazy_expire, lazyfree_lazy_server_del,
-        lazyfree_lazy_user_del, lazyfree_lazy_user_flush, active_expire_effort, activerehashing;
+    cfg_int maxmemory, maxmemory_policy /* enum as Redis's */, lfu_log_factor, lfu_decay_time, lazyfree_lazy_eviction,
+        lazyfree_lazy_expire, lazyfree_lazy_server_del, lazyfree_lazy_user_del, lazyfree_lazy_user_flush, active_expire_effort,
+        activerehashing;
     /* statistics */
     cfg_int slowlog_log_slower_than, slowlog_max_len, latency_tracking, latency_monitor_threshold;
     double latency_percentiles[16];
     int n_latency_percentiles;
-    /* everything of redis.conf whose subsystem is not part of this build yet: known, checked for type, kept for GET and REWRITE. Index: the directive's place in the table. */
+    /* everything of redis.conf whose subsystem is not part of this build yet: known, checked for type, kept for GET and REWRITE.
+     * Index: the directive's place in the table. */
     char **other;
 
-    char *config_file;         /* absolute path, or NULL */
-    char *executable;          /* absolute path */
+    char *config_file; /* absolute path, or NULL */
+    char *executable;  /* absolute path */
     /* rename-command pairs, in order; applied once at start-up */
-    struct cfg_rename { char *from, *to; } *renames;
+    struct cfg_rename {
+        char *from, *to;
+    } * renames;
     int n_renames;
 };
 
 enum cfg_tls_ktls { CFG_KTLS_AUTO = 0, CFG_KTLS_YES, CFG_KTLS_NO };
-enum cfg_maxmemory_policy { CFG_NOEVICTION = 0, CFG_VOLATILE_LRU, CFG_VOLATILE_LFU, CFG_VOLATILE_RANDOM, CFG_VOLATILE_TTL, CFG_ALLKEYS_LRU, CFG_ALLKEYS_LFU, CFG_ALLKEYS_RANDOM };
+enum cfg_maxmemory_policy {
+    CFG_NOEVICTION = 0,
+    CFG_VOLATILE_LRU,
+    CFG_VOLATILE_LFU,
+    CFG_VOLATILE_RANDOM,
+    CFG_VOLATILE_TTL,
+    CFG_ALLKEYS_LRU,
+    CFG_ALLKEYS_LFU,
+    CFG_ALLKEYS_RANDOM
+};
 enum cfg_supervised { CFG_SUPERVISED_NO = 0, CFG_SUPERVISED_UPSTART, CFG_SUPERVISED_SYSTEMD, CFG_SUPERVISED_AUTO };
 enum cfg_event_loop { CFG_LOOP_AUTO = 0, CFG_LOOP_EPOLL, CFG_LOOP_URING };
 
-struct config *config_new(void);             /* Redis 7.2's defaults; io-threads: number of cores, at most 8 */
+struct config *config_new(void);              /* Redis 7.2's defaults; io-threads: number of cores, at most 8 */
 struct config *config_free(struct config *c); /* wipes passwords */
 
-/* redis-server's command line: [file | -] [--directive value ...]; file "-" is standard input; --name may be followed by several values; also `--port=1`-less forms as Redis takes them
- * ("--save ''", "--bind a b"). Prints Redis's "*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***" block on standard error and gives -EINVAL when something is wrong. */
+/* redis-server's command line: [file | -] [--directive value ...]; file "-" is standard input; --name may be followed by several
+ * values; also `--port=1`-less forms as Redis takes them
+ * ("--save ''", "--bind a b"). Prints Redis's "*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***" block on standard error and gives
+ * -EINVAL when something is wrong. */
 int config_load_args(struct config *c, int argc, char **argv);
 
-/* What CONFIG SET asks of the running server once the new values are stored. Returns NULL when done, or an error text (static or thread-local): then every directive of the call is put back and
- * apply is called again for what had been applied. Called with the CONFIG SET lock held, not c->lock. name: canonical directive name. */
+/* What CONFIG SET asks of the running server once the new values are stored. Returns NULL when done, or an error text (static or
+ * thread-local): then every directive of the call is put back and apply is called again for what had been applied. Called with
+ * the CONFIG SET lock held, not c->lock. name: canonical directive name. */
 struct config_apply {
     void *arg;
     const char *(*apply)(void *arg, const char *const *names, int n);
 };
 
 /* CONFIG GET: fn for every directive whose name or alias matches one of the patterns, sorted by name. */
-void config_get(struct config *c, int n_patterns, const struct slice *patterns, void (*fn)(void *arg, const char *name, struct slice value), void *arg);
+void config_get(struct config *c, int n_patterns, const struct slice *patterns,
+                void (*fn)(void *arg, const char *name, struct slice value), void *arg);
 /* CONFIG SET name value [name value ...], all or nothing. 0 or -EINVAL with the text of Redis's error reply in err. */
-int config_set(struct config *c, int n_pairs, const struct slice *pairs, const struct config_apply *apply, char *err, size_t errlen);
-/* CONFIG REWRITE: keeps comments and order of the file, writes a temporary file beside it, fsync, rename. 0 or -errno; -ENOENT without a config file. */
+int config_set(struct config *c, int n_pairs, const struct slice *pairs, const struct config_apply *apply, char *err,
+               size_t errlen);
+/* CONFIG REWRITE: keeps comments and order of the file, writes a temporary file beside it, fsync, rename. 0 or -errno; -ENOENT
+ * without a config file. */
 int config_rewrite(struct config *c);
 
-char *config_str_dup(struct config *c, char *const *field); /* copy under the lock, NULL when the field is NULL or ""; caller frees */
+char *config_str_dup(struct config *c,
+                     char *const *field); /* copy under the lock, NULL when the field is NULL or ""; caller frees */
 /* Value of a directive kept in `other`, as text; NULL when not set or not such a one. Caller frees. */
 char *config_other_dup(struct config *c, const char *name);
 /* One parser entry point for the fuzz target: applies text as a config file. 0 or -EINVAL with err. */

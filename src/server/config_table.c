@@ -1,6 +1,7 @@
 /*
- * The directives: all of redis.conf 7.2, and Kettle's own (tls-ktls, tls-handshake-timeout, event-loop). Those whose subsystem is not part of this build are known, checked
- * and kept (NO_FIELD), so that a stock redis.conf loads and CONFIG GET/REWRITE tell the truth about it.
+ * The directives: all of redis.conf 7.2, and Kettle's own (tls-ktls, tls-handshake-timeout, event-loop). Those whose subsystem is
+ * not part of this build are known, checked and kept (NO_FIELD), so that a stock redis.conf loads and CONFIG GET/REWRITE tell the
+ * truth about it.
  */
 #include <limits.h>
 #include <stddef.h>
@@ -10,28 +11,44 @@
 #include "server/config_priv.h"
 
 #define F(field) offsetof(struct config, field)
-#define BOOLD(n, field, d, fl) { .name = n, .kind = DIR_BOOL, .off = field, .def = d, .flags = fl }
-#define INTD(n, field, lo, hi, d, fl) { .name = n, .kind = DIR_INT, .off = field, .min = lo, .max = hi, .def = d, .flags = fl }
-#define MEMD(n, field, lo, hi, d, fl) { .name = n, .kind = DIR_MEM, .off = field, .min = lo, .max = hi, .def = d, .flags = fl }
-#define ENUMD(n, field, en, d, fl) { .name = n, .kind = DIR_ENUM, .off = field, .names = en, .def = d, .flags = fl }
-#define STRD(n, field, d, fl) { .name = n, .kind = DIR_STR, .off = field, .def = d, .flags = fl }
-#define ALIAS(a, ...) { .alias = a, __VA_ARGS__ }
+#define BOOLD(n, field, d, fl)                                                                                                   \
+    { .name = n, .kind = DIR_BOOL, .off = field, .def = d, .flags = fl }
+#define INTD(n, field, lo, hi, d, fl)                                                                                            \
+    { .name = n, .kind = DIR_INT, .off = field, .min = lo, .max = hi, .def = d, .flags = fl }
+#define MEMD(n, field, lo, hi, d, fl)                                                                                            \
+    { .name = n, .kind = DIR_MEM, .off = field, .min = lo, .max = hi, .def = d, .flags = fl }
+#define ENUMD(n, field, en, d, fl)                                                                                               \
+    { .name = n, .kind = DIR_ENUM, .off = field, .names = en, .def = d, .flags = fl }
+#define STRD(n, field, d, fl)                                                                                                    \
+    { .name = n, .kind = DIR_STR, .off = field, .def = d, .flags = fl }
+#define ALIAS(a, ...)                                                                                                            \
+    { .alias = a, __VA_ARGS__ }
 #define I DIR_IMMUTABLE
 
-static const struct dir_enum loglevels[] = { { "debug", LOG_LEVEL_DEBUG }, { "verbose", LOG_LEVEL_VERBOSE }, { "notice", LOG_LEVEL_NOTICE },
-                                             { "warning", LOG_LEVEL_WARNING }, { "nothing", LOG_LEVEL_NOTHING }, { 0 } };
-static const struct dir_enum facilities[] = { { "user", LOG_USER }, { "local0", LOG_LOCAL0 }, { "local1", LOG_LOCAL1 }, { "local2", LOG_LOCAL2 },
-                                              { "local3", LOG_LOCAL3 }, { "local4", LOG_LOCAL4 }, { "local5", LOG_LOCAL5 }, { "local6", LOG_LOCAL6 },
+static const struct dir_enum loglevels[] = { { "debug", LOG_LEVEL_DEBUG },     { "verbose", LOG_LEVEL_VERBOSE },
+                                             { "notice", LOG_LEVEL_NOTICE },   { "warning", LOG_LEVEL_WARNING },
+                                             { "nothing", LOG_LEVEL_NOTHING }, { 0 } };
+static const struct dir_enum facilities[] = { { "user", LOG_USER },     { "local0", LOG_LOCAL0 },
+                                              { "local1", LOG_LOCAL1 }, { "local2", LOG_LOCAL2 },
+                                              { "local3", LOG_LOCAL3 }, { "local4", LOG_LOCAL4 },
+                                              { "local5", LOG_LOCAL5 }, { "local6", LOG_LOCAL6 },
                                               { "local7", LOG_LOCAL7 }, { 0 } };
 static const struct dir_enum auth_clients[] = { { "no", 0 }, { "yes", 1 }, { "optional", 2 }, { 0 } };
 static const struct dir_enum ktls_modes[] = { { "auto", CFG_KTLS_AUTO }, { "yes", CFG_KTLS_YES }, { "no", CFG_KTLS_NO }, { 0 } };
-static const struct dir_enum loops[] = { { "auto", CFG_LOOP_AUTO }, { "epoll", CFG_LOOP_EPOLL }, { "uring", CFG_LOOP_URING }, { 0 } };
-static const struct dir_enum supervisors[] = { { "no", CFG_SUPERVISED_NO }, { "upstart", CFG_SUPERVISED_UPSTART }, { "systemd", CFG_SUPERVISED_SYSTEMD },
-                                               { "auto", CFG_SUPERVISED_AUTO }, { 0 } };
+static const struct dir_enum loops[] = {
+    { "auto", CFG_LOOP_AUTO }, { "epoll", CFG_LOOP_EPOLL }, { "uring", CFG_LOOP_URING }, { 0 }
+};
+static const struct dir_enum supervisors[] = { { "no", CFG_SUPERVISED_NO },
+                                               { "upstart", CFG_SUPERVISED_UPSTART },
+                                               { "systemd", CFG_SUPERVISED_SYSTEMD },
+                                               { "auto", CFG_SUPERVISED_AUTO },
+                                               { 0 } };
 static const struct dir_enum protections[] = { { "no", 0 }, { "yes", 1 }, { "local", 2 }, { 0 } };
-static const struct dir_enum policies[] = { { "volatile-lru", CFG_VOLATILE_LRU }, { "volatile-lfu", CFG_VOLATILE_LFU }, { "volatile-random", CFG_VOLATILE_RANDOM },
-                                            { "volatile-ttl", CFG_VOLATILE_TTL }, { "allkeys-lru", CFG_ALLKEYS_LRU }, { "allkeys-lfu", CFG_ALLKEYS_LFU },
-                                            { "allkeys-random", CFG_ALLKEYS_RANDOM }, { "noeviction", CFG_NOEVICTION }, { 0 } };
+static const struct dir_enum policies[] = {
+    { "volatile-lru", CFG_VOLATILE_LRU },     { "volatile-lfu", CFG_VOLATILE_LFU }, { "volatile-random", CFG_VOLATILE_RANDOM },
+    { "volatile-ttl", CFG_VOLATILE_TTL },     { "allkeys-lru", CFG_ALLKEYS_LRU },   { "allkeys-lfu", CFG_ALLKEYS_LFU },
+    { "allkeys-random", CFG_ALLKEYS_RANDOM }, { "noeviction", CFG_NOEVICTION },     { 0 }
+};
 static const struct dir_enum fsyncs[] = { { "everysec", 1 }, { "always", 2 }, { "no", 0 }, { 0 } };
 static const struct dir_enum sanitize[] = { { "no", 0 }, { "yes", 1 }, { "clients", 2 }, { 0 } };
 static const struct dir_enum diskless_load[] = { { "disabled", 0 }, { "on-empty-db", 1 }, { "swapdb", 2 }, { 0 } };
@@ -112,7 +129,10 @@ const struct directive directives[] = {
     /* clients */
     MEMD("proto-max-bulk-len", F(proto_max_bulk_len), 1024 * 1024, LONG_MAX, "536870912", 0),
     MEMD("client-query-buffer-limit", F(client_query_buffer_limit), 1024 * 1024, LONG_MAX, "1073741824", 0),
-    { .name = "client-output-buffer-limit", .kind = DIR_OBUF_LIMIT, .off = NO_FIELD, .flags = DIR_MULTI_ARG,
+    { .name = "client-output-buffer-limit",
+      .kind = DIR_OBUF_LIMIT,
+      .off = NO_FIELD,
+      .flags = DIR_MULTI_ARG,
       .def = "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60" },
     MEMD("maxmemory-clients", F(maxmemory_clients), -100, LONG_MAX, "0", DIR_PERCENT),
     INTD("tracking-table-max-keys", F(tracking_table_max_keys), 0, LONG_MAX, "1000000", 0),
@@ -150,17 +170,26 @@ const struct directive directives[] = {
     INTD("slowlog-max-len", F(slowlog_max_len), 0, LONG_MAX, "128", 0),
     BOOLD("latency-tracking", F(latency_tracking), "yes", 0),
     INTD("latency-monitor-threshold", F(latency_monitor_threshold), 0, LONG_MAX, "0", 0),
-    { .name = "latency-tracking-info-percentiles", .kind = DIR_PERCENTILES, .off = NO_FIELD, .def = "50 99 99.9", .flags = DIR_MULTI_ARG },
+    { .name = "latency-tracking-info-percentiles",
+      .kind = DIR_PERCENTILES,
+      .off = NO_FIELD,
+      .def = "50 99 99.9",
+      .flags = DIR_MULTI_ARG },
     /* encodings, scripts, notifications, ACL */
-    ALIAS("hash-max-ziplist-entries", .name = "hash-max-listpack-entries", .kind = DIR_INT, .off = NO_FIELD, .max = LONG_MAX, .def = "512"),
-    ALIAS("hash-max-ziplist-value", .name = "hash-max-listpack-value", .kind = DIR_MEM, .off = NO_FIELD, .max = LONG_MAX, .def = "64"),
-    ALIAS("list-max-ziplist-size", .name = "list-max-listpack-size", .kind = DIR_INT, .off = NO_FIELD, .min = INT_MIN, .max = INT_MAX, .def = "-2"),
+    ALIAS("hash-max-ziplist-entries", .name = "hash-max-listpack-entries", .kind = DIR_INT, .off = NO_FIELD, .max = LONG_MAX,
+          .def = "512"),
+    ALIAS("hash-max-ziplist-value", .name = "hash-max-listpack-value", .kind = DIR_MEM, .off = NO_FIELD, .max = LONG_MAX,
+          .def = "64"),
+    ALIAS("list-max-ziplist-size", .name = "list-max-listpack-size", .kind = DIR_INT, .off = NO_FIELD, .min = INT_MIN,
+          .max = INT_MAX, .def = "-2"),
     INTD("list-compress-depth", NO_FIELD, 0, INT_MAX, "0", 0),
     INTD("set-max-intset-entries", NO_FIELD, 0, LONG_MAX, "512", 0),
     INTD("set-max-listpack-entries", NO_FIELD, 0, LONG_MAX, "128", 0),
     INTD("set-max-listpack-value", NO_FIELD, 0, LONG_MAX, "64", 0),
-    ALIAS("zset-max-ziplist-entries", .name = "zset-max-listpack-entries", .kind = DIR_INT, .off = NO_FIELD, .max = LONG_MAX, .def = "128"),
-    ALIAS("zset-max-ziplist-value", .name = "zset-max-listpack-value", .kind = DIR_MEM, .off = NO_FIELD, .max = LONG_MAX, .def = "64"),
+    ALIAS("zset-max-ziplist-entries", .name = "zset-max-listpack-entries", .kind = DIR_INT, .off = NO_FIELD, .max = LONG_MAX,
+          .def = "128"),
+    ALIAS("zset-max-ziplist-value", .name = "zset-max-listpack-value", .kind = DIR_MEM, .off = NO_FIELD, .max = LONG_MAX,
+          .def = "64"),
     MEMD("hll-sparse-max-bytes", NO_FIELD, 0, LONG_MAX, "3000", 0),
     MEMD("stream-node-max-bytes", NO_FIELD, 0, LONG_MAX, "4096", 0),
     INTD("stream-node-max-entries", NO_FIELD, 0, LONG_MAX, "100", 0),
@@ -210,7 +239,8 @@ const struct directive directives[] = {
     INTD("repl-diskless-sync-period", NO_FIELD, 0, INT_MAX, "0", 0),
     INTD("repl-diskless-sync-max-replicas", NO_FIELD, 0, INT_MAX, "0", 0),
     ENUMD("repl-diskless-load", NO_FIELD, diskless_load, "disabled", 0),
-    ALIAS("repl-ping-slave-period", .name = "repl-ping-replica-period", .kind = DIR_INT, .off = NO_FIELD, .min = 1, .max = INT_MAX, .def = "10"),
+    ALIAS("repl-ping-slave-period", .name = "repl-ping-replica-period", .kind = DIR_INT, .off = NO_FIELD, .min = 1,
+          .max = INT_MAX, .def = "10"),
     INTD("repl-timeout", NO_FIELD, 1, INT_MAX, "60", 0),
     BOOLD("repl-disable-tcp-nodelay", NO_FIELD, "no", 0),
     MEMD("repl-backlog-size", NO_FIELD, 1, LONG_MAX, "1048576", 0),
@@ -228,7 +258,8 @@ const struct directive directives[] = {
     INTD("cluster-announce-port", NO_FIELD, 0, 65535, "0", 0),
     INTD("cluster-announce-tls-port", NO_FIELD, 0, 65535, "0", 0),
     INTD("cluster-announce-bus-port", NO_FIELD, 0, 65535, "0", 0),
-    ALIAS("cluster-slave-validity-factor", .name = "cluster-replica-validity-factor", .kind = DIR_INT, .off = NO_FIELD, .max = INT_MAX, .def = "10"),
+    ALIAS("cluster-slave-validity-factor", .name = "cluster-replica-validity-factor", .kind = DIR_INT, .off = NO_FIELD,
+          .max = INT_MAX, .def = "10"),
     ALIAS("cluster-slave-no-failover", .name = "cluster-replica-no-failover", .kind = DIR_BOOL, .off = NO_FIELD, .def = "no"),
     INTD("cluster-migration-barrier", NO_FIELD, 0, INT_MAX, "1", 0),
     BOOLD("cluster-allow-replica-migration", NO_FIELD, "yes", 0),

@@ -43,8 +43,8 @@ static const char *enum_name(const struct directive *d, int64_t v) {
 static void get_obuf_limits(const struct config *c, struct buf *out) {
     static const char *const classes[] = { "normal", "slave", "pubsub" };
     for (int i = 0; i < OBL_CLASSES; i++)
-        buf_printf(out, "%s%s %lld %lld %lld", i ? " " : "", classes[i], (long long)cfg_get(&c->obuf_limit[i].hard), (long long)cfg_get(&c->obuf_limit[i].soft),
-                   (long long)cfg_get(&c->obuf_limit[i].soft_seconds));
+        buf_printf(out, "%s%s %lld %lld %lld", i ? " " : "", classes[i], (long long)cfg_get(&c->obuf_limit[i].hard),
+                   (long long)cfg_get(&c->obuf_limit[i].soft), (long long)cfg_get(&c->obuf_limit[i].soft_seconds));
 }
 
 static void get_number(const struct config *c, const struct directive *d, struct buf *out) {
@@ -104,7 +104,8 @@ static const char *parse_int(const struct directive *d, struct slice v, int64_t 
             return NULL;
         }
         uint64_t m = str_to_mem(text, &bad);
-        if (bad || m > INT64_MAX) return d->flags & DIR_PERCENT ? "argument must be a memory or percent value" : "argument must be a memory value";
+        if (bad || m > INT64_MAX)
+            return d->flags & DIR_PERCENT ? "argument must be a memory or percent value" : "argument must be a memory value";
         *ret = (int64_t)m;
     } else if (d->kind == DIR_OCTAL) {
         errno = 0;
@@ -115,7 +116,8 @@ static const char *parse_int(const struct directive *d, struct slice v, int64_t 
     }
     if (*ret >= d->min && *ret <= d->max) return NULL;
     if (d->kind == DIR_OCTAL) {
-        snprintf(why, sizeof why, "argument must be between %llo and %llo inclusive", (unsigned long long)d->min, (unsigned long long)d->max);
+        snprintf(why, sizeof why, "argument must be between %llo and %llo inclusive", (unsigned long long)d->min,
+                 (unsigned long long)d->max);
     } else {
         snprintf(why, sizeof why, "argument must be between %lld and %lld inclusive", (long long)d->min, (long long)d->max);
     }
@@ -129,7 +131,8 @@ static const char *parse_enum(const struct directive *d, struct slice v, int64_t
         return NULL;
     }
     size_t n = (size_t)snprintf(why, sizeof why, "argument(s) must be one of the following: ");
-    for (const struct dir_enum *e = d->names; e->name; e++) n += (size_t)snprintf(why + n, sizeof why - n, "%s%s", e == d->names ? "" : ", ", e->name);
+    for (const struct dir_enum *e = d->names; e->name; e++)
+        n += (size_t)snprintf(why + n, sizeof why - n, "%s%s", e == d->names ? "" : ", ", e->name);
     return why;
 }
 
@@ -171,7 +174,8 @@ static const char *set_obuf_limits(struct config *c, int n, const struct slice *
             snprintf(hard, sizeof hard, "%.*s", (int)words[i + 1].len, words[i + 1].ptr);
             snprintf(soft, sizeof soft, "%.*s", (int)words[i + 2].len, words[i + 2].ptr);
             uint64_t h = str_to_mem(hard, &bad_hard), s = str_to_mem(soft, &bad_soft);
-            if (bad_hard || bad_soft || !str_to_ll(words[i + 3], &seconds) || seconds < 0) return "Error in hard, soft or soft_seconds setting in buffer limit configuration.";
+            if (bad_hard || bad_soft || !str_to_ll(words[i + 3], &seconds) || seconds < 0)
+                return "Error in hard, soft or soft_seconds setting in buffer limit configuration.";
             if (pass == 0) continue;
             atomic_store(&c->obuf_limit[class].hard, (int64_t)h);
             atomic_store(&c->obuf_limit[class].soft, (int64_t)s);
@@ -186,7 +190,8 @@ static const char *set_percentiles(struct config *c, int n, const struct slice *
     if (n == 1 && words[0].len == 0) n = 0;
     if (n > 16) return "too many latency percentiles";
     for (int i = 0; i < n; i++)
-        if (!str_to_double(words[i], &p[i]) || p[i] < 0 || p[i] > 100) return "latency percentiles must contain only numbers between 0 and 100";
+        if (!str_to_double(words[i], &p[i]) || p[i] < 0 || p[i] > 100)
+            return "latency percentiles must contain only numbers between 0 and 100";
     if (n) memcpy(c->latency_percentiles, p, sizeof(p[0]) * (size_t)n);
     c->n_latency_percentiles = n;
     return NULL;
@@ -198,7 +203,8 @@ static const char *set_save(struct config *c, int i, int n, const struct slice *
     if (n % 2) return "Invalid save parameters";
     for (int k = 0; k < n; k += 2) {
         int64_t seconds, changes;
-        if (!str_to_ll(words[k], &seconds) || !str_to_ll(words[k + 1], &changes) || seconds < 1 || changes < 0) return "Invalid save parameters";
+        if (!str_to_ll(words[k], &seconds) || !str_to_ll(words[k + 1], &changes) || seconds < 1 || changes < 0)
+            return "Invalid save parameters";
     }
     if (n && !first && c->other[i]) buf_append_cstr(&text, c->other[i]);
     for (int k = 0; k < n; k++) buf_printf(&text, "%s%.*s", text.len ? " " : "", (int)words[k].len, words[k].ptr);
@@ -228,11 +234,13 @@ static const char *set_words(char **slot, int n, const struct slice *words, bool
 }
 
 static bool template_is_valid(struct slice t) {
-    static const char *const vars[] = { "{title}", "{listen-addr}", "{server-mode}", "{port}", "{tls-port}", "{unixsocket}", "{config-file}" };
+    static const char *const vars[] = { "{title}",    "{listen-addr}", "{server-mode}", "{port}",
+                                        "{tls-port}", "{unixsocket}",  "{config-file}" };
     for (size_t i = 0; i < t.len; i++) {
         if (t.ptr[i] != '{') continue;
         bool known = false;
-        for (size_t k = 0; k < sizeof vars / sizeof *vars; k++) known |= t.len - i >= strlen(vars[k]) && memcmp(t.ptr + i, vars[k], strlen(vars[k])) == 0;
+        for (size_t k = 0; k < sizeof vars / sizeof *vars; k++)
+            known |= t.len - i >= strlen(vars[k]) && memcmp(t.ptr + i, vars[k], strlen(vars[k])) == 0;
         if (!known) return false;
     }
     return true;
@@ -274,7 +282,8 @@ const char *directive_set(struct config *c, int i, int n, const struct slice *wo
         return add_rename(c, n, words);
     case DIR_WORDS:
     case DIR_STR:
-        if (!strcmp(d->name, "proc-title-template") && !template_is_valid(words[0])) return "template format is invalid or contains unknown variables";
+        if (!strcmp(d->name, "proc-title-template") && !template_is_valid(words[0]))
+            return "template format is invalid or contains unknown variables";
         return set_words(d->off == NO_FIELD ? &c->other[i] : str_field(c, d), n, words, d->flags & DIR_SECRET);
     default:
         return set_number(c, i, words[0]);

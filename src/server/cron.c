@@ -1,6 +1,6 @@
 /*
- * Periodic work. Every thread: idle clients, output limits over time, the end of a shutdown. Thread 0 besides: expiry, rehashing, sampled figures, signals.
- * Thread 0 takes one shard's lock at a time, for bounded work.
+ * Periodic work. Every thread: idle clients, output limits over time, the end of a shutdown. Thread 0 besides: expiry, rehashing,
+ * sampled figures, signals. Thread 0 takes one shard's lock at a time, for bounded work.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,8 +11,8 @@
 #include "base/log.h"
 #include "server/client.h"
 
-#define EXPIRE_BATCH 100        /* keys deleted under one hold of a shard's lock */
-#define EXPIRE_BUDGET_US 10000  /* of one turn of the cron */
+#define EXPIRE_BATCH 100       /* keys deleted under one hold of a shard's lock */
+#define EXPIRE_BUDGET_US 10000 /* of one turn of the cron */
 #define REHASH_BUDGET_US 1000
 
 static void check_clients(struct io_thread *th) {
@@ -61,7 +61,8 @@ static void sample(struct server *srv) {
     srv->last_sample_us = now;
     struct mem_stats ms;
     mem_stats_get(&ms);
-    if ((int64_t)ms.allocated > atomic_load(&srv->stats.peak_memory)) atomic_store(&srv->stats.peak_memory, (int64_t)ms.allocated);
+    if ((int64_t)ms.allocated > atomic_load(&srv->stats.peak_memory))
+        atomic_store(&srv->stats.peak_memory, (int64_t)ms.allocated);
 }
 
 static void check_shutdown(struct io_thread *th) {

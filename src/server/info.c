@@ -1,5 +1,6 @@
 /*
- * INFO: one function a section, in Redis's order. Reads relaxed atomics and short locks only; the figures of one call need not be of one instant. Any I/O thread.
+ * INFO: one function a section, in Redis's order. Reads relaxed atomics and short locks only; the figures of one call need not be
+ * of one instant. Any I/O thread.
  */
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -22,21 +23,35 @@ static void section_server(struct server *srv, struct buf *o) {
     struct utsname u;
     uname(&u);
     int64_t up = (clock_mono_us() - srv->start_mono_us) / 1000000, now = clock_wall_us();
-    buf_printf(o, "# Server\r\nredis_version:%s\r\nkettle_version:%s\r\nserver_name:kettle\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\nredis_build_id:0\r\n",
+    buf_printf(o,
+               "# "
+               "Server\r\nredis_version:%s\r\nkettle_version:%s\r\nserver_name:kettle\r\nredis_git_sha1:00000000\r\nredis_git_"
+               "dirty:0\r\nredis_build_id:0\r\n",
                REDIS_COMPAT_VERSION, KETTLE_VERSION);
-    buf_printf(o, "redis_mode:standalone\r\nos:%s %s %s\r\narch_bits:%d\r\nmonotonic_clock:POSIX clock_gettime\r\nmultiplexing_api:%s\r\n", u.sysname, u.release,
-               u.machine, (int)(sizeof(long) * 8), loop_backend_name(srv->threads[0].loop));
-    buf_printf(o, "atomicvar_api:c11-builtin\r\ngcc_version:%s\r\nopenssl_version:%s\r\nprocess_id:%ld\r\nprocess_supervised:no\r\nrun_id:%s\r\ntcp_port:%lld\r\n",
-               __VERSION__, OpenSSL_version(OPENSSL_VERSION_STRING), (long)getpid(), srv->run_id, (long long)cfg_get(&srv->cfg->port));
-    buf_printf(o, "server_time_usec:%lld\r\nuptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\nhz:%lld\r\nconfigured_hz:%lld\r\nlru_clock:%lld\r\n", (long long)now,
-               (long long)up, (long long)(up / 86400), (long long)cfg_get(&srv->cfg->hz), (long long)cfg_get(&srv->cfg->hz), (long long)(now / 1000000 & 0xffffff));
-    buf_printf(o, "executable:%s\r\nconfig_file:%s\r\nio_threads_active:%d\r\nio_threads:%d\r\n", srv->exec_path ? srv->exec_path : "",
-               srv->cfg->config_file ? srv->cfg->config_file : "", srv->n_threads > 1, srv->n_threads);
+    buf_printf(
+        o,
+        "redis_mode:standalone\r\nos:%s %s %s\r\narch_bits:%d\r\nmonotonic_clock:POSIX clock_gettime\r\nmultiplexing_api:%s\r\n",
+        u.sysname, u.release, u.machine, (int)(sizeof(long) * 8), loop_backend_name(srv->threads[0].loop));
+    buf_printf(o,
+               "atomicvar_api:c11-builtin\r\ngcc_version:%s\r\nopenssl_version:%s\r\nprocess_id:%ld\r\nprocess_supervised:"
+               "no\r\nrun_id:%s\r\ntcp_port:%lld\r\n",
+               __VERSION__, OpenSSL_version(OPENSSL_VERSION_STRING), (long)getpid(), srv->run_id,
+               (long long)cfg_get(&srv->cfg->port));
+    buf_printf(o,
+               "server_time_usec:%lld\r\nuptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\nhz:%lld\r\nconfigured_hz:%lld\r\nlru_"
+               "clock:%lld\r\n",
+               (long long)now, (long long)up, (long long)(up / 86400), (long long)cfg_get(&srv->cfg->hz),
+               (long long)cfg_get(&srv->cfg->hz), (long long)(now / 1000000 & 0xffffff));
+    buf_printf(o, "executable:%s\r\nconfig_file:%s\r\nio_threads_active:%d\r\nio_threads:%d\r\n",
+               srv->exec_path ? srv->exec_path : "", srv->cfg->config_file ? srv->cfg->config_file : "", srv->n_threads > 1,
+               srv->n_threads);
     pthread_mutex_lock(&srv->cfg->lock);
     for (int i = 0, k = 0; i < srv->cfg->n_bind; i++) {
         const char *addr = srv->cfg->bind[i][0] == '-' ? srv->cfg->bind[i] + 1 : srv->cfg->bind[i];
-        if (cfg_get(&srv->cfg->port)) buf_printf(o, "listener%d:name=tcp,bind=%s,port=%lld\r\n", k++, addr, (long long)cfg_get(&srv->cfg->port));
-        if (cfg_get(&srv->cfg->tls_port)) buf_printf(o, "listener%d:name=tls,bind=%s,port=%lld\r\n", k++, addr, (long long)cfg_get(&srv->cfg->tls_port));
+        if (cfg_get(&srv->cfg->port))
+            buf_printf(o, "listener%d:name=tcp,bind=%s,port=%lld\r\n", k++, addr, (long long)cfg_get(&srv->cfg->port));
+        if (cfg_get(&srv->cfg->tls_port))
+            buf_printf(o, "listener%d:name=tls,bind=%s,port=%lld\r\n", k++, addr, (long long)cfg_get(&srv->cfg->tls_port));
     }
     pthread_mutex_unlock(&srv->cfg->lock);
 }
@@ -57,10 +72,18 @@ static void section_clients(struct server *srv, struct buf *o) {
         }
         pthread_mutex_unlock(&th->registry_lock);
     }
-    buf_printf(o, "# Clients\r\nconnected_clients:%llu\r\ncluster_connections:0\r\nmaxclients:%lld\r\nclient_recent_max_input_buffer:%zu\r\n", RLX(srv->n_clients),
-               (long long)cfg_get(&srv->cfg->maxclients), in_max);
-    buf_printf(o, "client_recent_max_output_buffer:%zu\r\nblocked_clients:0\r\ntracking_clients:0\r\npubsub_clients:0\r\nwatching_clients:%llu\r\n", out_max, watching);
-    buf_printf(o, "clients_in_timeout_table:0\r\ntotal_watched_keys:%llu\r\ntotal_blocking_keys:0\r\ntotal_blocking_keys_on_nokey:0\r\n", watched);
+    buf_printf(
+        o,
+        "# "
+        "Clients\r\nconnected_clients:%llu\r\ncluster_connections:0\r\nmaxclients:%lld\r\nclient_recent_max_input_buffer:%zu\r\n",
+        RLX(srv->n_clients), (long long)cfg_get(&srv->cfg->maxclients), in_max);
+    buf_printf(o,
+               "client_recent_max_output_buffer:%zu\r\nblocked_clients:0\r\ntracking_clients:0\r\npubsub_clients:0\r\nwatching_"
+               "clients:%llu\r\n",
+               out_max, watching);
+    buf_printf(
+        o, "clients_in_timeout_table:0\r\ntotal_watched_keys:%llu\r\ntotal_blocking_keys:0\r\ntotal_blocking_keys_on_nokey:0\r\n",
+        watched);
 }
 
 static void human(struct buf *o, const char *name, uint64_t n) {
@@ -84,7 +107,8 @@ static unsigned long long clients_memory(struct server *srv) {
 }
 
 static void section_memory(struct server *srv, struct buf *o) {
-    static const char *const policies[] = { "noeviction", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random" };
+    static const char *const policies[] = { "noeviction",   "volatile-lru", "volatile-lfu", "volatile-random",
+                                            "volatile-ttl", "allkeys-lru",  "allkeys-lfu",  "allkeys-random" };
     struct mem_stats m;
     struct ks_stats ks;
     mem_stats_get(&m);
@@ -98,21 +122,34 @@ static void section_memory(struct server *srv, struct buf *o) {
     human(o, "used_memory", m.allocated);
     human(o, "used_memory_rss", m.rss);
     human(o, "used_memory_peak", peak);
-    buf_printf(o, "used_memory_peak_perc:%.2f%%\r\nused_memory_overhead:%llu\r\nused_memory_startup:0\r\nused_memory_dataset:%llu\r\nused_memory_dataset_perc:%.2f%%\r\n",
-               peak ? 100.0 * (double)m.allocated / (double)peak : 0, (unsigned long long)overhead, (unsigned long long)(m.allocated > overhead ? m.allocated - overhead : 0),
+    buf_printf(o,
+               "used_memory_peak_perc:%.2f%%\r\nused_memory_overhead:%llu\r\nused_memory_startup:0\r\nused_memory_dataset:%"
+               "llu\r\nused_memory_dataset_perc:%.2f%%\r\n",
+               peak ? 100.0 * (double)m.allocated / (double)peak : 0, (unsigned long long)overhead,
+               (unsigned long long)(m.allocated > overhead ? m.allocated - overhead : 0),
                m.allocated > overhead ? 100.0 * (double)(m.allocated - overhead) / (double)m.allocated : 0);
-    buf_printf(o, "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n", m.allocated, m.active, m.resident);
+    buf_printf(o, "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n", m.allocated, m.active,
+               m.resident);
     human(o, "total_system_memory", total);
     human(o, "maxmemory", (uint64_t)cfg_get(&srv->cfg->maxmemory));
-    buf_printf(o, "maxmemory_policy:%s\r\nallocator_frag_ratio:%.2f\r\nallocator_frag_bytes:%zu\r\nmem_fragmentation_ratio:%.2f\r\nmem_fragmentation_bytes:%lld\r\n",
+    buf_printf(o,
+               "maxmemory_policy:%s\r\nallocator_frag_ratio:%.2f\r\nallocator_frag_bytes:%zu\r\nmem_fragmentation_ratio:%."
+               "2f\r\nmem_fragmentation_bytes:%lld\r\n",
                policies[cfg_get(&srv->cfg->maxmemory_policy) & 7], m.allocated ? (double)m.active / (double)m.allocated : 1,
-               m.active > m.allocated ? m.active - m.allocated : 0, m.allocated ? (double)m.rss / (double)m.allocated : 1, (long long)m.rss - (long long)m.allocated);
-    buf_printf(o, "mem_allocator:%s\r\nmem_clients_normal:%llu\r\nmem_clients_slaves:0\r\nmem_not_counted_for_evict:0\r\nactive_defrag_running:0\r\nlazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n", mem_allocator_name(), clients_memory(srv),
-               (unsigned long long)ks.lazyfree_pending, (unsigned long long)ks.lazyfreed);
+               m.active > m.allocated ? m.active - m.allocated : 0, m.allocated ? (double)m.rss / (double)m.allocated : 1,
+               (long long)m.rss - (long long)m.allocated);
+    buf_printf(o,
+               "mem_allocator:%s\r\nmem_clients_normal:%llu\r\nmem_clients_slaves:0\r\nmem_not_counted_for_evict:0\r\nactive_"
+               "defrag_running:0\r\nlazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n",
+               mem_allocator_name(), clients_memory(srv), (unsigned long long)ks.lazyfree_pending,
+               (unsigned long long)ks.lazyfreed);
 }
 
 static void section_persistence(struct server *srv, struct buf *o) {
-    buf_printf(o, "# Persistence\r\nloading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:0\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\n",
+    buf_printf(o,
+               "# "
+               "Persistence\r\nloading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:"
+               "0\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\n",
                RLX(srv->eng.dirty));
 }
 
@@ -127,24 +164,40 @@ static void section_stats(struct server *srv, struct buf *o) {
         reads += RLX(srv->threads[t].reads);
         writes += RLX(srv->threads[t].writes);
     }
-    buf_printf(o, "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\ninstantaneous_ops_per_sec:%llu\r\ntotal_net_input_bytes:%llu\r\n",
+    buf_printf(o,
+               "# "
+               "Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\ninstantaneous_ops_per_sec:%"
+               "llu\r\ntotal_net_input_bytes:%llu\r\n",
                RLX(s->connections), RLX(srv->eng.n_commands), RLX(s->inst_ops), in);
-    buf_printf(o, "total_net_output_bytes:%llu\r\ninstantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\nrejected_connections:%llu\r\n", out,
-               (double)RLX(s->inst_in) / 1024, (double)RLX(s->inst_out) / 1024, RLX(s->rejected));
-    buf_printf(o, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:%llu\r\nexpired_stale_perc:0.00\r\nexpired_time_cap_reached_count:0\r\nevicted_keys:0\r\nevicted_clients:0\r\n",
+    buf_printf(o,
+               "total_net_output_bytes:%llu\r\ninstantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\nrejected_"
+               "connections:%llu\r\n",
+               out, (double)RLX(s->inst_in) / 1024, (double)RLX(s->inst_out) / 1024, RLX(s->rejected));
+    buf_printf(o,
+               "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:%llu\r\nexpired_stale_perc:0."
+               "00\r\nexpired_time_cap_reached_count:0\r\nevicted_keys:0\r\nevicted_clients:0\r\n",
                (unsigned long long)ks.expired);
-    buf_printf(o, "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\npubsub_channels:0\r\npubsub_patterns:0\r\nlatest_fork_usec:0\r\ntotal_forks:0\r\n",
+    buf_printf(o,
+               "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\npubsub_channels:0\r\npubsub_patterns:0\r\nlatest_fork_usec:"
+               "0\r\ntotal_forks:0\r\n",
                (unsigned long long)ks.hits, (unsigned long long)ks.misses);
-    buf_printf(o, "client_query_buffer_limit_disconnections:%llu\r\nclient_output_buffer_limit_disconnections:%llu\r\ntotal_error_replies:%llu\r\n",
+    buf_printf(o,
+               "client_query_buffer_limit_disconnections:%llu\r\nclient_output_buffer_limit_disconnections:%llu\r\ntotal_error_"
+               "replies:%llu\r\n",
                RLX(s->query_buffer_closes), RLX(s->output_buffer_closes), RLX(srv->eng.n_error_replies));
-    buf_printf(o, "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\nio_threaded_reads_processed:%llu\r\nio_threaded_writes_processed:%llu\r\n", reads, writes,
-               reads - RLX(srv->threads[0].reads), writes - RLX(srv->threads[0].writes));
+    buf_printf(o,
+               "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\nio_threaded_reads_processed:%llu\r\nio_threaded_"
+               "writes_processed:%llu\r\n",
+               reads, writes, reads - RLX(srv->threads[0].reads), writes - RLX(srv->threads[0].writes));
     buf_printf(o, "unexpected_error_replies:0\r\ndump_payload_sanitizations:0\r\nacl_access_denied_auth:0\r\n");
 }
 
 static void section_replication(struct server *srv, struct buf *o) {
-    buf_printf(o, "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n", srv->run_id);
-    buf_append_cstr(o, "master_replid2:0000000000000000000000000000000000000000\r\nmaster_repl_offset:0\r\nsecond_repl_offset:-1\r\nrepl_backlog_active:0\r\n"
+    buf_printf(o,
+               "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n",
+               srv->run_id);
+    buf_append_cstr(o, "master_replid2:0000000000000000000000000000000000000000\r\nmaster_repl_offset:0\r\nsecond_repl_offset:-"
+                       "1\r\nrepl_backlog_active:0\r\n"
                        "repl_backlog_size:1048576\r\nrepl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n");
 }
 
@@ -173,8 +226,8 @@ static void command_stats(struct cmd *c, void *arg) {
     struct buf *o = arg;
     unsigned long long calls = RLX(c->calls), us = RLX(c->usec), rejected = RLX(c->rejected), failed = RLX(c->failed);
     if (calls || rejected || failed)
-        buf_printf(o, "cmdstat_%s:calls=%llu,usec=%llu,usec_per_call=%.2f,rejected_calls=%llu,failed_calls=%llu\r\n", c->full_name, calls, us,
-                   calls ? (double)us / (double)calls : 0, rejected, failed);
+        buf_printf(o, "cmdstat_%s:calls=%llu,usec=%llu,usec_per_call=%.2f,rejected_calls=%llu,failed_calls=%llu\r\n",
+                   c->full_name, calls, us, calls ? (double)us / (double)calls : 0, rejected, failed);
     for (int i = 0; i < c->n_subs; i++) command_stats(c->subs[i], arg);
 }
 
@@ -249,25 +302,40 @@ static void section_keyspace(struct server *srv, struct buf *o) {
 
 static void tls_handshakes(struct server *srv, const struct ktls_stats *st, struct buf *o) {
     unsigned long long timeouts = RLX(srv->stats.tls_handshake_timeouts);
-    buf_printf(o, "tls_handshakes_ok:%llu\r\ntls_handshakes_failed:%llu\r\ntls_handshakes_failed_alert:%llu\r\ntls_handshakes_failed_protocol:%llu\r\n",
-               (unsigned long long)st->handshakes_ok[KTLS_SERVER], (unsigned long long)st->handshakes_failed[KTLS_SERVER] + timeouts,
-               (unsigned long long)st->failed_alert, (unsigned long long)st->failed_protocol);
-    buf_printf(o, "tls_handshakes_failed_verify:%llu\r\ntls_handshakes_failed_not_tls:%llu\r\ntls_handshakes_failed_reset:%llu\r\ntls_handshakes_failed_timeout:%llu\r\n",
-               (unsigned long long)st->failed_verify, (unsigned long long)st->failed_not_tls, (unsigned long long)st->failed_reset, timeouts);
-    buf_printf(o, "tls_handshakes_failed_other:%llu\r\ntls_handshakes_resumed:%llu\r\ntls_handshake_usec_p50:%llu\r\ntls_handshake_usec_p99:%llu\r\n",
+    buf_printf(o,
+               "tls_handshakes_ok:%llu\r\ntls_handshakes_failed:%llu\r\ntls_handshakes_failed_alert:%llu\r\ntls_handshakes_"
+               "failed_protocol:%llu\r\n",
+               (unsigned long long)st->handshakes_ok[KTLS_SERVER],
+               (unsigned long long)st->handshakes_failed[KTLS_SERVER] + timeouts, (unsigned long long)st->failed_alert,
+               (unsigned long long)st->failed_protocol);
+    buf_printf(o,
+               "tls_handshakes_failed_verify:%llu\r\ntls_handshakes_failed_not_tls:%llu\r\ntls_handshakes_failed_reset:%"
+               "llu\r\ntls_handshakes_failed_timeout:%llu\r\n",
+               (unsigned long long)st->failed_verify, (unsigned long long)st->failed_not_tls,
+               (unsigned long long)st->failed_reset, timeouts);
+    buf_printf(o,
+               "tls_handshakes_failed_other:%llu\r\ntls_handshakes_resumed:%llu\r\ntls_handshake_usec_p50:%llu\r\ntls_handshake_"
+               "usec_p99:%llu\r\n",
                (unsigned long long)st->failed_other, (unsigned long long)st->handshakes_resumed[KTLS_SERVER],
-               (unsigned long long)hist_percentile(srv->tls.handshake_us, 50), (unsigned long long)hist_percentile(srv->tls.handshake_us, 99));
+               (unsigned long long)hist_percentile(srv->tls.handshake_us, 50),
+               (unsigned long long)hist_percentile(srv->tls.handshake_us, 99));
 }
 
 static void tls_paths(struct server *srv, const struct ktls_stats *st, struct buf *o) {
-    buf_printf(o, "tls_connections_ktls:%llu\r\ntls_connections_user:%llu\r\ntls_total_connections_ktls:%llu\r\ntls_total_connections_user:%llu\r\n",
-               RLX(srv->tls.live_ktls), RLX(srv->tls.live_user), (unsigned long long)st->mode_kernel, (unsigned long long)st->mode_user);
+    buf_printf(o,
+               "tls_connections_ktls:%llu\r\ntls_connections_user:%llu\r\ntls_total_connections_ktls:%llu\r\ntls_total_"
+               "connections_user:%llu\r\n",
+               RLX(srv->tls.live_ktls), RLX(srv->tls.live_user), (unsigned long long)st->mode_kernel,
+               (unsigned long long)st->mode_user);
     static const char *const versions[] = { "tls10", "tls11", "tls12", "tls13", "other" };
     for (int i = 0; i < 5; i++)
-        if (i >= 2 && i <= 3) buf_printf(o, "tls_version_%s:%llu\r\n", versions[i], (unsigned long long)st->version[i]);
-        else if (st->version[i]) buf_printf(o, "tls_version_%s:%llu\r\n", versions[i], (unsigned long long)st->version[i]);
+        if (i >= 2 && i <= 3)
+            buf_printf(o, "tls_version_%s:%llu\r\n", versions[i], (unsigned long long)st->version[i]);
+        else if (st->version[i])
+            buf_printf(o, "tls_version_%s:%llu\r\n", versions[i], (unsigned long long)st->version[i]);
     pthread_mutex_lock(&srv->tls.lock);
-    for (int i = 0; i < srv->tls.n_ciphers; i++) buf_printf(o, "tls_cipher_%s:%llu\r\n", srv->tls.ciphers[i].name, (unsigned long long)srv->tls.ciphers[i].count);
+    for (int i = 0; i < srv->tls.n_ciphers; i++)
+        buf_printf(o, "tls_cipher_%s:%llu\r\n", srv->tls.ciphers[i].name, (unsigned long long)srv->tls.ciphers[i].count);
     pthread_mutex_unlock(&srv->tls.lock);
     for (int r = 1; r < KTLS_N_REASONS; r++) {
         char name[64];
@@ -297,8 +365,10 @@ static void tls_certificate(struct server *srv, struct buf *o) {
         struct tm tm;
         time_t t = (time_t)ci.not_after;
         if (gmtime_r(&t, &tm)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
-        buf_printf(o, "tls_cert_subject:%s\r\ntls_cert_issuer:%s\r\ntls_cert_serial:%s\r\ntls_cert_not_after:%s\r\ntls_cert_days_left:%lld\r\n", ci.subject, ci.issuer,
-                   ci.serial, when, (long long)((ci.not_after - clock_wall_ms() / 1000) / 86400));
+        buf_printf(o,
+                   "tls_cert_subject:%s\r\ntls_cert_issuer:%s\r\ntls_cert_serial:%s\r\ntls_cert_not_after:%s\r\ntls_cert_days_"
+                   "left:%lld\r\n",
+                   ci.subject, ci.issuer, ci.serial, when, (long long)((ci.not_after - clock_wall_ms() / 1000) / 86400));
     }
     ktls_ctx_unref(ctx);
 }
@@ -313,14 +383,19 @@ static void section_tls(struct server *srv, struct buf *o) {
         kout += RLX(srv->threads[t].ktls_bytes_out);
     }
     const struct ktls_probe *p = &srv->tls.probe;
-    buf_printf(o, "# TLS\r\ntls_port:%lld\r\ntls_ktls_mode:%s\r\ntls_kernel_usable:%d\r\ntls_kernel_reason:%s\r\ntls_kernel_rekey:%d\r\n",
-               (long long)cfg_get(&srv->cfg->tls_port), modes[cfg_get(&srv->cfg->tls_ktls)], p->usable, p->usable ? "" : ktls_reason_name(p->reason),
-               p->usable && p->rekey == 0);
+    buf_printf(
+        o,
+        "# TLS\r\ntls_port:%lld\r\ntls_ktls_mode:%s\r\ntls_kernel_usable:%d\r\ntls_kernel_reason:%s\r\ntls_kernel_rekey:%d\r\n",
+        (long long)cfg_get(&srv->cfg->tls_port), modes[cfg_get(&srv->cfg->tls_ktls)], p->usable,
+        p->usable ? "" : ktls_reason_name(p->reason), p->usable && p->rekey == 0);
     tls_handshakes(srv, &st, o);
     tls_paths(srv, &st, o);
-    buf_printf(o, "tls_control_records:%llu\r\ntls_alerts_in:%llu\r\ntls_alerts_out:%llu\r\ntls_key_updates_in:%llu\r\ntls_key_updates_out:%llu\r\ntls_closed_key_update:%llu\r\ntls_truncated:%llu\r\n",
-               (unsigned long long)st.control_records, (unsigned long long)st.alerts_in, (unsigned long long)st.alerts_out, (unsigned long long)st.key_updates_in,
-               (unsigned long long)st.key_updates_out, (unsigned long long)st.closed_key_update, (unsigned long long)st.truncated);
+    buf_printf(o,
+               "tls_control_records:%llu\r\ntls_alerts_in:%llu\r\ntls_alerts_out:%llu\r\ntls_key_updates_in:%llu\r\ntls_key_"
+               "updates_out:%llu\r\ntls_closed_key_update:%llu\r\ntls_truncated:%llu\r\n",
+               (unsigned long long)st.control_records, (unsigned long long)st.alerts_in, (unsigned long long)st.alerts_out,
+               (unsigned long long)st.key_updates_in, (unsigned long long)st.key_updates_out,
+               (unsigned long long)st.closed_key_update, (unsigned long long)st.truncated);
     buf_printf(o, "tls_kernel_bytes_in:%llu\r\ntls_kernel_bytes_out:%llu\r\n", kin, kout);
     tls_certificate(srv, o);
     tls_kernel_stat(o);
@@ -331,11 +406,20 @@ static const struct {
     void (*fn)(struct server *srv, struct buf *o);
     bool by_default;
 } sections[] = {
-    { "server", section_server, true },             { "clients", section_clients, true },       { "memory", section_memory, true },
-    { "persistence", section_persistence, true },   { "stats", section_stats, true },           { "replication", section_replication, true },
-    { "cpu", section_cpu, true },                   { "modules", section_modules, true },       { "commandstats", section_commandstats, false },
-    { "errorstats", section_errorstats, true },     { "latencystats", section_latencystats, false }, { "cluster", section_cluster, true },
-    { "keyspace", section_keyspace, true },         { "tls", section_tls, true },
+    { "server", section_server, true },
+    { "clients", section_clients, true },
+    { "memory", section_memory, true },
+    { "persistence", section_persistence, true },
+    { "stats", section_stats, true },
+    { "replication", section_replication, true },
+    { "cpu", section_cpu, true },
+    { "modules", section_modules, true },
+    { "commandstats", section_commandstats, false },
+    { "errorstats", section_errorstats, true },
+    { "latencystats", section_latencystats, false },
+    { "cluster", section_cluster, true },
+    { "keyspace", section_keyspace, true },
+    { "tls", section_tls, true },
 };
 
 void info_append(struct server *srv, struct buf *out, int n, const struct slice *names) {
@@ -343,7 +427,8 @@ void info_append(struct server *srv, struct buf *out, int n, const struct slice 
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
         bool want = n == 0 && sections[i].by_default;
         for (int k = 0; k < n && !want; k++) {
-            want = slice_ieq(names[k], sections[i].name) || slice_ieq(names[k], "everything") || (slice_ieq(names[k], "default") && sections[i].by_default);
+            want = slice_ieq(names[k], sections[i].name) || slice_ieq(names[k], "everything") ||
+                   (slice_ieq(names[k], "default") && sections[i].by_default);
             want |= slice_ieq(names[k], "all") && strcmp(sections[i].name, "modules") != 0;
         }
         if (!want) continue;

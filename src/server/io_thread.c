@@ -1,6 +1,6 @@
 /*
- * I/O threads: each has a loop, its own listening sockets (SO_REUSEPORT, so the kernel spreads connections) and its clients. Thread 0 runs in main() and also does the cron.
- * What a thread wants of another goes through io_thread_post.
+ * I/O threads: each has a loop, its own listening sockets (SO_REUSEPORT, so the kernel spreads connections) and its clients.
+ * Thread 0 runs in main() and also does the cron. What a thread wants of another goes through io_thread_post.
  */
 #include <errno.h>
 #include <signal.h>
@@ -79,7 +79,8 @@ static void plan_close(struct listen_plan *plan) {
     plan->n = 0;
 }
 
-/* SO_REUSEPORT would let two servers share a port by mistake: a bind without it tells first. Not for ports this process has itself. */
+/* SO_REUSEPORT would let two servers share a port by mistake: a bind without it tells first. Not for ports this process has
+ * itself. */
 static int port_is_free(const char *addr, int port, char *err, size_t errlen) {
     int fd = listen_tcp(addr, port, 1, false, err, errlen);
     if (fd < 0) return fd;
@@ -87,7 +88,8 @@ static int port_is_free(const char *addr, int port, char *err, size_t errlen) {
     return 0;
 }
 
-static int plan_tcp(struct server *srv, struct listen_plan *plans, int port, enum listener_kind kind, bool check_free, char *err, size_t errlen) {
+static int plan_tcp(struct server *srv, struct listen_plan *plans, int port, enum listener_kind kind, bool check_free, char *err,
+                    size_t errlen) {
     struct config *cfg = srv->cfg;
     int opened = 0;
     for (int b = 0; b < cfg->n_bind; b++) {
@@ -110,7 +112,8 @@ static int plan_tcp(struct server *srv, struct listen_plan *plans, int port, enu
             continue;
         }
         log_warning("Warning: Could not create server TCP listening socket %s:%d: %s", addr, port, err);
-        bool unavailable = r == -EADDRNOTAVAIL || r == -EAFNOSUPPORT || r == -EPROTONOSUPPORT || r == -ENOPROTOOPT || r == -ESOCKTNOSUPPORT;
+        bool unavailable =
+            r == -EADDRNOTAVAIL || r == -EAFNOSUPPORT || r == -EPROTONOSUPPORT || r == -ENOPROTOOPT || r == -ESOCKTNOSUPPORT;
         /* "*" and "::*" both by default: a machine without IPv6 still starts. */
         if (unavailable && (optional || strchr(addr, '*'))) continue;
         return r;
@@ -131,7 +134,8 @@ static int make_plans(struct server *srv, struct listen_plan *plans, bool with_u
     }
     if (!r && with_unix && cfg->unixsocket && *cfg->unixsocket) {
         unlink(cfg->unixsocket);
-        int fd = listen_unix(cfg->unixsocket, (mode_t)cfg_get(&cfg->unixsocketperm), (int)cfg_get(&cfg->tcp_backlog), err, sizeof err);
+        int fd =
+            listen_unix(cfg->unixsocket, (mode_t)cfg_get(&cfg->unixsocketperm), (int)cfg_get(&cfg->tcp_backlog), err, sizeof err);
         if (fd < 0) {
             log_warning("Failed opening Unix socket: bind: %s", err);
             r = fd;
@@ -197,7 +201,8 @@ static void relisten_posted(struct io_thread *th, void *arg) {
 
 const char *io_threads_relisten(struct server *srv) {
     struct listen_plan *plans = mem_calloc((size_t)srv->n_threads, sizeof *plans);
-    /* Ports in use by this very process cannot be told from others' here: the old listeners are still open, so the check is left out. */
+    /* Ports in use by this very process cannot be told from others' here: the old listeners are still open, so the check is left
+     * out. */
     if (make_plans(srv, plans, false, false, false) != 0) {
         mem_free(plans);
         return "Unable to listen on this port or address. Check server logs.";

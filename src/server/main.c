@@ -29,7 +29,8 @@
 #endif
 
 static void print_version(void) {
-    printf("Kettle server v=%s redis=%s malloc=%s bits=%d tls=%s\n", KETTLE_VERSION, REDIS_COMPAT_VERSION, mem_allocator_name(), (int)(sizeof(long) * 8), "yes");
+    printf("Kettle server v=%s redis=%s malloc=%s bits=%d tls=%s\n", KETTLE_VERSION, REDIS_COMPAT_VERSION, mem_allocator_name(),
+           (int)(sizeof(long) * 8), "yes");
 }
 
 static void print_usage(FILE *f) {
@@ -43,14 +44,16 @@ static void print_usage(FILE *f) {
           "       echo 'maxmemory 128mb' | kettle-server -\n"
           "       kettle-server /etc/kettle/6379.conf\n"
           "       kettle-server --port 7777\n"
-          "       kettle-server --port 0 --tls-port 6380 --tls-cert-file kettle.crt --tls-key-file kettle.key --tls-ca-cert-file ca.crt\n"
+          "       kettle-server --port 0 --tls-port 6380 --tls-cert-file kettle.crt --tls-key-file kettle.key --tls-ca-cert-file "
+          "ca.crt\n"
           "       kettle-server /etc/kettle.conf --loglevel verbose -\n",
           f);
 }
 
 static void register_commands(struct server *srv) {
-    const struct cmd_spec *const families[] = { cmd_specs_connection, cmd_specs_client, cmd_specs_generic, cmd_specs_string, cmd_specs_bitmap,
-                                                cmd_specs_transaction, cmd_specs_command, cmd_specs_server, cmd_specs_config };
+    const struct cmd_spec *const families[] = { cmd_specs_connection, cmd_specs_client, cmd_specs_generic,
+                                                cmd_specs_string,     cmd_specs_bitmap, cmd_specs_transaction,
+                                                cmd_specs_command,    cmd_specs_server, cmd_specs_config };
     srv->table = cmd_table_new();
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) cmd_table_register(srv->table, families[i]);
 }
@@ -60,7 +63,8 @@ static int rename_commands(struct server *srv) {
         const struct cfg_rename *r = &srv->cfg->renames[i];
         int e = cmd_table_rename(srv->table, r->from, r->to);
         if (e == 0) continue;
-        fprintf(stderr, "rename-command %s %s: %s\n", r->from, r->to, e == -ENOENT ? "No such command in rename-command" : "Target command name already exists");
+        fprintf(stderr, "rename-command %s %s: %s\n", r->from, r->to,
+                e == -ENOENT ? "No such command in rename-command" : "Target command name already exists");
         return e;
     }
     return 0;
@@ -104,8 +108,8 @@ static int start_tls(struct server *srv) {
     bool wanted = cfg_get(&cfg->tls_port) || cfg_get(&cfg->tls_replication) || cfg_get(&cfg->tls_cluster);
     if (!wanted) return 0;
     if (cfg_get(&cfg->tls_ktls) == CFG_KTLS_YES && !p->usable) {
-        log_warning("Fatal: tls-ktls is yes and this kernel (%s) cannot do TLS: %s (%s). %s", p->kernel, ktls_reason_name(p->reason), strerror(p->err),
-                    ktls_reason_remedy(p->reason));
+        log_warning("Fatal: tls-ktls is yes and this kernel (%s) cannot do TLS: %s (%s). %s", p->kernel,
+                    ktls_reason_name(p->reason), strerror(p->err), ktls_reason_remedy(p->reason));
         return -EOPNOTSUPP;
     }
     int r = tls_load(&srv->tls, cfg, err, sizeof err);
@@ -116,18 +120,23 @@ static int start_tls(struct server *srv) {
     if (cfg_get(&cfg->tls_ktls) == CFG_KTLS_NO) {
         log_notice("TLS: userspace (tls-ktls no)");
     } else if (p->usable) {
-        log_notice("TLS: kernel (Linux %s encrypts and decrypts%s)", p->kernel, p->rekey == 0 ? "; KeyUpdate supported" : "; no KeyUpdate before Linux 6.14");
+        log_notice("TLS: kernel (Linux %s encrypts and decrypts%s)", p->kernel,
+                   p->rekey == 0 ? "; KeyUpdate supported" : "; no KeyUpdate before Linux 6.14");
     } else {
-        log_warning("TLS: userspace, because the kernel %s cannot: %s (%s). %s", p->kernel, ktls_reason_name(p->reason), strerror(p->err), ktls_reason_remedy(p->reason));
+        log_warning("TLS: userspace, because the kernel %s cannot: %s (%s). %s", p->kernel, ktls_reason_name(p->reason),
+                    strerror(p->err), ktls_reason_remedy(p->reason));
     }
     return 0;
 }
 
 static void log_start(struct server *srv, bool no_args) {
     log_notice("oO0OoO0OoO0Oo Kettle is starting oO0OoO0OoO0Oo");
-    log_notice("Kettle version=%s, redis=%s, bits=%d, pid=%d, just started", KETTLE_VERSION, REDIS_COMPAT_VERSION, (int)(sizeof(long) * 8), (int)getpid());
+    log_notice("Kettle version=%s, redis=%s, bits=%d, pid=%d, just started", KETTLE_VERSION, REDIS_COMPAT_VERSION,
+               (int)(sizeof(long) * 8), (int)getpid());
     if (no_args) {
-        log_warning("Warning: no config file specified, using the default config. In order to specify a config file use %s /path/to/kettle.conf", srv->argv[0]);
+        log_warning("Warning: no config file specified, using the default config. In order to specify a config file use %s "
+                    "/path/to/kettle.conf",
+                    srv->argv[0]);
     } else {
         log_notice("Configuration loaded");
     }
@@ -135,7 +144,8 @@ static void log_start(struct server *srv, bool no_args) {
 
 static void log_ready(struct server *srv) {
     struct config *cfg = srv->cfg;
-    log_notice("Server initialized (%d I/O thread%s, %s)", srv->n_threads, srv->n_threads == 1 ? "" : "s", loop_backend_name(srv->threads[0].loop));
+    log_notice("Server initialized (%d I/O thread%s, %s)", srv->n_threads, srv->n_threads == 1 ? "" : "s",
+               loop_backend_name(srv->threads[0].loop));
     if (cfg_get(&cfg->port)) log_notice("Ready to accept connections tcp (port %lld)", (long long)cfg_get(&cfg->port));
     if (cfg_get(&cfg->tls_port)) log_notice("Ready to accept connections tls (port %lld)", (long long)cfg_get(&cfg->tls_port));
     if (cfg->unixsocket && *cfg->unixsocket) log_notice("Ready to accept connections unix (%s)", cfg->unixsocket);
@@ -258,7 +268,8 @@ static int check_features(struct config *cfg) {
         return -EOPNOTSUPP;
     }
     char *save = config_other_dup(cfg, "save"), *replica = config_other_dup(cfg, "replicaof");
-    if (save && *save) log_warning("WARNING: this version of Kettle keeps data in memory only; save points (save %s) are not acted on.", save);
+    if (save && *save)
+        log_warning("WARNING: this version of Kettle keeps data in memory only; save points (save %s) are not acted on.", save);
     mem_free(save);
     bool is_replica = replica && *replica;
     mem_free(replica);

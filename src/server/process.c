@@ -1,5 +1,6 @@
 /*
- * What makes a process a service: daemon, pid file, title, limits, signals, supervisor, banner. Main thread at start-up; the title may also be set by CONFIG SET.
+ * What makes a process a service: daemon, pid file, title, limits, signals, supervisor, banner. Main thread at start-up; the
+ * title may also be set by CONFIG SET.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -88,10 +89,16 @@ static void expand(struct server *srv, const char *template, struct buf *out) {
     char port[16], tls_port[16];
     snprintf(port, sizeof port, "%lld", (long long)cfg_get(&srv->cfg->port));
     snprintf(tls_port, sizeof tls_port, "%lld", (long long)cfg_get(&srv->cfg->tls_port));
-    const struct { const char *name, *value; } vars[] = {
-        { "{title}", srv->argv[0] }, { "{listen-addr}", listen },
-        { "{server-mode}", "" }, { "{port}", port }, { "{tls-port}", tls_port },
-        { "{unixsocket}", srv->cfg->unixsocket ? srv->cfg->unixsocket : "" }, { "{config-file}", srv->cfg->config_file ? srv->cfg->config_file : "" },
+    const struct {
+        const char *name, *value;
+    } vars[] = {
+        { "{title}", srv->argv[0] },
+        { "{listen-addr}", listen },
+        { "{server-mode}", "" },
+        { "{port}", port },
+        { "{tls-port}", tls_port },
+        { "{unixsocket}", srv->cfg->unixsocket ? srv->cfg->unixsocket : "" },
+        { "{config-file}", srv->cfg->config_file ? srv->cfg->config_file : "" },
     };
     while (*template) {
         size_t i;
@@ -101,7 +108,7 @@ static void expand(struct server *srv, const char *template, struct buf *out) {
             buf_append_cstr(out, vars[i].value);
             template += strlen(vars[i].name);
         } else {
-            buf_append_char(out, *template++);
+            buf_append_char(out, *template ++);
         }
     }
     while (out->len && out->data[out->len - 1] == ' ') out->len--;
@@ -124,22 +131,28 @@ void process_raise_nofile(struct server *srv) {
     rlim_t want = (rlim_t)cfg_get(&srv->cfg->maxclients) + RESERVED_FDS;
     struct rlimit lim;
     if (getrlimit(RLIMIT_NOFILE, &lim) != 0) {
-        log_warning("Unable to obtain the current NOFILE limit (%s), assuming 1024 and setting the max clients configuration accordingly.", strerror(errno));
+        log_warning("Unable to obtain the current NOFILE limit (%s), assuming 1024 and setting the max clients configuration "
+                    "accordingly.",
+                    strerror(errno));
         atomic_store(&srv->cfg->maxclients, 1024 - RESERVED_FDS);
         return;
     }
     if (lim.rlim_cur >= want) return;
     struct rlimit up = { .rlim_cur = want, .rlim_max = lim.rlim_max > want ? lim.rlim_max : want };
     if (setrlimit(RLIMIT_NOFILE, &up) == 0) {
-        log_notice("Increased maximum number of open files to %llu (it was originally set to %llu).", (unsigned long long)want, (unsigned long long)lim.rlim_cur);
+        log_notice("Increased maximum number of open files to %llu (it was originally set to %llu).", (unsigned long long)want,
+                   (unsigned long long)lim.rlim_cur);
         return;
     }
     up.rlim_cur = up.rlim_max = lim.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &up) != 0) up.rlim_cur = lim.rlim_cur;
     long long have = (long long)up.rlim_cur - RESERVED_FDS;
-    log_warning("You requested maxclients of %lld requiring at least %llu max file descriptors.", (long long)cfg_get(&srv->cfg->maxclients), (unsigned long long)want);
-    log_warning("Server can't set maximum open files to %llu because of OS error: %s.", (unsigned long long)want, strerror(EPERM));
-    log_warning("Current maximum open files is %llu. maxclients has been reduced to %lld to compensate for low ulimit.", (unsigned long long)up.rlim_cur, have);
+    log_warning("You requested maxclients of %lld requiring at least %llu max file descriptors.",
+                (long long)cfg_get(&srv->cfg->maxclients), (unsigned long long)want);
+    log_warning("Server can't set maximum open files to %llu because of OS error: %s.", (unsigned long long)want,
+                strerror(EPERM));
+    log_warning("Current maximum open files is %llu. maxclients has been reduced to %lld to compensate for low ulimit.",
+                (unsigned long long)up.rlim_cur, have);
     atomic_store(&srv->cfg->maxclients, have > 1 ? have : 1);
 }
 
@@ -179,14 +192,16 @@ void process_notify_supervisor(struct server *srv) {
         if (*path == '@') sa.sun_path[0] = 0;
         static const char ready[] = "STATUS=Ready to accept connections\nREADY=1\n";
         socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
-        if (sendto(fd, ready, sizeof ready - 1, MSG_NOSIGNAL, (struct sockaddr *)&sa, len) < 0) log_warning("Cannot notify the supervisor: %s", strerror(errno));
+        if (sendto(fd, ready, sizeof ready - 1, MSG_NOSIGNAL, (struct sockaddr *)&sa, len) < 0)
+            log_warning("Cannot notify the supervisor: %s", strerror(errno));
     }
     close(fd);
 }
 
 void process_banner(struct server *srv) {
     struct config *cfg = srv->cfg;
-    bool logo = cfg_get(&cfg->always_show_logo) || (isatty(STDOUT_FILENO) && (!cfg->logfile || !*cfg->logfile) && !cfg_get(&cfg->syslog_enabled));
+    bool logo = cfg_get(&cfg->always_show_logo) ||
+                (isatty(STDOUT_FILENO) && (!cfg->logfile || !*cfg->logfile) && !cfg_get(&cfg->syslog_enabled));
     long long port = cfg_get(&cfg->port), tls_port = cfg_get(&cfg->tls_port);
     char ports[80];
     if (port && tls_port) {
@@ -195,7 +210,8 @@ void process_banner(struct server *srv) {
         snprintf(ports, sizeof ports, tls_port ? "TLS port: %lld" : "Port: %lld", tls_port ? tls_port : port);
     }
     if (!logo) {
-        log_notice("Running mode=standalone, %s%lld%s", port || !tls_port ? "port=" : "tls-port=", port || !tls_port ? port : tls_port, ".");
+        log_notice("Running mode=standalone, %s%lld%s",
+                   port || !tls_port ? "port=" : "tls-port=", port || !tls_port ? port : tls_port, ".");
         if (port && tls_port) log_notice("TLS on port=%lld.", tls_port);
         return;
     }

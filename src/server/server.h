@@ -1,6 +1,7 @@
 /*
- * The server's parts and how they are wired. `struct server` is made by main() and handed down; the layers below never see it (commands that live in server/ reach it through
- * engine.server). Each field says who may touch it; docs/THREADS.md has the whole table.
+ * The server's parts and how they are wired. `struct server` is made by main() and handed down; the layers below never see it
+ * (commands that live in server/ reach it through engine.server). Each field says who may touch it; docs/THREADS.md has the whole
+ * table.
  */
 #ifndef KETTLE_SERVER_SERVER_H
 #define KETTLE_SERVER_SERVER_H
@@ -40,7 +41,7 @@ struct io_thread {
     struct server *srv;
     int index;
     pthread_t tid;
-    struct loop *loop;                /* loop_post: any thread */
+    struct loop *loop; /* loop_post: any thread */
     struct conn_thread conns;
     struct listener listeners[MAX_LISTENERS];
     int n_listeners;
@@ -48,11 +49,12 @@ struct io_thread {
     struct loop_timer unpause;
     bool stopping;
     int64_t stop_deadline_us;
-    /* clients of this thread. The list and the (S) strings of the clients in it change only under registry_lock, taken by the owner to change and by any thread to read. */
+    /* clients of this thread. The list and the (S) strings of the clients in it change only under registry_lock, taken by the
+     * owner to change and by any thread to read. */
     pthread_mutex_t registry_lock;
     struct list clients;
-    struct list *scan_at;             /* idle check goes on here */
-    struct list paused;               /* clients put off by CLIENT PAUSE */
+    struct list *scan_at; /* idle check goes on here */
+    struct list paused;   /* clients put off by CLIENT PAUSE */
     /* statistics: written by the owner, read by any (relaxed) */
     _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
     _Atomic uint64_t n_clients;
@@ -76,9 +78,9 @@ struct server {
     struct tls_state tls;
     struct server_stats stats;
     _Atomic uint64_t next_client_id;
-    _Atomic int64_t n_clients;        /* all threads; counts connections in handshake too */
+    _Atomic int64_t n_clients; /* all threads; counts connections in handshake too */
     /* CLIENT PAUSE */
-    _Atomic int64_t pause_until_ms;   /* wall; 0: not paused */
+    _Atomic int64_t pause_until_ms; /* wall; 0: not paused */
     _Atomic bool pause_all;
     /* requirepass: a digest, so that comparing takes the same time whatever was given; guarded by auth_lock */
     pthread_mutex_t auth_lock;
@@ -90,8 +92,8 @@ struct server {
     char *exec_path;
     int argc;
     char **argv;
-    pthread_mutex_t config_set_lock;  /* one CONFIG SET/REWRITE at a time */
-    _Atomic int shutdown_asked;       /* 0 no, 1 by signal, 2 by command */
+    pthread_mutex_t config_set_lock; /* one CONFIG SET/REWRITE at a time */
+    _Atomic int shutdown_asked;      /* 0 no, 1 by signal, 2 by command */
     _Atomic int threads_running;
     /* cron's memory for instantaneous figures; thread 0 only */
     uint64_t last_ops, last_in, last_out;
@@ -100,25 +102,25 @@ struct server {
 };
 
 /* ---- io_thread.c ---- */
-int io_threads_init(struct server *srv, int n);           /* loops made, nothing started. 0 or -errno */
-int io_threads_listen(struct server *srv);                /* all listeners of the configuration. 0 or -errno, logged */
-void io_threads_start(struct server *srv);                /* threads 1..n-1 started */
-void io_thread_run(struct io_thread *th);                 /* thread 0: runs in the caller */
+int io_threads_init(struct server *srv, int n); /* loops made, nothing started. 0 or -errno */
+int io_threads_listen(struct server *srv);      /* all listeners of the configuration. 0 or -errno, logged */
+void io_threads_start(struct server *srv);      /* threads 1..n-1 started */
+void io_thread_run(struct io_thread *th);       /* thread 0: runs in the caller */
 void io_threads_join(struct server *srv);
 /* CONFIG SET port/tls-port/bind: opens everything new first, then swaps. NULL or an error text. Any I/O thread. */
 const char *io_threads_relisten(struct server *srv);
-void io_threads_stop(struct server *srv);                 /* asks every thread to close its clients in order and end. Any thread */
+void io_threads_stop(struct server *srv); /* asks every thread to close its clients in order and end. Any thread */
 void io_thread_post(struct io_thread *th, void (*fn)(struct io_thread *th, void *arg), void *arg); /* runs fn on that thread */
 
 /* ---- cron.c ---- */
-void cron_start(struct io_thread *th);                    /* every thread: idle clients; thread 0: everything else */
+void cron_start(struct io_thread *th); /* every thread: idle clients; thread 0: everything else */
 
 /* ---- registration of commands that live here ---- */
 extern const struct cmd_spec cmd_specs_client[], cmd_specs_server[], cmd_specs_config[];
 
 /* ---- cmd_config.c ---- */
 const char *server_apply_config(void *srv, const char *const *names, int n); /* struct config_apply's function */
-void server_apply_all(struct server *srv);                /* start-up: engine and keyspace settings from the configuration */
+void server_apply_all(struct server *srv); /* start-up: engine and keyspace settings from the configuration */
 
 /* ---- auth.c ---- */
 void auth_set_password(struct server *srv, const char *pass); /* NULL or "": none */
@@ -133,8 +135,8 @@ void process_daemonize(void);
 int process_write_pidfile(const char *path);
 void process_remove_pidfile_at_exit(const char *path);
 void process_title_init(int argc, char **argv);
-void process_title_set(struct server *srv);               /* by proc-title-template */
-void process_raise_nofile(struct server *srv);            /* RLIMIT_NOFILE for maxclients; may lower maxclients, logged as Redis does */
+void process_title_set(struct server *srv);    /* by proc-title-template */
+void process_raise_nofile(struct server *srv); /* RLIMIT_NOFILE for maxclients; may lower maxclients, logged as Redis does */
 void process_signals(struct server *srv);
 void process_notify_supervisor(struct server *srv);
 void process_banner(struct server *srv);

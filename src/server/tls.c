@@ -1,6 +1,6 @@
 /*
- * TLS contexts and their figures. New connections take a reference to the context of the moment; CONFIG SET puts a new one in its place, and the old one lives until its last
- * connection ends its handshake.
+ * TLS contexts and their figures. New connections take a reference to the context of the moment; CONFIG SET puts a new one in its
+ * place, and the old one lives until its last connection ends its handshake.
  */
 #include "server/tls.h"
 
@@ -28,8 +28,14 @@ void tls_done(struct tls_state *t) {
 }
 
 int tls_parse_protocols(const char *text) {
-    static const struct { const char *name; unsigned bit; } known[] = {
-        { "TLSv1", KTLS_PROTO_TLS1 }, { "TLSv1.1", KTLS_PROTO_TLS1_1 }, { "TLSv1.2", KTLS_PROTO_TLS1_2 }, { "TLSv1.3", KTLS_PROTO_TLS1_3 },
+    static const struct {
+        const char *name;
+        unsigned bit;
+    } known[] = {
+        { "TLSv1", KTLS_PROTO_TLS1 },
+        { "TLSv1.1", KTLS_PROTO_TLS1_1 },
+        { "TLSv1.2", KTLS_PROTO_TLS1_2 },
+        { "TLSv1.3", KTLS_PROTO_TLS1_3 },
     };
     unsigned bits = 0;
     while (text && *text) {
@@ -80,7 +86,9 @@ int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) 
         snprintf(err, errlen, "Invalid tls-protocols specified. Use a combination of TLSv1, TLSv1.1, TLSv1.2 and TLSv1.3.");
         r = -EINVAL;
     } else if (no_ca && o.verify != KTLS_VERIFY_NONE) {
-        snprintf(err, errlen, "Either tls-ca-cert-file or tls-ca-cert-dir must be specified when tls-cluster, tls-replication or tls-auth-clients are enabled!");
+        snprintf(err, errlen,
+                 "Either tls-ca-cert-file or tls-ca-cert-dir must be specified when tls-cluster, tls-replication or "
+                 "tls-auth-clients are enabled!");
         r = -EINVAL;
     } else {
         r = ktls_ctx_new(&o, &fresh, err, errlen);
@@ -108,12 +116,13 @@ void tls_count_open(struct tls_state *t, const struct ktls_conn_info *info) {
     pthread_mutex_lock(&t->lock);
     int i = 0;
     while (i < t->n_ciphers && strcmp(t->ciphers[i].name, info->cipher) != 0) i++;
-    if (i == t->n_ciphers && i < TLS_MAX_CIPHER_NAMES) snprintf(t->ciphers[t->n_ciphers++].name, sizeof t->ciphers[0].name, "%s", info->cipher);
+    if (i == t->n_ciphers && i < TLS_MAX_CIPHER_NAMES)
+        snprintf(t->ciphers[t->n_ciphers++].name, sizeof t->ciphers[0].name, "%s", info->cipher);
     if (i < t->n_ciphers) t->ciphers[i].count++;
     pthread_mutex_unlock(&t->lock);
     if (info->mode == KTLS_MODE_USER && info->reason != KTLS_REASON_POLICY && !atomic_exchange(&t->reason_logged, true))
-        log_notice("A TLS connection is served in userspace: %s (%s %s). %s", ktls_reason_name(info->reason), info->version, info->cipher,
-                   ktls_reason_remedy(info->reason));
+        log_notice("A TLS connection is served in userspace: %s (%s %s). %s", ktls_reason_name(info->reason), info->version,
+                   info->cipher, ktls_reason_remedy(info->reason));
 }
 
 void tls_count_close(struct tls_state *t, enum ktls_mode mode) {

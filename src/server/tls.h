@@ -1,4 +1,5 @@
-/* The server's TLS state: the current context, the kernel probe, figures. tls_ctx_get may be called by any thread; changes come from CONFIG SET, one at a time. */
+/* The server's TLS state: the current context, the kernel probe, figures. tls_ctx_get may be called by any thread; changes come
+ * from CONFIG SET, one at a time. */
 #ifndef KETTLE_SERVER_TLS_H
 #define KETTLE_SERVER_TLS_H
 
@@ -13,20 +14,24 @@
 #define TLS_MAX_CIPHER_NAMES 32
 
 struct tls_state {
-    pthread_mutex_t lock;         /* ctx pointer and the cipher table; innermost */
-    struct ktls_ctx *ctx;         /* NULL: no TLS configured */
-    struct ktls_ctx *client_ctx;  /* outbound links (replication, cluster), NULL until wanted */
+    pthread_mutex_t lock;        /* ctx pointer and the cipher table; innermost */
+    struct ktls_ctx *ctx;        /* NULL: no TLS configured */
+    struct ktls_ctx *client_ctx; /* outbound links (replication, cluster), NULL until wanted */
     struct ktls_probe probe;
     struct hist *handshake_us;
-    struct { char name[64]; uint64_t count; } ciphers[TLS_MAX_CIPHER_NAMES];
+    struct {
+        char name[64];
+        uint64_t count;
+    } ciphers[TLS_MAX_CIPHER_NAMES];
     int n_ciphers;
-    _Atomic int64_t live_ktls, live_user;  /* connections open now */
+    _Atomic int64_t live_ktls, live_user; /* connections open now */
     _Atomic bool reason_logged;
 };
 
 int tls_init(struct tls_state *t);
 void tls_done(struct tls_state *t);
-/* Makes a context of the configuration and puts it in place; connections keep the one they started with. On failure nothing changes and err says why. */
+/* Makes a context of the configuration and puts it in place; connections keep the one they started with. On failure nothing
+ * changes and err says why. */
 int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen);
 struct ktls_ctx *tls_ctx_get(struct tls_state *t); /* a reference, or NULL; ktls_ctx_unref it */
 void tls_count_open(struct tls_state *t, const struct ktls_conn_info *info);

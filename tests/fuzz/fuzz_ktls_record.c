@@ -1,9 +1,9 @@
 /*
  * Fuzz target of the control-record parser (src/ktls/ktls_record.c).
  *
- * Input: byte 0 holds the role and the version; then records: content type, length (1 byte), that many bytes. Checked beside memory
- * errors: the reader never holds more than one bounded message, an event's bytes lie in the record or in the reader, and a record
- * always comes to its end.
+ * Input: byte 0 holds the role and the version; then records: content type, length (1 byte), that many bytes. Checked beside
+ * memory errors: the reader never holds more than one bounded message, an event's bytes lie in the record or in the reader, and a
+ * record always comes to its end.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -38,7 +38,7 @@ static int one_record(struct ktls_record_reader *r, uint8_t type, const uint8_t 
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 1) return 0;
-    struct ktls_record_reader r = {.is_client = data[0] & 1, .is_tls13 = (data[0] & 2) != 0};
+    struct ktls_record_reader r = { .is_client = data[0] & 1, .is_tls13 = (data[0] & 2) != 0 };
     size_t at = 1;
     while (at + 2 <= size) {
         size_t len = data[at + 1];

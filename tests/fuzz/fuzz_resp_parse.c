@@ -12,8 +12,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check(bool ok) {
-    if (!ok)
-        abort();
+    if (!ok) abort();
 }
 
 static void note_command(const struct resp_parser *p, const char *buf, size_t len, struct buf *log) {
@@ -38,8 +37,7 @@ static void run(const struct resp_limits *lim, const char *in, size_t len, size_
         do {
             size_t have = end - start, used = 0;
             char *piece = mem_alloc(have); /* exact, so that ASan sees one byte too many */
-            if (have)
-                memcpy(piece, in + start, have);
+            if (have) memcpy(piece, in + start, have);
             r = resp_parse(&p, lim, piece, have, &used);
             check(r == RESP_ERROR || used <= have);
             check(resp_parser_lacks(&p, have) <= lim->max_bulk_len + 2);
@@ -51,14 +49,12 @@ static void run(const struct resp_limits *lim, const char *in, size_t len, size_
             start += r == RESP_ERROR ? 0 : used;
         } while (r == RESP_COMMAND);
     }
-    if (r != RESP_ERROR)
-        buf_printf(log, "~%zu", len - start);
+    if (r != RESP_ERROR) buf_printf(log, "~%zu", len - start);
     resp_parser_done(&p);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (size < 2 || size > 16384)
-        return 0;
+    if (size < 2 || size > 16384) return 0;
     const struct resp_limits lim = { .max_bulk_len = 1 << 20, .max_inline = 512, .authenticated = data[0] & 1 };
     const char *in = (const char *)data + 1;
     struct buf whole = { 0 }, pieces = { 0 };

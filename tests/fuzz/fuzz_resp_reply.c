@@ -10,18 +10,15 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check(bool ok) {
-    if (!ok)
-        abort();
+    if (!ok) abort();
 }
 
 /* Touches everything, so that ASan sees what is not there. */
 static size_t weigh(const struct resp_value *v, int depth) {
     check(depth <= RESP_MAX_DEPTH);
     size_t sum = 1;
-    for (size_t i = 0; i < v->str.len; i++)
-        sum += (unsigned char)v->str.ptr[i];
-    for (size_t i = 0; i < v->n; i++)
-        sum += weigh(&v->el[i], depth + 1);
+    for (size_t i = 0; i < v->str.len; i++) sum += (unsigned char)v->str.ptr[i];
+    for (size_t i = 0; i < v->n; i++) sum += weigh(&v->el[i], depth + 1);
     return sum;
 }
 
@@ -32,14 +29,12 @@ static int tree_end(const char *buf, size_t len, size_t *ret) {
         struct resp_value *v = NULL;
         size_t used = 0;
         int r = resp_value_parse(buf + pos, len - pos, &used, &v);
-        if (r <= 0)
-            return r;
+        if (r <= 0) return r;
         check(used > 0 && used <= len - pos && weigh(v, 0) > 0);
         pos += used;
         bool attr = v->type == RESP_T_ATTR;
         resp_value_free(v);
-        if (!attr)
-            break;
+        if (!attr) break;
     }
     *ret = pos;
     return 1;
@@ -47,8 +42,7 @@ static int tree_end(const char *buf, size_t len, size_t *ret) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *buf = mem_alloc(size);
-    if (size)
-        memcpy(buf, data, size);
+    if (size) memcpy(buf, data, size);
     size_t by_tree = 0, by_skip = 0, by_bytes = 0;
     int tree = tree_end(buf, size, &by_tree);
     struct resp_skip s = { 0 };
@@ -59,8 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size <= 2048) {
         struct resp_skip slow = { 0 };
         int r = 0;
-        for (size_t len = 0; len <= size && r == 0; len++)
-            r = resp_skip(&slow, buf, len, &by_bytes);
+        for (size_t len = 0; len <= size && r == 0; len++) r = resp_skip(&slow, buf, len, &by_bytes);
         check(r == skip && (r != 1 || (by_bytes == by_skip && slow.is_error == s.is_error)));
     }
     mem_free(buf);

@@ -68,10 +68,10 @@ __attribute__((format(printf, 1, 2))) static void say(const char *fmt, ...) {
     va_end(ap);
 }
 
-#define fatal(...)            \
-    do {                      \
-        say(__VA_ARGS__);     \
-        power_down();         \
+#define fatal(...)                                                                                                               \
+    do {                                                                                                                         \
+        say(__VA_ARGS__);                                                                                                        \
+        power_down();                                                                                                            \
     } while (0)
 
 /* Reads the whole job before anything is mounted over it. */

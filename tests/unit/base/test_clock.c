@@ -39,7 +39,8 @@ static void test_clock_sleep_shows_in_mono(void **state) {
     (void)state;
     int64_t mono = clock_mono_us();
     struct timespec ts = { .tv_nsec = 20 * 1000 * 1000 };
-    while (nanosleep(&ts, &ts) != 0) {}
+    while (nanosleep(&ts, &ts) != 0) {
+    }
     int64_t slept = clock_mono_us() - mono;
     assert_true(slept >= 20000);
     assert_true(slept < 60 * 1000000LL);

@@ -159,7 +159,10 @@ static void crash_in_many_threads(int sig) {
 
 static void test_crash_each_signal_reports_and_dies_by_it(void **state) {
     (void)state;
-    static const struct { int sig; const char *name; } s[] = { { SIGSEGV, "SIGSEGV" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" }, { SIGILL, "SIGILL" }, { SIGABRT, "SIGABRT" } };
+    static const struct {
+        int sig;
+        const char *name;
+    } s[] = { { SIGSEGV, "SIGSEGV" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" }, { SIGILL, "SIGILL" }, { SIGABRT, "SIGABRT" } };
     skip_if_sanitized();
     for (size_t i = 0; i < sizeof s / sizeof *s; i++) {
         struct buf log = { 0 };

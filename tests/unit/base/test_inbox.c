@@ -94,7 +94,8 @@ static void *produce(void *arg) {
     return NULL;
 }
 
-/* The consumer sleeps before every batch: a wake-up that is lost would hang the test, one too many would show as an empty batch. */
+/* The consumer sleeps before every batch: a wake-up that is lost would hang the test, one too many would show as an empty batch.
+ */
 static void test_inbox_four_producers_keep_order_and_lose_nothing(void **state) {
     (void)state;
     struct shared sh;
@@ -110,7 +111,8 @@ static void test_inbox_four_producers_keep_order_and_lose_nothing(void **state) 
         assert_int_equal(pthread_create(&thread[i], NULL, produce, &p[i]), 0);
     }
     while (total < PRODUCERS * PER_PRODUCER) {
-        while (sem_wait(&sh.wake) != 0) {}
+        while (sem_wait(&sh.wake) != 0) {
+        }
         struct inbox_msg *at = inbox_take_all(&sh.box);
         assert_non_null(at);
         batches++;

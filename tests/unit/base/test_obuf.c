@@ -412,7 +412,8 @@ static void op_send(struct world *w, int q) {
 }
 
 static void op_truncate(struct world *w, int q) {
-    size_t len = w->model[q].len, cut = some_size(), keep = rand_below(8) ? (cut < len ? len - cut : len + 3) : rand_below(len + 1);
+    size_t len = w->model[q].len, cut = some_size(),
+           keep = rand_below(8) ? (cut < len ? len - cut : len + 3) : rand_below(len + 1);
     obuf_truncate(&w->ob[q], keep);
     if (keep < len) w->model[q].len = keep;
 }
@@ -444,7 +445,8 @@ static void check(const struct world *w) {
     assert_true(w->refs_released <= w->refs_made);
 }
 
-/* Everything sent: at most one own chunk is left, and the account says just its size, as far as the allocator's rounding shows. */
+/* Everything sent: at most one own chunk is left, and the account says just its size, as far as the allocator's rounding shows.
+ */
 static void drain(struct world *w, int q) {
     struct obuf *ob = &w->ob[q];
     while (w->model[q].len) op_send(w, q);

@@ -12,7 +12,9 @@
 
 static void test_rand_below_stays_below(void **state) {
     (void)state;
-    static const uint64_t bounds[] = { 1, 2, 3, 7, 10, 255, 256, 1000003, 1ULL << 32, (1ULL << 63) - 1, 1ULL << 63, (1ULL << 63) + 1, UINT64_MAX };
+    static const uint64_t bounds[] = {
+        1, 2, 3, 7, 10, 255, 256, 1000003, 1ULL << 32, (1ULL << 63) - 1, 1ULL << 63, (1ULL << 63) + 1, UINT64_MAX
+    };
     for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
         for (int n = 0; n < 2000; n++) assert_true(rand_below(bounds[i]) < bounds[i]);
 }
@@ -110,14 +112,10 @@ static void test_rand_hex_id_has_lower_hex_digits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rand_below_stays_below),
-        cmocka_unit_test(test_rand_below_one_is_zero),
-        cmocka_unit_test(test_rand_below_small_bounds_is_even),
-        cmocka_unit_test(test_rand_below_huge_bound_is_even),
-        cmocka_unit_test(test_rand_u64_every_bit_moves),
-        cmocka_unit_test(test_rand_u64_threads_draw_different_sequences),
-        cmocka_unit_test(test_rand_secure_fills_exactly),
-        cmocka_unit_test(test_rand_hex_id_has_lower_hex_digits),
+        cmocka_unit_test(test_rand_below_stays_below),          cmocka_unit_test(test_rand_below_one_is_zero),
+        cmocka_unit_test(test_rand_below_small_bounds_is_even), cmocka_unit_test(test_rand_below_huge_bound_is_even),
+        cmocka_unit_test(test_rand_u64_every_bit_moves),        cmocka_unit_test(test_rand_u64_threads_draw_different_sequences),
+        cmocka_unit_test(test_rand_secure_fills_exactly),       cmocka_unit_test(test_rand_hex_id_has_lower_hex_digits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,9 +21,21 @@
 
 static void test_str_to_ll_canonical_forms_are_read(void **state) {
     (void)state;
-    static const struct { const char *text; int64_t want; } cases[] = {
-        { "0", 0 }, { "1", 1 }, { "-1", -1 }, { "9", 9 }, { "10", 10 }, { "-10", -10 }, { "1234567890", 1234567890 },
-        { "9223372036854775807", INT64_MAX }, { "-9223372036854775808", INT64_MIN }, { "9223372036854775799", INT64_MAX - 8 }, { "-9223372036854775807", -INT64_MAX },
+    static const struct {
+        const char *text;
+        int64_t want;
+    } cases[] = {
+        { "0", 0 },
+        { "1", 1 },
+        { "-1", -1 },
+        { "9", 9 },
+        { "10", 10 },
+        { "-10", -10 },
+        { "1234567890", 1234567890 },
+        { "9223372036854775807", INT64_MAX },
+        { "-9223372036854775808", INT64_MIN },
+        { "9223372036854775799", INT64_MAX - 8 },
+        { "-9223372036854775807", -INT64_MAX },
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         int64_t v = 77;
@@ -35,11 +47,39 @@ static void test_str_to_ll_canonical_forms_are_read(void **state) {
 static void test_str_to_ll_anything_else_is_refused_and_leaves_result(void **state) {
     (void)state;
     static const struct slice cases[] = {
-        SLICE_LIT(""), SLICE_LIT("-"), SLICE_LIT("+1"), SLICE_LIT("+0"), SLICE_LIT("-0"), SLICE_LIT("00"), SLICE_LIT("01"), SLICE_LIT("-01"), SLICE_LIT(" 1"), SLICE_LIT("1 "),
-        SLICE_LIT("1\n"), SLICE_LIT("1\0"), SLICE_LIT("\0"), SLICE_LIT("--1"), SLICE_LIT("1-"), SLICE_LIT("1.0"), SLICE_LIT("1e3"), SLICE_LIT("0x10"), SLICE_LIT("a"), SLICE_LIT("1a"),
-        SLICE_LIT("/"), SLICE_LIT(":"), SLICE_LIT("1\xb1"), SLICE_LIT("9223372036854775808"), SLICE_LIT("-9223372036854775809"), SLICE_LIT("18446744073709551615"),
-        SLICE_LIT("18446744073709551616"), SLICE_LIT("-18446744073709551615"), SLICE_LIT("99999999999999999999"), SLICE_LIT("100000000000000000000"), SLICE_LIT("-100000000000000000000"),
-        SLICE_LIT("000000000000000000000000000001"), { NULL, 0 },
+        SLICE_LIT(""),
+        SLICE_LIT("-"),
+        SLICE_LIT("+1"),
+        SLICE_LIT("+0"),
+        SLICE_LIT("-0"),
+        SLICE_LIT("00"),
+        SLICE_LIT("01"),
+        SLICE_LIT("-01"),
+        SLICE_LIT(" 1"),
+        SLICE_LIT("1 "),
+        SLICE_LIT("1\n"),
+        SLICE_LIT("1\0"),
+        SLICE_LIT("\0"),
+        SLICE_LIT("--1"),
+        SLICE_LIT("1-"),
+        SLICE_LIT("1.0"),
+        SLICE_LIT("1e3"),
+        SLICE_LIT("0x10"),
+        SLICE_LIT("a"),
+        SLICE_LIT("1a"),
+        SLICE_LIT("/"),
+        SLICE_LIT(":"),
+        SLICE_LIT("1\xb1"),
+        SLICE_LIT("9223372036854775808"),
+        SLICE_LIT("-9223372036854775809"),
+        SLICE_LIT("18446744073709551615"),
+        SLICE_LIT("18446744073709551616"),
+        SLICE_LIT("-18446744073709551615"),
+        SLICE_LIT("99999999999999999999"),
+        SLICE_LIT("100000000000000000000"),
+        SLICE_LIT("-100000000000000000000"),
+        SLICE_LIT("000000000000000000000000000001"),
+        { NULL, 0 },
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         int64_t v = 77;
@@ -100,10 +140,29 @@ static void test_str_from_ull_limits_fit(void **state) {
 
 static void test_str_to_double_accepted_forms_are_read(void **state) {
     (void)state;
-    static const struct { const char *text; double want; } cases[] = {
-        { "0", 0 }, { "1", 1 }, { "-1.5", -1.5 }, { "+2", 2 }, { ".5", .5 }, { "5.", 5 }, { "007", 7 }, { "1e3", 1000 }, { "1E-3", .001 }, { "0x10", 16 },
-        { "inf", HUGE_VAL }, { "+inf", HUGE_VAL }, { "-inf", -HUGE_VAL }, { "Infinity", HUGE_VAL }, { "-INFINITY", -HUGE_VAL },
-        { "1.7976931348623157e308", DBL_MAX }, { "2.2250738585072014e-308", DBL_MIN }, { "5e-324", 0x1p-1074 }, { "1e-310", 1e-310 },
+    static const struct {
+        const char *text;
+        double want;
+    } cases[] = {
+        { "0", 0 },
+        { "1", 1 },
+        { "-1.5", -1.5 },
+        { "+2", 2 },
+        { ".5", .5 },
+        { "5.", 5 },
+        { "007", 7 },
+        { "1e3", 1000 },
+        { "1E-3", .001 },
+        { "0x10", 16 },
+        { "inf", HUGE_VAL },
+        { "+inf", HUGE_VAL },
+        { "-inf", -HUGE_VAL },
+        { "Infinity", HUGE_VAL },
+        { "-INFINITY", -HUGE_VAL },
+        { "1.7976931348623157e308", DBL_MAX },
+        { "2.2250738585072014e-308", DBL_MIN },
+        { "5e-324", 0x1p-1074 },
+        { "1e-310", 1e-310 },
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         double v = 77;
@@ -118,9 +177,32 @@ static void test_str_to_double_accepted_forms_are_read(void **state) {
 static void test_str_to_double_anything_else_is_refused_and_leaves_result(void **state) {
     (void)state;
     static const struct slice cases[] = {
-        SLICE_LIT(""), SLICE_LIT(" 1"), SLICE_LIT("\t1"), SLICE_LIT("\n1"), SLICE_LIT("1 "), SLICE_LIT("1\n"), SLICE_LIT("1\0"), SLICE_LIT("\0" "1"), SLICE_LIT("1\0" "2"), SLICE_LIT("nan"),
-        SLICE_LIT("-nan"), SLICE_LIT("NaN(1)"), SLICE_LIT("abc"), SLICE_LIT("1x"), SLICE_LIT("1e"), SLICE_LIT("--1"), SLICE_LIT("."), SLICE_LIT("-"), SLICE_LIT("1,5"), SLICE_LIT("infx"),
-        SLICE_LIT("1e5000"), SLICE_LIT("-1e5000"), SLICE_LIT("1e-5000"), { NULL, 0 },
+        SLICE_LIT(""),
+        SLICE_LIT(" 1"),
+        SLICE_LIT("\t1"),
+        SLICE_LIT("\n1"),
+        SLICE_LIT("1 "),
+        SLICE_LIT("1\n"),
+        SLICE_LIT("1\0"),
+        SLICE_LIT("\0"
+                  "1"),
+        SLICE_LIT("1\0"
+                  "2"),
+        SLICE_LIT("nan"),
+        SLICE_LIT("-nan"),
+        SLICE_LIT("NaN(1)"),
+        SLICE_LIT("abc"),
+        SLICE_LIT("1x"),
+        SLICE_LIT("1e"),
+        SLICE_LIT("--1"),
+        SLICE_LIT("."),
+        SLICE_LIT("-"),
+        SLICE_LIT("1,5"),
+        SLICE_LIT("infx"),
+        SLICE_LIT("1e5000"),
+        SLICE_LIT("-1e5000"),
+        SLICE_LIT("1e-5000"),
+        { NULL, 0 },
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         double v = 77;
@@ -165,13 +247,45 @@ static void assert_double_text(double v, const char *want) {
 
 static void test_str_from_double_known_values_have_shortest_form(void **state) {
     (void)state;
-    static const struct { double v; const char *want; } cases[] = {
-        { 0, "0" }, { -0.0, "-0" }, { 3, "3" }, { -3, "-3" }, { 3.1, "3.1" }, { 0.1, "0.1" }, { 0.1 + 0.2, "0.30000000000000004" }, { 1.0 / 3, "0.3333333333333333" }, { 2.0 / 3, "0.6666666666666666" },
-        { 1e20, "1e+20" }, { 1e16, "10000000000000000" }, { 9007199254740992.0, "9007199254740992" }, { -9007199254740993.0, "-9007199254740992" }, { 123456.789, "123456.789" },
-        { DBL_MAX, "1.7976931348623157e+308" }, { DBL_MIN, "2.2250738585072014e-308" }, { DBL_EPSILON, "2.220446049250313e-16" }, { 17.25, "17.25" }, { 1e-7, "1e-7" },
-        { 1e-6, "0.000001" }, { 0.00001234, "1.234e-5" }, { 0.000000012, "1.2e-8" }, { 1.5e300, "1.5e+300" }, { 1e19, "1e+19" }, { -1e19, "-1e+19" }, { 0.0001234567890123, "1.234567890123e-4" }, { 0.001234567890123, "0.001234567890123" }, { 0.00001, "0.00001" },
-        { 0x1p62, "4611686018427387904" }, { 1.2345678901234567e23, "123456789012345670000000" }, { 99999999999999.9, "99999999999999.9" }, { 123456789012.000001, "123456789012" },
-        { HUGE_VAL, "inf" }, { -HUGE_VAL, "-inf" }, { NAN, "nan" },
+    static const struct {
+        double v;
+        const char *want;
+    } cases[] = {
+        { 0, "0" },
+        { -0.0, "-0" },
+        { 3, "3" },
+        { -3, "-3" },
+        { 3.1, "3.1" },
+        { 0.1, "0.1" },
+        { 0.1 + 0.2, "0.30000000000000004" },
+        { 1.0 / 3, "0.3333333333333333" },
+        { 2.0 / 3, "0.6666666666666666" },
+        { 1e20, "1e+20" },
+        { 1e16, "10000000000000000" },
+        { 9007199254740992.0, "9007199254740992" },
+        { -9007199254740993.0, "-9007199254740992" },
+        { 123456.789, "123456.789" },
+        { DBL_MAX, "1.7976931348623157e+308" },
+        { DBL_MIN, "2.2250738585072014e-308" },
+        { DBL_EPSILON, "2.220446049250313e-16" },
+        { 17.25, "17.25" },
+        { 1e-7, "1e-7" },
+        { 1e-6, "0.000001" },
+        { 0.00001234, "1.234e-5" },
+        { 0.000000012, "1.2e-8" },
+        { 1.5e300, "1.5e+300" },
+        { 1e19, "1e+19" },
+        { -1e19, "-1e+19" },
+        { 0.0001234567890123, "1.234567890123e-4" },
+        { 0.001234567890123, "0.001234567890123" },
+        { 0.00001, "0.00001" },
+        { 0x1p62, "4611686018427387904" },
+        { 1.2345678901234567e23, "123456789012345670000000" },
+        { 99999999999999.9, "99999999999999.9" },
+        { 123456789012.000001, "123456789012" },
+        { HUGE_VAL, "inf" },
+        { -HUGE_VAL, "-inf" },
+        { NAN, "nan" },
     };
     for (size_t i = 0; i < COUNT(cases); i++) assert_double_text(cases[i].v, cases[i].want);
 }
@@ -245,9 +359,25 @@ static void test_str_from_double_random_values_read_back_and_are_shortest(void *
 
 static void test_str_from_long_double_human_cuts_zeros(void **state) {
     (void)state;
-    static const struct { long double v; const char *want; } cases[] = {
-        { 0, "0" }, { -0.0L, "0" }, { 3, "3" }, { 100, "100" }, { -100, "-100" }, { 3.5L, "3.5" }, { 10.6L, "10.6" }, { 5000, "5000" }, { 1e-17L, "0.00000000000000001" },
-        { 1e-18L, "0" }, { -1e-18L, "0" }, { -0.25L, "-0.25" }, { 1e20L, "100000000000000000000" }, { HUGE_VALL, "inf" }, { -HUGE_VALL, "-inf" },
+    static const struct {
+        long double v;
+        const char *want;
+    } cases[] = {
+        { 0, "0" },
+        { -0.0L, "0" },
+        { 3, "3" },
+        { 100, "100" },
+        { -100, "-100" },
+        { 3.5L, "3.5" },
+        { 10.6L, "10.6" },
+        { 5000, "5000" },
+        { 1e-17L, "0.00000000000000001" },
+        { 1e-18L, "0" },
+        { -1e-18L, "0" },
+        { -0.25L, "-0.25" },
+        { 1e20L, "100000000000000000000" },
+        { HUGE_VALL, "inf" },
+        { -HUGE_VALL, "-inf" },
     };
     char buf[STR_DOUBLE_MAX];
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -264,9 +394,28 @@ static void test_str_from_long_double_human_cuts_zeros(void **state) {
 
 static void test_str_to_mem_units_are_redis_ones(void **state) {
     (void)state;
-    static const struct { const char *text; uint64_t want; } cases[] = {
-        { "0", 0 }, { "1", 1 }, { "1b", 1 }, { "1B", 1 }, { "1k", 1000 }, { "1K", 1000 }, { "1kb", 1024 }, { "1KB", 1024 }, { "1Kb", 1024 }, { "2m", 2000000 }, { "2mb", 2 << 20 },
-        { "3g", 3000000000ULL }, { "3gb", 3ULL << 30 }, { "3GB", 3ULL << 30 }, { "0gb", 0 }, { "007k", 7000 }, { "18446744073709551615", UINT64_MAX }, { "17179869183gb", 17179869183ULL << 30 },
+    static const struct {
+        const char *text;
+        uint64_t want;
+    } cases[] = {
+        { "0", 0 },
+        { "1", 1 },
+        { "1b", 1 },
+        { "1B", 1 },
+        { "1k", 1000 },
+        { "1K", 1000 },
+        { "1kb", 1024 },
+        { "1KB", 1024 },
+        { "1Kb", 1024 },
+        { "2m", 2000000 },
+        { "2mb", 2 << 20 },
+        { "3g", 3000000000ULL },
+        { "3gb", 3ULL << 30 },
+        { "3GB", 3ULL << 30 },
+        { "0gb", 0 },
+        { "007k", 7000 },
+        { "18446744073709551615", UINT64_MAX },
+        { "17179869183gb", 17179869183ULL << 30 },
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         bool err = true;
@@ -278,8 +427,25 @@ static void test_str_to_mem_units_are_redis_ones(void **state) {
 
 static void test_str_to_mem_malformed_or_too_large_is_an_error(void **state) {
     (void)state;
-    static const char *const cases[] = { "-1", "-", "-1kb", "1-", "1-2", "1 kb", " 1", "1kb ", "1tb", "1kbb", "1.5gb", "5%", "0x10", "+1", "1\xff",
-        "18446744073709551616", "18446744073709551615k", "17179869184gb", "99999999999999999999999999999999999999999999999999" };
+    static const char *const cases[] = { "-1",
+                                         "-",
+                                         "-1kb",
+                                         "1-",
+                                         "1-2",
+                                         "1 kb",
+                                         " 1",
+                                         "1kb ",
+                                         "1tb",
+                                         "1kbb",
+                                         "1.5gb",
+                                         "5%",
+                                         "0x10",
+                                         "+1",
+                                         "1\xff",
+                                         "18446744073709551616",
+                                         "18446744073709551615k",
+                                         "17179869184gb",
+                                         "99999999999999999999999999999999999999999999999999" };
     for (size_t i = 0; i < COUNT(cases); i++) {
         bool err = false;
         assert_true(str_to_mem(cases[i], &err) == 0);
@@ -290,9 +456,25 @@ static void test_str_to_mem_malformed_or_too_large_is_an_error(void **state) {
 
 static void test_str_from_bytes_human_picks_the_unit(void **state) {
     (void)state;
-    static const struct { uint64_t n; const char *want; } cases[] = {
-        { 0, "0B" }, { 1, "1B" }, { 1023, "1023B" }, { 1024, "1.00K" }, { 1536, "1.50K" }, { 1572864, "1.50M" }, { 1ULL << 30, "1.00G" }, { 5ULL << 40, "5.00T" }, { 7ULL << 50, "7.00P" },
-        { 1048575, "1024.00K" }, { 1048576, "1.00M" }, { 1010101, "986.43K" }, { (1ULL << 60) - 1, "1024.00P" }, { 1ULL << 60, "1152921504606846976B" }, { UINT64_MAX, "18446744073709551615B" },
+    static const struct {
+        uint64_t n;
+        const char *want;
+    } cases[] = {
+        { 0, "0B" },
+        { 1, "1B" },
+        { 1023, "1023B" },
+        { 1024, "1.00K" },
+        { 1536, "1.50K" },
+        { 1572864, "1.50M" },
+        { 1ULL << 30, "1.00G" },
+        { 5ULL << 40, "5.00T" },
+        { 7ULL << 50, "7.00P" },
+        { 1048575, "1024.00K" },
+        { 1048576, "1.00M" },
+        { 1010101, "986.43K" },
+        { (1ULL << 60) - 1, "1024.00P" },
+        { 1ULL << 60, "1152921504606846976B" },
+        { UINT64_MAX, "18446744073709551615B" },
     };
     char buf[64];
     for (size_t i = 0; i < COUNT(cases); i++) {

@@ -43,17 +43,49 @@ struct glob_case {
 
 static void assert_globs(const struct glob_case *c, size_t n, bool nocase) {
     for (size_t i = 0; i < n; i++)
-        if (str_glob(slice_cstr(c[i].pattern), slice_cstr(c[i].text), nocase) != c[i].want) fail_msg("'%s' on '%s': not %d", c[i].pattern, c[i].text, c[i].want);
+        if (str_glob(slice_cstr(c[i].pattern), slice_cstr(c[i].text), nocase) != c[i].want)
+            fail_msg("'%s' on '%s': not %d", c[i].pattern, c[i].text, c[i].want);
 }
 
 static void test_str_glob_stars_and_marks_match_as_told(void **state) {
     (void)state;
     static const struct glob_case cases[] = {
-        { "", "", true }, { "", "a", false }, { "*", "", false }, { "*", "anything", true }, { "***", "", false }, { "a*", "a", true }, { "a**", "a", true }, { "?", "", false }, { "?", "a", true }, { "?", "ab", false },
-        { "a", "a", true }, { "a", "b", false }, { "a", "", false }, { "a", "ab", false }, { "h?llo", "hello", true }, { "h?llo", "hllo", false }, { "h*llo", "hllo", true }, { "h*llo", "heeeello", true },
-        { "*a", "bba", true }, { "*a", "bab", false }, { "a*", "a", true }, { "a*b*c", "aXbYc", true }, { "a*b*c", "acb", false }, { "a**b", "ab", true }, { "*?*", "", false }, { "*?*", "x", true },
-        { "??*", "x", false }, { "*ab", "aab", true }, { "*aab", "aaaab", true }, { "*a*b*", "xbxa", false }, { "user:*:name", "user:1:2:name", true }, { "a*", "b", false }, { "*.*", "a.b.c", true },
-        { "A", "a", false }, { "\xff*", "\xff\xfe", true }, { "a?c", "a\nc", true },
+        { "", "", true },
+        { "", "a", false },
+        { "*", "", false },
+        { "*", "anything", true },
+        { "***", "", false },
+        { "a*", "a", true },
+        { "a**", "a", true },
+        { "?", "", false },
+        { "?", "a", true },
+        { "?", "ab", false },
+        { "a", "a", true },
+        { "a", "b", false },
+        { "a", "", false },
+        { "a", "ab", false },
+        { "h?llo", "hello", true },
+        { "h?llo", "hllo", false },
+        { "h*llo", "hllo", true },
+        { "h*llo", "heeeello", true },
+        { "*a", "bba", true },
+        { "*a", "bab", false },
+        { "a*", "a", true },
+        { "a*b*c", "aXbYc", true },
+        { "a*b*c", "acb", false },
+        { "a**b", "ab", true },
+        { "*?*", "", false },
+        { "*?*", "x", true },
+        { "??*", "x", false },
+        { "*ab", "aab", true },
+        { "*aab", "aaaab", true },
+        { "*a*b*", "xbxa", false },
+        { "user:*:name", "user:1:2:name", true },
+        { "a*", "b", false },
+        { "*.*", "a.b.c", true },
+        { "A", "a", false },
+        { "\xff*", "\xff\xfe", true },
+        { "a?c", "a\nc", true },
     };
     assert_globs(cases, COUNT(cases), false);
 }
@@ -61,13 +93,56 @@ static void test_str_glob_stars_and_marks_match_as_told(void **state) {
 static void test_str_glob_sets_match_as_told(void **state) {
     (void)state;
     static const struct glob_case cases[] = {
-        { "h[ae]llo", "hello", true }, { "h[ae]llo", "hallo", true }, { "h[ae]llo", "hillo", false }, { "h[^e]llo", "hallo", true }, { "h[^e]llo", "hello", false }, { "h[a-b]llo", "hallo", true },
-        { "h[a-b]llo", "hbllo", true }, { "h[a-b]llo", "hcllo", false }, { "[b-a]", "a", true }, { "[b-a]", "b", true }, { "[b-a]", "c", false }, { "[^a-c]", "b", false }, { "[^a-c]", "d", true },
-        { "[0-9a-f]x", "bx", true }, { "[0-9a-f]x", "gx", false }, { "[a-]", "-", false }, { "[]", "", false }, { "[]", "]", false }, { "[]a]", "]", false }, { "[]a]", "a", false }, { "[^]", "a", true },
-        { "[a]", "", false }, { "[a", "a", true }, { "[a", "b", false }, { "[ab", "b", true }, { "[^a", "b", true }, { "[^a", "a", false }, { "[", "[", false }, { "[", "", false }, { "[^", "a", true },
-        { "[a-", "-", true }, { "[a-", "a", true }, { "[a-c", "b", true }, { "x[", "x", false }, { "[!a]", "!", true }, { "[!a]", "b", false }, { "[*]", "*", true }, { "[*]", "a", false }, { "[?]", "?", true },
-        { "*[ab]", "xxb", true }, { "*[ab]c", "aaabc", true }, { "[\x80-\xff]", "\xc3", true }, { "[\x80-\xff]", "a", false }, { "[a-\xff]", "\xc3", false }, { "[a-\xff]", "A", true }, { "[a-c]*[x-z]", "bqqqy", true }, { "[-a]", "-", true }, { "[a^]", "^", true },
-        { "[[]", "[", true }, { "[[a]", "a", true },
+        { "h[ae]llo", "hello", true },
+        { "h[ae]llo", "hallo", true },
+        { "h[ae]llo", "hillo", false },
+        { "h[^e]llo", "hallo", true },
+        { "h[^e]llo", "hello", false },
+        { "h[a-b]llo", "hallo", true },
+        { "h[a-b]llo", "hbllo", true },
+        { "h[a-b]llo", "hcllo", false },
+        { "[b-a]", "a", true },
+        { "[b-a]", "b", true },
+        { "[b-a]", "c", false },
+        { "[^a-c]", "b", false },
+        { "[^a-c]", "d", true },
+        { "[0-9a-f]x", "bx", true },
+        { "[0-9a-f]x", "gx", false },
+        { "[a-]", "-", false },
+        { "[]", "", false },
+        { "[]", "]", false },
+        { "[]a]", "]", false },
+        { "[]a]", "a", false },
+        { "[^]", "a", true },
+        { "[a]", "", false },
+        { "[a", "a", true },
+        { "[a", "b", false },
+        { "[ab", "b", true },
+        { "[^a", "b", true },
+        { "[^a", "a", false },
+        { "[", "[", false },
+        { "[", "", false },
+        { "[^", "a", true },
+        { "[a-", "-", true },
+        { "[a-", "a", true },
+        { "[a-c", "b", true },
+        { "x[", "x", false },
+        { "[!a]", "!", true },
+        { "[!a]", "b", false },
+        { "[*]", "*", true },
+        { "[*]", "a", false },
+        { "[?]", "?", true },
+        { "*[ab]", "xxb", true },
+        { "*[ab]c", "aaabc", true },
+        { "[\x80-\xff]", "\xc3", true },
+        { "[\x80-\xff]", "a", false },
+        { "[a-\xff]", "\xc3", false },
+        { "[a-\xff]", "A", true },
+        { "[a-c]*[x-z]", "bqqqy", true },
+        { "[-a]", "-", true },
+        { "[a^]", "^", true },
+        { "[[]", "[", true },
+        { "[[a]", "a", true },
     };
     assert_globs(cases, COUNT(cases), false);
 }
@@ -75,9 +150,11 @@ static void test_str_glob_sets_match_as_told(void **state) {
 static void test_str_glob_escapes_take_the_next_byte_literally(void **state) {
     (void)state;
     static const struct glob_case cases[] = {
-        { "\\*", "*", true }, { "\\*", "a", false }, { "\\?", "?", true }, { "\\?", "a", false }, { "\\[a]", "[a]", true }, { "\\[a]", "a", false }, { "\\\\", "\\", true }, { "\\a", "a", true },
-        { "\\", "\\", true }, { "\\", "", false }, { "a\\", "a\\", true }, { "a\\", "a", false }, { "*\\*", "ab*", true }, { "*\\*", "ab", false }, { "[\\]]", "]", true }, { "[\\^a]", "^", true },
-        { "[\\-]", "-", true }, { "[a\\]", "]", true }, { "[\\a]", "\\", false }, { "[\\", "\\", true },
+        { "\\*", "*", true },     { "\\*", "a", false },   { "\\?", "?", true },     { "\\?", "a", false },
+        { "\\[a]", "[a]", true }, { "\\[a]", "a", false }, { "\\\\", "\\", true },   { "\\a", "a", true },
+        { "\\", "\\", true },     { "\\", "", false },     { "a\\", "a\\", true },   { "a\\", "a", false },
+        { "*\\*", "ab*", true },  { "*\\*", "ab", false }, { "[\\]]", "]", true },   { "[\\^a]", "^", true },
+        { "[\\-]", "-", true },   { "[a\\]", "]", true },  { "[\\a]", "\\", false }, { "[\\", "\\", true },
     };
     assert_globs(cases, COUNT(cases), false);
 }
@@ -85,8 +162,10 @@ static void test_str_glob_escapes_take_the_next_byte_literally(void **state) {
 static void test_str_glob_nocase_folds_ascii_only(void **state) {
     (void)state;
     static const struct glob_case cases[] = {
-        { "HELLO", "hello", true }, { "hello", "HELLO", true }, { "H?L*", "hElP", true }, { "[A-C]", "b", true }, { "[a-c]", "B", true }, { "[a-c]", "D", false }, { "[^a-c]", "B", false }, { "[XY]", "y", true },
-        { "\\A", "a", true }, { "@", "`", false }, { "[", "{", false }, { "\\[", "{", false }, { "\xc1", "\xe1", false }, { "[^x]", "X", false }, { "1", "1", true },
+        { "HELLO", "hello", true }, { "hello", "HELLO", true }, { "H?L*", "hElP", true }, { "[A-C]", "b", true },
+        { "[a-c]", "B", true },     { "[a-c]", "D", false },    { "[^a-c]", "B", false }, { "[XY]", "y", true },
+        { "\\A", "a", true },       { "@", "`", false },        { "[", "{", false },      { "\\[", "{", false },
+        { "\xc1", "\xe1", false },  { "[^x]", "X", false },     { "1", "1", true },
     };
     assert_globs(cases, COUNT(cases), true);
 }
@@ -172,9 +251,17 @@ static void test_str_glob_random_bytes_stay_inside(void **state) {
 
 static void test_str_quote_escapes_what_is_not_printable(void **state) {
     (void)state;
-    static const struct { struct slice in; const char *want; } cases[] = {
-        { SLICE_LIT(""), "\"\"" }, { { NULL, 0 }, "\"\"" }, { SLICE_LIT("plain ~text"), "\"plain ~text\"" }, { SLICE_LIT("\n\r\t\a\b"), "\"\\n\\r\\t\\a\\b\"" }, { SLICE_LIT("\"\\'"), "\"\\\"\\\\'\"" },
-        { SLICE_LIT("\0\x01\x1f\x7f\x80\xff"), "\"\\x00\\x01\\x1f\\x7f\\x80\\xff\"" }, { SLICE_LIT("\v\f\x1b"), "\"\\x0b\\x0c\\x1b\"" },
+    static const struct {
+        struct slice in;
+        const char *want;
+    } cases[] = {
+        { SLICE_LIT(""), "\"\"" },
+        { { NULL, 0 }, "\"\"" },
+        { SLICE_LIT("plain ~text"), "\"plain ~text\"" },
+        { SLICE_LIT("\n\r\t\a\b"), "\"\\n\\r\\t\\a\\b\"" },
+        { SLICE_LIT("\"\\'"), "\"\\\"\\\\'\"" },
+        { SLICE_LIT("\0\x01\x1f\x7f\x80\xff"), "\"\\x00\\x01\\x1f\\x7f\\x80\\xff\"" },
+        { SLICE_LIT("\v\f\x1b"), "\"\\x0b\\x0c\\x1b\"" },
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct buf b = { 0 };
@@ -222,7 +309,7 @@ static void assert_split(struct slice line, int want_argc, const struct slice *w
     str_split_free(argv, argc);
 }
 
-#define SPLIT(line, ...) \
+#define SPLIT(line, ...)                                                                                                         \
     assert_split(SLICE_LIT(line), (int)COUNT(((const struct slice[]){ __VA_ARGS__ })), (const struct slice[]){ __VA_ARGS__ })
 #define L(s) SLICE_LIT(s)
 
@@ -269,8 +356,11 @@ static void test_str_split_args_single_quotes_are_literal(void **state) {
 static void test_str_split_args_unbalanced_quotes_give_null(void **state) {
     (void)state;
     static const struct slice cases[] = {
-        SLICE_LIT("\""), SLICE_LIT("'"), SLICE_LIT("\"abc"), SLICE_LIT("'abc"), SLICE_LIT("a \"b"), SLICE_LIT("\"a\"b"), SLICE_LIT("'a'b"), SLICE_LIT("\"a\"\"b\""), SLICE_LIT("'a''b'"), SLICE_LIT("\"a\"'b'"),
-        SLICE_LIT("\"a\\\""), SLICE_LIT("'a\\'"), SLICE_LIT("'a\\\\'"), SLICE_LIT("\"\\"), SLICE_LIT("\"\\x4"), SLICE_LIT("one two three four five \"six"), SLICE_LIT("a\""), SLICE_LIT("\"a\0b\""),
+        SLICE_LIT("\""),      SLICE_LIT("'"),        SLICE_LIT("\"abc"),   SLICE_LIT("'abc"),
+        SLICE_LIT("a \"b"),   SLICE_LIT("\"a\"b"),   SLICE_LIT("'a'b"),    SLICE_LIT("\"a\"\"b\""),
+        SLICE_LIT("'a''b'"),  SLICE_LIT("\"a\"'b'"), SLICE_LIT("\"a\\\""), SLICE_LIT("'a\\'"),
+        SLICE_LIT("'a\\\\'"), SLICE_LIT("\"\\"),     SLICE_LIT("\"\\x4"),  SLICE_LIT("one two three four five \"six"),
+        SLICE_LIT("a\""),     SLICE_LIT("\"a\0b\""),
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         int argc = 5;

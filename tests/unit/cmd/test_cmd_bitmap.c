@@ -1,4 +1,5 @@
-/* The bitmap family through the dispatcher: replies byte for byte, every overflow mode, and counting and searching against a naive reference. */
+/* The bitmap family through the dispatcher: replies byte for byte, every overflow mode, and counting and searching against a
+ * naive reference. */
 #include "test_cmd_harness.h"
 
 #include "base/rand.h"
@@ -101,24 +102,15 @@ static void test_bitpos_ranges(void **state) {
 
 static void test_bitop_pads_with_zeros(void **state) {
     static const struct harness_case cases[] = {
-        { "SET a \"\\x0f\\xff\"", OK },
-        { "SET b \"\\xf1\"", OK },
-        { "BITOP AND d a b", ":2\r\n" },
-        { "GET d", "$2\r\n\x01" }, /* then a NUL byte, where this comparison ends */
-        { "BITCOUNT d", ":1\r\n" },
-        { "BITOP or d a b none", ":2\r\n" },
-        { "GET d", "$2\r\n\xff\xff\r\n" },
-        { "BITOP XOR d a b", ":2\r\n" },
-        { "GET d", "$2\r\n\xfe\xff\r\n" },
-        { "BITOP NOT d b", ":1\r\n" },
-        { "GET d", "$1\r\n\x0e\r\n" },
-        { "BITOP XOR a a a", ":2\r\n" },
-        { "BITCOUNT a", ":0\r\n" },
-        { "BITOP NOT d none", ":0\r\n" },
-        { "EXISTS d", ":0\r\n" },
-        { "BITOP NOT d a b", "-ERR BITOP NOT must be called with a single source key.\r\n" },
-        { "BITOP FOO d a", ERR_SYNTAX },
-        { 0 },
+        { "SET a \"\\x0f\\xff\"", OK },    { "SET b \"\\xf1\"", OK },
+        { "BITOP AND d a b", ":2\r\n" },   { "GET d", "$2\r\n\x01" }, /* then a NUL byte, where this comparison ends */
+        { "BITCOUNT d", ":1\r\n" },        { "BITOP or d a b none", ":2\r\n" },
+        { "GET d", "$2\r\n\xff\xff\r\n" }, { "BITOP XOR d a b", ":2\r\n" },
+        { "GET d", "$2\r\n\xfe\xff\r\n" }, { "BITOP NOT d b", ":1\r\n" },
+        { "GET d", "$1\r\n\x0e\r\n" },     { "BITOP XOR a a a", ":2\r\n" },
+        { "BITCOUNT a", ":0\r\n" },        { "BITOP NOT d none", ":0\r\n" },
+        { "EXISTS d", ":0\r\n" },          { "BITOP NOT d a b", "-ERR BITOP NOT must be called with a single source key.\r\n" },
+        { "BITOP FOO d a", ERR_SYNTAX },   { 0 },
     };
     harness_cases(*state, cases);
 }

@@ -164,9 +164,9 @@ static void test_object_tells_encodings(void **state) {
         { "SET r 123456789012345678901234567890123456789012345", OK },
         { "OBJECT ENCODING r", "$3\r\nraw\r\n" },
         { "OBJECT IDLETIME i", ":0\r\n" },
-        { "OBJECT FREQ i",
-          "-ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and "
-          "LFU data will take some time to adjust.\r\n" },
+        { "OBJECT FREQ i", "-ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when "
+                           "switching between policies at runtime LRU and "
+                           "LFU data will take some time to adjust.\r\n" },
         { "OBJECT ENCODING none", NIL },
         { "OBJECT FREQ none", NIL },
         { "OBJECT ENCODING", "-ERR wrong number of arguments for 'object|encoding' command\r\n" },
@@ -257,8 +257,7 @@ static void test_scan_sees_every_key_that_stays(void **state) {
         }
     } while (cursor != 0);
     assert_true(calls > 10);
-    for (int i = 0; i < N; i += 2)
-        assert_true(seen[i] >= 1);
+    for (int i = 0; i < N; i += 2) assert_true(seen[i] >= 1);
     mem_free(seen);
 }
 
@@ -272,8 +271,10 @@ static void test_scan_works_inside_exec(void **state) {
 }
 
 static void test_watch_aborts_after_each_kind_of_change(void **state) {
-    static const char *const changes[] = { "SET k x", "APPEND k x", "SETBIT k 0 1", "DEL k", "EXPIRE k 100", "RENAME k z", "MOVE k 1", "FLUSHALL",
-                                           "COPY o k REPLACE", "SWAPDB 0 1", "BITOP NOT k o", "GETDEL k", "GETEX k EX 10" };
+    static const char *const changes[] = { "SET k x",          "APPEND k x", "SETBIT k 0 1",  "DEL k",
+                                           "EXPIRE k 100",     "RENAME k z", "MOVE k 1",      "FLUSHALL",
+                                           "COPY o k REPLACE", "SWAPDB 0 1", "BITOP NOT k o", "GETDEL k",
+                                           "GETEX k EX 10" };
     struct harness *h = *state;
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
         harness_run(h, "FLUSHALL");
@@ -283,8 +284,7 @@ static void test_watch_aborts_after_each_kind_of_change(void **state) {
         assert_string_equal(harness_run(h, "MULTI"), OK);
         assert_string_equal(harness_run(h, "GET o"), "+QUEUED\r\n");
         const char *got = harness_run(h, "EXEC");
-        if (strcmp(got, "*-1\r\n") != 0)
-            print_error("%s did not abort the transaction\n", changes[i]);
+        if (strcmp(got, "*-1\r\n") != 0) print_error("%s did not abort the transaction\n", changes[i]);
         assert_string_equal(got, "*-1\r\n");
     }
 }

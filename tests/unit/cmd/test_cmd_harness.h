@@ -1,5 +1,6 @@
-/* For tests of command families: an engine with the three families, one session, and what the effects hooks heard. A case is a request line and the exact bytes
- * of its reply; lines are split as redis-cli splits them, so "\x00" escapes work. Included by one test program at a time, hence static. */
+/* For tests of command families: an engine with the three families, one session, and what the effects hooks heard. A case is a
+ * request line and the exact bytes of its reply; lines are split as redis-cli splits them, so "\x00" escapes work. Included by
+ * one test program at a time, hence static. */
 #ifndef KETTLE_TEST_CMD_HARNESS_H
 #define KETTLE_TEST_CMD_HARNESS_H
 
@@ -29,7 +30,8 @@ struct harness {
     struct obuf out;
     struct session s;
     struct buf reply;
-    struct buf log; /* "<class>:<event> <key>@<db>;" for notifications, "=> A B C;" for what is replicated in place of the command */
+    struct buf
+        log; /* "<class>:<event> <key>@<db>;" for notifications, "=> A B C;" for what is replicated in place of the command */
 };
 
 static void harness_notify(void *arg, char cls, const char *event, int db, struct slice key) {
@@ -41,8 +43,7 @@ static void harness_propagate(void *arg, struct cmd_ctx *c, int argc, const stru
     struct harness *h = arg;
     (void)c;
     buf_append_cstr(&h->log, "=>");
-    for (int i = 0; i < argc; i++)
-        buf_printf(&h->log, " %.*s", (int)argv[i].len, argv[i].ptr);
+    for (int i = 0; i < argc; i++) buf_printf(&h->log, " %.*s", (int)argv[i].len, argv[i].ptr);
     buf_append_char(&h->log, ';');
 }
 
@@ -94,8 +95,7 @@ static const char *harness_run(struct harness *h, const char *line) {
     struct buf *args = str_split_args(slice_cstr(line), &argc);
     assert_non_null(args);
     struct slice *argv = mem_calloc((size_t)argc, sizeof(*argv));
-    for (int i = 0; i < argc; i++)
-        argv[i] = buf_slice(&args[i]);
+    for (int i = 0; i < argc; i++) argv[i] = buf_slice(&args[i]);
     const char *reply = harness_run_argv(h, argc, argv);
     mem_free(argv);
     str_split_free(args, argc);
@@ -109,8 +109,7 @@ struct harness_case {
 static void harness_cases(struct harness *h, const struct harness_case *cases) {
     for (; cases->line != NULL; cases++) {
         const char *got = harness_run(h, cases->line);
-        if (strcmp(got, cases->reply) != 0)
-            print_error("%s\n", cases->line);
+        if (strcmp(got, cases->reply) != 0) print_error("%s\n", cases->line);
         assert_string_equal(got, cases->reply);
     }
 }

@@ -211,9 +211,10 @@ static void test_lcs_forms(void **state) {
         { "MSET k1 ohmytext k2 mynewtext", OK },
         { "LCS k1 k2", "$6\r\nmytext\r\n" },
         { "LCS k1 k2 LEN", ":6\r\n" },
-        { "LCS k1 k2 IDX",
-          "*4\r\n$7\r\nmatches\r\n*2\r\n*2\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n*2\r\n*2\r\n:2\r\n:3\r\n*2\r\n:0\r\n:1\r\n$3\r\nlen\r\n:6\r\n" },
-        { "LCS k1 k2 IDX MINMATCHLEN 4 WITHMATCHLEN", "*4\r\n$7\r\nmatches\r\n*1\r\n*3\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n:4\r\n$3\r\nlen\r\n:6\r\n" },
+        { "LCS k1 k2 IDX", "*4\r\n$7\r\nmatches\r\n*2\r\n*2\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n*2\r\n*2\r\n:2\r\n:3\r\n*"
+                           "2\r\n:0\r\n:1\r\n$3\r\nlen\r\n:6\r\n" },
+        { "LCS k1 k2 IDX MINMATCHLEN 4 WITHMATCHLEN",
+          "*4\r\n$7\r\nmatches\r\n*1\r\n*3\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n:4\r\n$3\r\nlen\r\n:6\r\n" },
         { "LCS k1 none", "$0\r\n\r\n" },
         { "LCS k1 none IDX", "*4\r\n$7\r\nmatches\r\n*0\r\n$3\r\nlen\r\n:0\r\n" },
         { "LCS k1 k2 LEN IDX", "-ERR If you want both the length and indexes, please just use IDX.\r\n" },
@@ -228,27 +229,20 @@ static void test_lcs_table_larger_than_limit_is_refused(void **state) {
     struct harness *h = *state;
     atomic_store(&h->eng.proto_max_bulk_len, 1024);
     harness_run(h, "MSET a 0123456789abcdef b 0123456789abcdef");
-    assert_string_equal(harness_run(h, "LCS a b"), "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len\r\n");
+    assert_string_equal(harness_run(h, "LCS a b"),
+                        "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len\r\n");
 }
 
 static void test_other_types_are_refused(void **state) {
     static const struct harness_case cases[] = {
-        { "GET l", ERR_TYPE },
-        { "SET l v GET", ERR_TYPE },
-        { "GETSET l v", ERR_TYPE },
-        { "GETDEL l", ERR_TYPE },
-        { "GETEX l", ERR_TYPE },
-        { "INCR l", ERR_TYPE },
-        { "INCRBYFLOAT l 1", ERR_TYPE },
-        { "APPEND l x", ERR_TYPE },
-        { "STRLEN l", ERR_TYPE },
-        { "GETRANGE l 0 1", ERR_TYPE },
-        { "SETRANGE l 0 x", ERR_TYPE },
-        { "LCS l l", "-ERR The specified keys must contain string values\r\n" },
-        { "MGET l", "*1\r\n$-1\r\n" },
-        { "SET l v", OK },
-        { "TYPE l", "+string\r\n" },
-        { 0 },
+        { "GET l", ERR_TYPE },           { "SET l v GET", ERR_TYPE },
+        { "GETSET l v", ERR_TYPE },      { "GETDEL l", ERR_TYPE },
+        { "GETEX l", ERR_TYPE },         { "INCR l", ERR_TYPE },
+        { "INCRBYFLOAT l 1", ERR_TYPE }, { "APPEND l x", ERR_TYPE },
+        { "STRLEN l", ERR_TYPE },        { "GETRANGE l 0 1", ERR_TYPE },
+        { "SETRANGE l 0 x", ERR_TYPE },  { "LCS l l", "-ERR The specified keys must contain string values\r\n" },
+        { "MGET l", "*1\r\n$-1\r\n" },   { "SET l v", OK },
+        { "TYPE l", "+string\r\n" },     { 0 },
     };
     harness_make_list(*state, "l");
     harness_cases(*state, cases);
@@ -267,7 +261,8 @@ static void test_resp3_nulls_and_maps(void **state) {
     harness_cases(h, cases);
 }
 
-/* A large value goes out without a copy; what the client sees is the value at the time of the GET, whatever happens before it is sent. */
+/* A large value goes out without a copy; what the client sees is the value at the time of the GET, whatever happens before it is
+ * sent. */
 static void test_get_large_value_survives_change_and_deletion(void **state) {
     struct harness *h = *state;
     size_t len = 100000, head = strlen("$100000\r\n");

@@ -104,16 +104,19 @@ static void test_random_ops_match_model(void **state) {
 static void test_grow_and_shrink_follow_the_size(void **state) {
     (void)state;
     for (unsigned i = 0; i < N_KEYS; i++) put(i);
-    while (dict_rehash(&dict, 100)) {}
+    while (dict_rehash(&dict, 100)) {
+    }
     uint64_t full = dict_n_buckets(&dict);
     assert_true(full * 7 >= N_KEYS && full * 7 / 2 <= N_KEYS + 7);
     check_model();
     for (unsigned i = 10; i < N_KEYS; i++) take(i);
-    while (dict_rehash(&dict, 100)) {}
+    while (dict_rehash(&dict, 100)) {
+    }
     assert_true(dict_n_buckets(&dict) <= 16);
     check_model();
     for (unsigned i = 0; i < 10; i++) take(i);
-    while (dict_rehash(&dict, 100)) {}
+    while (dict_rehash(&dict, 100)) {
+    }
     assert_int_equal(dict_size(&dict), 0);
     assert_int_equal(dict_n_buckets(&dict), 1);
 }
@@ -130,7 +133,8 @@ static void test_look_ups_alone_finish_a_rehash(void **state) {
 static void test_avoid_resize_holds_until_badly_overfull(void **state) {
     (void)state;
     for (unsigned i = 0; i < 100; i++) put(i);
-    while (dict_rehash(&dict, 100)) {}
+    while (dict_rehash(&dict, 100)) {
+    }
     uint64_t before = dict_n_buckets(&dict);
     atomic_store(&type.avoid_resize, true);
     unsigned n = 100;
@@ -141,7 +145,8 @@ static void test_avoid_resize_holds_until_badly_overfull(void **state) {
     assert_true(dict_n_buckets(&dict) > before);
     check_model();
     atomic_store(&type.avoid_resize, false);
-    while (dict_rehash(&dict, 1)) {}
+    while (dict_rehash(&dict, 1)) {
+    }
     assert_true(dict_n_buckets(&dict) * 7 >= n);
     check_model();
 }
@@ -216,7 +221,8 @@ static void test_scan_while_growing_and_shrinking_sees_all(void **state) {
 static void test_scan_undisturbed_sees_each_once(void **state) {
     (void)state;
     for (unsigned i = 0; i < 3000; i++) put(i);
-    while (dict_rehash(&dict, 100)) {}
+    while (dict_rehash(&dict, 100)) {
+    }
     scan_while(3000, 0, true, 0);
     for (unsigned i = 0; i < 3000; i++) assert_int_equal(items[i].seen, 1);
     assert_int_equal(items[3000].seen, 0);
@@ -248,7 +254,8 @@ static void check_fair(unsigned n) {
 static void test_random_is_fair(void **state) {
     (void)state;
     for (unsigned i = 0; i < 1000; i++) put(i);
-    while (dict_rehash(&dict, 100)) {}
+    while (dict_rehash(&dict, 100)) {
+    }
     check_fair(1000);
     for (unsigned i = 1000; i < 4000; i++) put(i); /* then sparse */
     for (unsigned i = 1000; i < 4000; i++) take(i);

@@ -109,11 +109,8 @@ static void test_overhead_counts_tables(void **state) {
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_flush_one_database),
-        T(test_flush_async_frees_in_background),
-        T(test_flush_while_rehashing),
-        T(test_swap_exchanges_everything),
-        T(test_overhead_counts_tables),
+        T(test_flush_one_database),        T(test_flush_async_frees_in_background), T(test_flush_while_rehashing),
+        T(test_swap_exchanges_everything), T(test_overhead_counts_tables),
     };
     return cmocka_run_group_tests(tests, seed_hash, NULL);
 }

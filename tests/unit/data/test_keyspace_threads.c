@@ -1,5 +1,5 @@
-/* Many threads on one keyspace, as the server uses it: commands under shard locks, a cron, readers without locks, flushes and swaps under all
- * locks, replies that drop references late. Meant for ThreadSanitizer; the final count is checked everywhere. */
+/* Many threads on one keyspace, as the server uses it: commands under shard locks, a cron, readers without locks, flushes and
+ * swaps under all locks, replies that drop references late. Meant for ThreadSanitizer; the final count is checked everywhere. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,10 +32,18 @@ static void on_expired(void *arg, int db, struct slice key) {
 static void change(struct slice key, int db, int64_t now_ms) {
     struct entry *e = ks_find(ks, db, key, now_ms, KS_FIND_WRITE);
     switch (rand_below(5)) {
-    case 0: set_num(ks, db, key, now_ms); break;
-    case 1: ks_set_expire(ks, db, set_num(ks, db, key, 1), now_ms + (int64_t)rand_below(5)); break;
-    case 2: ks_delete(ks, db, key, true); break;
-    case 3: obj_unref(ks_steal(ks, db, key)); break;
+    case 0:
+        set_num(ks, db, key, now_ms);
+        break;
+    case 1:
+        ks_set_expire(ks, db, set_num(ks, db, key, 1), now_ms + (int64_t)rand_below(5));
+        break;
+    case 2:
+        ks_delete(ks, db, key, true);
+        break;
+    case 3:
+        obj_unref(ks_steal(ks, db, key));
+        break;
     default:
         if (e) memset(obj_string_own(entry_value_slot(e), 64), 'x', 64);
     }
@@ -82,9 +90,14 @@ static void whole_database(void) {
         ks_touch_watched_all(ks, 0);
         ks_flush(ks, 0, true);
         break;
-    case 1: ks_swap(ks, 0, 1); break;
-    case 2: ks_flush(ks, -1, false); break;
-    default: ks_random(ks, 0, clock_wall_ms());
+    case 1:
+        ks_swap(ks, 0, 1);
+        break;
+    case 2:
+        ks_flush(ks, -1, false);
+        break;
+    default:
+        ks_random(ks, 0, clock_wall_ms());
     }
     ks_unlock(ks, ks_all_mask(N_SHARDS));
 }

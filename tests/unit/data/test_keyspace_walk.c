@@ -71,7 +71,8 @@ static void test_scan_skips_empty_shards(void **state) {
     assert_int_equal(ks_scan(ks, 1, 0, T0, note, NULL), 0);
     set_num(ks, 1, KEY(7), 1);
     unsigned calls = 1;
-    for (uint64_t cursor = 0; (cursor = ks_scan(ks, 1, cursor, T0, note, NULL)); calls++) {}
+    for (uint64_t cursor = 0; (cursor = ks_scan(ks, 1, cursor, T0, note, NULL)); calls++) {
+    }
     assert_true(calls <= 2);
     assert_int_equal(seen[7], 1);
 }
@@ -82,7 +83,8 @@ static void test_scan_hides_due_keys(void **state) {
         struct entry *e = set_num(ks, 0, KEY(i), 1);
         if (i % 2) ks_set_expire(ks, 0, e, T0 - 1);
     }
-    for (uint64_t cursor = 0; (cursor = ks_scan(ks, 0, cursor, T0, note, NULL));) {}
+    for (uint64_t cursor = 0; (cursor = ks_scan(ks, 0, cursor, T0, note, NULL));) {
+    }
     for (unsigned i = 0; i < 100; i++) assert_int_equal(seen[i], i % 2 == 0);
     assert_int_equal(ks_size(ks, 0), 100);
 }
@@ -156,14 +158,10 @@ static void test_sample_gives_different_entries(void **state) {
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_scan_visits_each_key_once),
-        T(test_scan_while_growing_and_shrinking_sees_all),
-        T(test_scan_skips_empty_shards),
-        T(test_scan_hides_due_keys),
-        T(test_scan_made_up_cursor_is_safe),
-        T(test_each_visits_live_keys_and_stops),
-        T(test_random_weighs_shards),
-        T(test_random_deletes_due_keys),
+        T(test_scan_visits_each_key_once),      T(test_scan_while_growing_and_shrinking_sees_all),
+        T(test_scan_skips_empty_shards),        T(test_scan_hides_due_keys),
+        T(test_scan_made_up_cursor_is_safe),    T(test_each_visits_live_keys_and_stops),
+        T(test_random_weighs_shards),           T(test_random_deletes_due_keys),
         T(test_sample_gives_different_entries),
     };
     return cmocka_run_group_tests(tests, seed_hash, NULL);

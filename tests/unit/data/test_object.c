@@ -26,7 +26,9 @@ static void test_string_new_canonical_integer_is_int(void **state) {
 
 static void test_string_new_other_number_is_embstr(void **state) {
     (void)state;
-    const char *const texts[] = { "", "-", "-0", "01", "+1", " 1", "1 ", "1.0", "9223372036854775808", "-9223372036854775809", "000000000000000000001" };
+    const char *const texts[] = {
+        "", "-", "-0", "01", "+1", " 1", "1 ", "1.0", "9223372036854775808", "-9223372036854775809", "000000000000000000001"
+    };
     for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) assert_string_equal(enc_of(texts[i]), "embstr");
 }
 

@@ -1,6 +1,6 @@
 /*
- * What the ktls tests share: certificates made on the spot, a TCP pair, and an OpenSSL peer over memory BIOs, so that a test decides
- * itself which bytes reach the socket and when.
+ * What the ktls tests share: certificates made on the spot, a TCP pair, and an OpenSSL peer over memory BIOs, so that a test
+ * decides itself which bytes reach the socket and when.
  */
 #ifndef KTLS_TEST_H
 #define KTLS_TEST_H
@@ -30,7 +30,8 @@
 
 #define MAYBE_UNUSED __attribute__((unused))
 
-/* ---- Certificates ----------------------------------------------------------------------------------------------------------- */
+/* ---- Certificates -----------------------------------------------------------------------------------------------------------
+ */
 
 struct test_pki {
     char dir[64];
@@ -45,7 +46,8 @@ static void write_pem(const char *path, X509 *x, EVP_PKEY *key, const char *pass
     assert_non_null(f);
     if (x) assert_int_equal(PEM_write_X509(f, x), 1);
     if (key)
-        assert_int_equal(PEM_write_PrivateKey(f, key, pass ? EVP_aes_128_cbc() : NULL, NULL, 0, NULL, (void *)(uintptr_t)pass), 1);
+        assert_int_equal(PEM_write_PrivateKey(f, key, pass ? EVP_aes_128_cbc() : NULL, NULL, 0, NULL, (void *)(uintptr_t)pass),
+                         1);
     fclose(f);
 }
 
@@ -77,7 +79,8 @@ static X509 *make_cert(EVP_PKEY *key, X509 *ca, EVP_PKEY *ca_key, const char *cn
     return x;
 }
 
-MAYBE_UNUSED static void leaf(struct test_pki *p, char *cert, char *key, const char *name, const char *san, long from_s, long to_s) {
+MAYBE_UNUSED static void leaf(struct test_pki *p, char *cert, char *key, const char *name, const char *san, long from_s,
+                              long to_s) {
     snprintf(cert, 96, "%s/%s.crt", p->dir, name);
     snprintf(key, 96, "%s/%s.key", p->dir, name);
     EVP_PKEY *k = EVP_EC_gen("P-256");
@@ -108,8 +111,8 @@ static void pki_init(struct test_pki *p) {
 }
 
 static void pki_done(struct test_pki *p) {
-    const char *files[] = {p->ca_file,     p->other_ca_file, p->server_cert,  p->server_key,
-                           p->client_cert, p->client_key,    p->expired_cert, p->expired_key};
+    const char *files[] = { p->ca_file,     p->other_ca_file, p->server_cert,  p->server_key,
+                            p->client_cert, p->client_key,    p->expired_cert, p->expired_key };
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) unlink(files[i]);
     rmdir(p->dir);
     X509_free(p->ca);
@@ -130,10 +133,11 @@ MAYBE_UNUSED static int teardown_pki(void **state) {
     return 0;
 }
 
-/* ---- Sockets ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Sockets ------------------------------------------------------------------------------------------------------------------
+ */
 
 MAYBE_UNUSED static void tcp_pair(int fd[2]) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof a;
     int one = 1, l = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(bind(l, (struct sockaddr *)&a, len), 0);
@@ -151,7 +155,7 @@ MAYBE_UNUSED static void tcp_pair(int fd[2]) {
 }
 
 MAYBE_UNUSED static bool wait_fd(int fd, short events, int ms) {
-    struct pollfd p = {.fd = fd, .events = events};
+    struct pollfd p = { .fd = fd, .events = events };
     return poll(&p, 1, ms) > 0;
 }
 
@@ -169,7 +173,8 @@ static void send_all(int fd, const void *data, size_t len) {
     }
 }
 
-/* ---- Kernel or not ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Kernel or not
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 MAYBE_UNUSED static bool kernel_usable(void) {
     struct ktls_probe p;
@@ -178,34 +183,36 @@ MAYBE_UNUSED static bool kernel_usable(void) {
 }
 
 /* Ends the test as skipped, with the reason, where the kernel cannot. */
-#define NEED_KERNEL_TLS()                                                                                                     \
-    do {                                                                                                                      \
-        struct ktls_probe probe_;                                                                                             \
-        ktls_probe(&probe_);                                                                                                  \
-        if (!probe_.usable) {                                                                                                 \
-            print_message("skipped: no kernel TLS here: %s (%s)\n", ktls_reason_name(probe_.reason), ktls_strerror(-probe_.err)); \
-            skip();                                                                                                           \
-        }                                                                                                                     \
+#define NEED_KERNEL_TLS()                                                                                                        \
+    do {                                                                                                                         \
+        struct ktls_probe probe_;                                                                                                \
+        ktls_probe(&probe_);                                                                                                     \
+        if (!probe_.usable) {                                                                                                    \
+            print_message("skipped: no kernel TLS here: %s (%s)\n", ktls_reason_name(probe_.reason),                             \
+                          ktls_strerror(-probe_.err));                                                                           \
+            skip();                                                                                                              \
+        }                                                                                                                        \
     } while (0)
 
-/* ---- The library's side ------------------------------------------------------------------------------------------------------------- */
+/* ---- The library's side
+ * ------------------------------------------------------------------------------------------------------------- */
 
 MAYBE_UNUSED static struct ktls_ctx_opts server_opts(enum ktls_policy policy) {
-    return (struct ktls_ctx_opts){.size = sizeof(struct ktls_ctx_opts),
-                                  .role = KTLS_SERVER,
-                                  .policy = policy,
-                                  .cert_file = pki.server_cert,
-                                  .key_file = pki.server_key,
-                                  .ca_file = pki.ca_file,
-                                  .num_tickets = 2};
+    return (struct ktls_ctx_opts){ .size = sizeof(struct ktls_ctx_opts),
+                                   .role = KTLS_SERVER,
+                                   .policy = policy,
+                                   .cert_file = pki.server_cert,
+                                   .key_file = pki.server_key,
+                                   .ca_file = pki.ca_file,
+                                   .num_tickets = 2 };
 }
 
 MAYBE_UNUSED static struct ktls_ctx_opts client_opts(enum ktls_policy policy) {
-    return (struct ktls_ctx_opts){.size = sizeof(struct ktls_ctx_opts),
-                                  .role = KTLS_CLIENT,
-                                  .policy = policy,
-                                  .verify = KTLS_VERIFY_REQUIRE,
-                                  .ca_file = pki.ca_file};
+    return (struct ktls_ctx_opts){ .size = sizeof(struct ktls_ctx_opts),
+                                   .role = KTLS_CLIENT,
+                                   .policy = policy,
+                                   .verify = KTLS_VERIFY_REQUIRE,
+                                   .ca_file = pki.ca_file };
 }
 
 static struct ktls_ctx *new_ctx(const struct ktls_ctx_opts *o) {
@@ -217,7 +224,8 @@ static struct ktls_ctx *new_ctx(const struct ktls_ctx_opts *o) {
     return ctx;
 }
 
-/* ---- The OpenSSL peer ------------------------------------------------------------------------------------------------------------------ */
+/* ---- The OpenSSL peer
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 struct peer {
     SSL_CTX *ctx;
@@ -242,7 +250,7 @@ static SSL_CTX *peer_ctx(bool server, int version, const char *cipher) {
 
 static void peer_init(struct peer *p, SSL_CTX *ctx, bool server, int fd) {
     SSL_CTX_up_ref(ctx);
-    *p = (struct peer){.ctx = ctx, .ssl = SSL_new(ctx), .in = BIO_new(BIO_s_mem()), .out = BIO_new(BIO_s_mem()), .fd = fd};
+    *p = (struct peer){ .ctx = ctx, .ssl = SSL_new(ctx), .in = BIO_new(BIO_s_mem()), .out = BIO_new(BIO_s_mem()), .fd = fd };
     SSL_set_bio(p->ssl, p->in, p->out);
     if (server)
         SSL_set_accept_state(p->ssl);
@@ -357,7 +365,8 @@ MAYBE_UNUSED static ssize_t lib_read_result(struct ktls_conn *conn) {
     return -EAGAIN;
 }
 
-/* ---- A whole connection ------------------------------------------------------------------------------------------------------------------- */
+/* ---- A whole connection
+ * ------------------------------------------------------------------------------------------------------------------- */
 
 struct session {
     struct ktls_ctx *ctx;
@@ -367,7 +376,8 @@ struct session {
 };
 
 /* Connects, does not shake hands. peer_context may be NULL: made for version and cipher. */
-static void session_start(struct session *s, const struct ktls_ctx_opts *o, SSL_CTX *peer_context, int version, const char *cipher) {
+static void session_start(struct session *s, const struct ktls_ctx_opts *o, SSL_CTX *peer_context, int version,
+                          const char *cipher) {
     bool peer_is_server = o->role == KTLS_CLIENT;
     SSL_CTX *pc = peer_context ? peer_context : peer_ctx(peer_is_server, version, cipher);
     tcp_pair(s->fd);
@@ -398,10 +408,11 @@ MAYBE_UNUSED static void pattern(uint8_t *buf, size_t len, unsigned seed) {
 }
 
 /* Suites by enum ktls_cipher. */
-MAYBE_UNUSED static const char *const tls13_suites[KTLS_N_CIPHERS] = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
-                                                                      "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_CCM_SHA256"};
-MAYBE_UNUSED static const char *const tls12_suites[KTLS_N_CIPHERS] = {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
-                                                                      "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-CCM"};
+MAYBE_UNUSED static const char *const tls13_suites[KTLS_N_CIPHERS] = { "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
+                                                                       "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_CCM_SHA256" };
+MAYBE_UNUSED static const char *const tls12_suites[KTLS_N_CIPHERS] = {
+    "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-CCM"
+};
 
 MAYBE_UNUSED static const char *suite_name(int version, int cipher) {
     return version == TLS1_3_VERSION ? tls13_suites[cipher] : tls12_suites[cipher];

@@ -12,12 +12,13 @@
 #include <sys/sendfile.h>
 #include <sys/wait.h>
 
-/* ---- A peer whose keys the test knows ------------------------------------------------------------------------------------------ */
+/* ---- A peer whose keys the test knows
+ * ------------------------------------------------------------------------------------------ */
 
 static uint8_t peer_secret[2][KTLS_SECRET_MAX]; /* by enum ktls_role of the sender */
 
 static void on_peer_keylog(const SSL *ssl, const char *line) {
-    static const char *const label[2] = {"SERVER_TRAFFIC_SECRET_0 ", "CLIENT_TRAFFIC_SECRET_0 "};
+    static const char *const label[2] = { "SERVER_TRAFFIC_SECRET_0 ", "CLIENT_TRAFFIC_SECRET_0 " };
     (void)ssl;
     for (int i = 0; i < 2; i++) {
         if (strncmp(line, label[i], strlen(label[i])) != 0) continue;
@@ -46,8 +47,9 @@ static void open_forged(struct forger *f, struct session *s, enum ktls_role role
     session_start(s, &o, pc, 0, NULL);
     assert_int_equal(drive(s->conn, &s->peer), KTLS_DONE);
     SSL_CTX_free(pc);
-    *f = (struct forger){.s = s};
-    assert_int_equal(ktls_keys_tls13(KTLS_AES_128_GCM, peer_secret[role == KTLS_SERVER ? KTLS_CLIENT : KTLS_SERVER], &f->keys), 0);
+    *f = (struct forger){ .s = s };
+    assert_int_equal(ktls_keys_tls13(KTLS_AES_128_GCM, peer_secret[role == KTLS_SERVER ? KTLS_CLIENT : KTLS_SERVER], &f->keys),
+                     0);
 }
 
 static void forge(struct forger *f, uint8_t type, const void *data, size_t len) {
@@ -65,7 +67,8 @@ static void expect_alert_at_peer(struct session *s, int alert) {
     ERR_clear_error();
 }
 
-/* ---- As the caller of a plain socket sees it -------------------------------------------------------------------------------------- */
+/* ---- As the caller of a plain socket sees it
+ * -------------------------------------------------------------------------------------- */
 
 static void test_control_close_notify_by_plain_recv(void **state) {
     (void)state;
@@ -121,7 +124,8 @@ static void test_control_fin_without_close_notify_is_truncation(void **state) {
     session_end(&s);
 }
 
-/* ---- Alerts and violations ---------------------------------------------------------------------------------------------------------- */
+/* ---- Alerts and violations
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static void test_control_fatal_alert_is_named(void **state) {
     (void)state;
@@ -129,12 +133,14 @@ static void test_control_fatal_alert_is_named(void **state) {
     static const struct {
         uint8_t alert;
         const char *text;
-    } cases[] = {{48, "peer sent fatal alert unknown_ca"}, {116, "peer sent fatal alert certificate_required"}, {80, "peer sent fatal alert internal_error"}};
+    } cases[] = { { 48, "peer sent fatal alert unknown_ca" },
+                  { 116, "peer sent fatal alert certificate_required" },
+                  { 80, "peer sent fatal alert internal_error" } };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct session s;
         struct forger f;
         open_forged(&f, &s, KTLS_SERVER);
-        uint8_t msg[2] = {2, cases[i].alert};
+        uint8_t msg[2] = { 2, cases[i].alert };
         forge(&f, 21, msg, 2);
         assert_int_equal(lib_read_result(s.conn), KTLS_EALERT);
         assert_string_equal(ktls_conn_error(s.conn)->text, cases[i].text);
@@ -253,7 +259,8 @@ static void test_control_bad_record_is_answered_by_alert(void **state) {
     session_end(&s);
 }
 
-/* ---- KeyUpdate -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- KeyUpdate
+ * -------------------------------------------------------------------------------------------------------------------------- */
 
 static bool can_rekey(void) {
     struct ktls_probe p;
@@ -261,13 +268,13 @@ static bool can_rekey(void) {
     return p.rekey == 0;
 }
 
-#define NEED_REKEY()                                                                            \
-    do {                                                                                        \
-        NEED_KERNEL_TLS();                                                                      \
-        if (!can_rekey()) {                                                                     \
-            print_message("skipped: this kernel cannot change keys (Linux 6.14 or later can)\n"); \
-            skip();                                                                             \
-        }                                                                                       \
+#define NEED_REKEY()                                                                                                             \
+    do {                                                                                                                         \
+        NEED_KERNEL_TLS();                                                                                                       \
+        if (!can_rekey()) {                                                                                                      \
+            print_message("skipped: this kernel cannot change keys (Linux 6.14 or later can)\n");                                \
+            skip();                                                                                                              \
+        }                                                                                                                        \
     } while (0)
 
 static void both_ways(struct session *s, unsigned seed) {
@@ -435,7 +442,9 @@ static void test_key_update_tls12_is_not_supported(void **state) {
     session_end(&s);
 }
 
-/* ---- Sending ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Sending
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void test_shutdown_full_socket_does_not_block(void **state) {
     (void)state;
@@ -473,7 +482,7 @@ static void test_plain_socket_calls_writev_sendfile_fork(void **state) {
     session_open(&s, &o, TLS1_3_VERSION, NULL);
     for (int i = 0; i < 64; i++) {
         a[i] = (char)i;
-        iov[i] = (struct iovec){&a[i], 1};
+        iov[i] = (struct iovec){ &a[i], 1 };
     }
     assert_int_equal(writev(s.fd[1], iov, 64), 64);
     usleep(10000);

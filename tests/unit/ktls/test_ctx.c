@@ -150,10 +150,8 @@ static void test_ctx_many_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ctx_refuses_bad_options),
-        cmocka_unit_test(test_ctx_passphrase),
-        cmocka_unit_test(test_ctx_cert_info),
-        cmocka_unit_test(test_ctx_connection_keeps_it),
+        cmocka_unit_test(test_ctx_refuses_bad_options), cmocka_unit_test(test_ctx_passphrase),
+        cmocka_unit_test(test_ctx_cert_info),           cmocka_unit_test(test_ctx_connection_keeps_it),
         cmocka_unit_test(test_ctx_many_threads),
     };
     return cmocka_run_group_tests(tests, setup_pki, teardown_pki);

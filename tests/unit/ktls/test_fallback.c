@@ -6,7 +6,8 @@
 
 #include "ktls_test.h"
 
-/* ---- Userspace, and why --------------------------------------------------------------------------------------------------------- */
+/* ---- Userspace, and why
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void expect_user(const struct ktls_ctx_opts *o, int version, const char *cipher, enum ktls_reason want) {
     struct session s;
@@ -109,7 +110,8 @@ static void test_require_without_kernel_fails(void **state) {
     session_end(&s);
 }
 
-/* ---- Not TLS ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Not TLS
+ * ----------------------------------------------------------------------------------------------------------------------- */
 
 static void expect_not_tls(enum ktls_role role, const char *bytes, size_t len, const char *word) {
     struct ktls_ctx_opts o = role == KTLS_SERVER ? server_opts(KTLS_POLICY_AUTO) : client_opts(KTLS_POLICY_AUTO);
@@ -140,7 +142,7 @@ static void test_plaintext_is_named(void **state) {
 /* The n first bytes of a valid ClientHello record, then anything: never a crash, never a wait for more than a record. */
 static void test_garbage_behind_a_good_header_is_a_protocol_error(void **state) {
     (void)state;
-    static const char *const heads[] = {"\26\3\1\377\377", "\26\3\1\100\1", "\26\3\1\0\20", "\25\3\3\0\2", "\26\3\3\0\0"};
+    static const char *const heads[] = { "\26\3\1\377\377", "\26\3\1\100\1", "\26\3\1\0\20", "\25\3\3\0\2", "\26\3\3\0\0" };
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         struct ktls_ctx_opts o = server_opts(KTLS_POLICY_AUTO);
         struct session s;
@@ -174,7 +176,8 @@ static void test_peer_closing_in_handshake_is_reset(void **state) {
     session_end(&s);
 }
 
-/* ---- Certificates -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Certificates
+ * -------------------------------------------------------------------------------------------------------------------- */
 
 static void use_cert(SSL_CTX *c, const char *cert, const char *key) {
     SSL_CTX_use_certificate_chain_file(c, cert);
@@ -182,7 +185,8 @@ static void use_cert(SSL_CTX *c, const char *cert, const char *key) {
 }
 
 /* The library is the client; cert/key are the server's. */
-static void expect_client(const char *cert, const char *key, const char *ca, const char *name, bool no_name_check, int want, const char *text) {
+static void expect_client(const char *cert, const char *key, const char *ca, const char *name, bool no_name_check, int want,
+                          const char *text) {
     struct ktls_ctx_opts o = client_opts(KTLS_POLICY_AUTO);
     struct session s;
     SSL_CTX *pc = peer_ctx(true, TLS1_3_VERSION, NULL);
@@ -208,12 +212,15 @@ static void test_client_checks_certificate_and_name(void **state) {
     expect_client(c, k, ca, "other.test", false, KTLS_EVERIFY, "hostname mismatch");
     expect_client(c, k, ca, "127.0.0.2", false, KTLS_EVERIFY, "IP address mismatch");
     expect_client(c, k, ca, "other.test", true, KTLS_DONE, "no error");
-    expect_client(c, k, pki.other_ca_file, "server.test", false, KTLS_EVERIFY, "certificate verify failed: unable to get local issuer");
-    expect_client(pki.expired_cert, pki.expired_key, ca, "server.test", false, KTLS_EVERIFY, "certificate verify failed: certificate has expired");
+    expect_client(c, k, pki.other_ca_file, "server.test", false, KTLS_EVERIFY,
+                  "certificate verify failed: unable to get local issuer");
+    expect_client(pki.expired_cert, pki.expired_key, ca, "server.test", false, KTLS_EVERIFY,
+                  "certificate verify failed: certificate has expired");
 }
 
 /* The library is the server; cert/key are the client's, NULL: none. */
-static void expect_server(enum ktls_verify verify, int version, const char *cert, const char *key, const char *ca, int want, const char *text) {
+static void expect_server(enum ktls_verify verify, int version, const char *cert, const char *key, const char *ca, int want,
+                          const char *text) {
     struct ktls_ctx_opts o = server_opts(KTLS_POLICY_AUTO);
     struct session s;
     SSL_CTX *pc = peer_ctx(false, version, NULL);
@@ -236,9 +243,12 @@ static void test_server_checks_client_certificate(void **state) {
         expect_server(KTLS_VERIFY_REQUIRE, v, pki.client_cert, pki.client_key, pki.ca_file, KTLS_DONE, "no error");
         expect_server(KTLS_VERIFY_REQUIRE, v, NULL, NULL, pki.ca_file, KTLS_EVERIFY, "the peer sent no certificate");
         expect_server(KTLS_VERIFY_OPTIONAL, v, NULL, NULL, pki.ca_file, KTLS_DONE, "no error");
-        expect_server(KTLS_VERIFY_REQUIRE, v, pki.client_cert, pki.client_key, pki.other_ca_file, KTLS_EVERIFY, "unable to get local issuer");
-        expect_server(KTLS_VERIFY_OPTIONAL, v, pki.client_cert, pki.client_key, pki.other_ca_file, KTLS_EVERIFY, "unable to get local issuer");
-        expect_server(KTLS_VERIFY_REQUIRE, v, pki.expired_cert, pki.expired_key, pki.ca_file, KTLS_EVERIFY, "certificate has expired");
+        expect_server(KTLS_VERIFY_REQUIRE, v, pki.client_cert, pki.client_key, pki.other_ca_file, KTLS_EVERIFY,
+                      "unable to get local issuer");
+        expect_server(KTLS_VERIFY_OPTIONAL, v, pki.client_cert, pki.client_key, pki.other_ca_file, KTLS_EVERIFY,
+                      "unable to get local issuer");
+        expect_server(KTLS_VERIFY_REQUIRE, v, pki.expired_cert, pki.expired_key, pki.ca_file, KTLS_EVERIFY,
+                      "certificate has expired");
     }
 }
 

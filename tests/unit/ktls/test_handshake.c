@@ -44,7 +44,9 @@ static void check_one(enum ktls_role role, enum ktls_policy policy, int version,
     use_suite(&o, version, cipher);
     session_open(&s, &o, version, suite_name(version, cipher));
     assert_int_equal(ktls_conn_info(s.conn, &info), 0);
-    if (info.mode != want) print_message("%s: mode %d, reason %s errno %d\n", info.cipher, info.mode, ktls_reason_name(info.reason), info.reason_errno);
+    if (info.mode != want)
+        print_message("%s: mode %d, reason %s errno %d\n", info.cipher, info.mode, ktls_reason_name(info.reason),
+                      info.reason_errno);
     assert_int_equal(info.mode, want);
     assert_int_equal(info.cipher_id, cipher);
     assert_string_equal(info.version, version == TLS1_3_VERSION ? "TLSv1.3" : "TLSv1.2");
@@ -143,7 +145,7 @@ static void check_tickets(enum ktls_policy policy, int tickets) {
 }
 
 static void test_tickets_any_number_sequence_is_right(void **state) {
-    static const int counts[] = {0, 1, 2, 4, 8};
+    static const int counts[] = { 0, 1, 2, 4, 8 };
     (void)state;
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         check_tickets(KTLS_POLICY_OFF, counts[i]);

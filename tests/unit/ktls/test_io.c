@@ -11,7 +11,8 @@ static void open_user(struct session *s, int version) {
     session_open(s, &o, version, NULL);
 }
 
-/* ---- Over the fd ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Over the fd
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 /* The socket fills up in the middle of a record; the retry moves its buffer and has more to say. */
 static void test_write_full_socket_retries_with_moved_buffer(void **state) {
@@ -88,7 +89,7 @@ static void test_writev_pieces_become_one_record(void **state) {
     struct iovec iov[300];
     char ab[] = "ab", buf[600], rec[1024];
     open_user(&s, TLS1_2_VERSION);
-    for (int i = 0; i < 300; i++) iov[i] = (struct iovec){ab, 2};
+    for (int i = 0; i < 300; i++) iov[i] = (struct iovec){ ab, 2 };
     iov[7].iov_len = 0;
     assert_int_equal(ktls_writev(s.conn, iov, 300), 598);
     wait_fd(s.fd[0], POLLIN, 1000);
@@ -108,9 +109,9 @@ static void test_writev_large_pieces_keep_order(void **state) {
     open_user(&s, TLS1_3_VERSION);
     pattern(a, LEN, 77);
     while (got < LEN) {
-        struct iovec iov[3] = {{a + done, (LEN - done) / 3}, {NULL, 0}, {NULL, 0}};
-        iov[1] = (struct iovec){a + done + iov[0].iov_len, (LEN - done) / 3};
-        iov[2] = (struct iovec){a + done + 2 * iov[0].iov_len, LEN - done - 2 * iov[0].iov_len};
+        struct iovec iov[3] = { { a + done, (LEN - done) / 3 }, { NULL, 0 }, { NULL, 0 } };
+        iov[1] = (struct iovec){ a + done + iov[0].iov_len, (LEN - done) / 3 };
+        iov[2] = (struct iovec){ a + done + 2 * iov[0].iov_len, LEN - done - 2 * iov[0].iov_len };
         if (done < LEN) {
             ssize_t n = ktls_writev(s.conn, iov, 3);
             assert_true(n > 0 || n == -EAGAIN);
@@ -194,7 +195,8 @@ static void test_user_key_update_both_sides(void **state) {
     session_end(&s);
 }
 
-/* ---- In memory -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- In memory
+ * -------------------------------------------------------------------------------------------------------------------------- */
 
 static void mem_to_peer(struct session *s) {
     const void *data;

@@ -21,8 +21,10 @@ static size_t unhex(const char *s, uint8_t *out) {
 }
 
 /* RFC 8448 section 3, "Simple 1-RTT Handshake". */
-static const char server_secret_0[] = "a1 1a f9 f0 55 31 f8 56 ad 47 11 6b 45 a9 50 32 82 04 b4 f4 4b fb 6b 3a 4b 4f 1f 3f cb 63 16 43";
-static const char client_secret_0[] = "9e 40 64 6c e7 9a 7f 9d c0 5a f8 88 9b ce 65 52 87 5a fa 0b 06 df 00 87 f7 92 eb b7 c1 75 04 a5";
+static const char server_secret_0[] =
+    "a1 1a f9 f0 55 31 f8 56 ad 47 11 6b 45 a9 50 32 82 04 b4 f4 4b fb 6b 3a 4b 4f 1f 3f cb 63 16 43";
+static const char client_secret_0[] =
+    "9e 40 64 6c e7 9a 7f 9d c0 5a f8 88 9b ce 65 52 87 5a fa 0b 06 df 00 87 f7 92 eb b7 c1 75 04 a5";
 
 static void test_keys_tls13_rfc8448_server(void **state) {
     uint8_t secret[32], key[16], iv[12];
@@ -52,9 +54,10 @@ static void test_seal_open_rfc8448_record(void **state) {
     uint8_t secret[32], want[128], rec[128], text[128], data[50], type;
     struct ktls_keys k;
     (void)state;
-    size_t len = unhex("17 03 03 00 43 a2 3f 70 54 b6 2c 94 d0 af fa fe 82 28 ba 55 cb ef ac ea 42 f9 14 aa 66 bc ab 3f 2b 98 19 a8"
-                       "a5 b4 6b 39 5b d5 4a 9a 20 44 1e 2b 62 97 4e 1f 5a 62 92 a2 97 70 14 bd 1e 3d ea e6 3a ee bb 21 69 49 15 e4",
-                       want);
+    size_t len =
+        unhex("17 03 03 00 43 a2 3f 70 54 b6 2c 94 d0 af fa fe 82 28 ba 55 cb ef ac ea 42 f9 14 aa 66 bc ab 3f 2b 98 19 a8"
+              "a5 b4 6b 39 5b d5 4a 9a 20 44 1e 2b 62 97 4e 1f 5a 62 92 a2 97 70 14 bd 1e 3d ea e6 3a ee bb 21 69 49 15 e4",
+              want);
     for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)i;
     unhex(client_secret_0, secret);
     assert_int_equal(ktls_keys_tls13(KTLS_AES_128_GCM, secret, &k), 0);
@@ -94,7 +97,8 @@ static void shake(SSL *a, SSL *b) {
 }
 
 static void check_tls12(int cipher) {
-    SSL_CTX *cc = peer_ctx(false, TLS1_2_VERSION, tls12_suites[cipher]), *sc = peer_ctx(true, TLS1_2_VERSION, tls12_suites[cipher]);
+    SSL_CTX *cc = peer_ctx(false, TLS1_2_VERSION, tls12_suites[cipher]),
+            *sc = peer_ctx(true, TLS1_2_VERSION, tls12_suites[cipher]);
     SSL *c = SSL_new(cc), *s = SSL_new(sc);
     BIO *to_s = BIO_new(BIO_s_mem()), *to_c = BIO_new(BIO_s_mem());
     BIO_up_ref(to_s);
@@ -137,7 +141,8 @@ static void test_next_secret_is_traffic_upd(void **state) {
     (void)state;
     unhex(client_secret_0, secret);
     assert_int_equal(ktls_hkdf_expand_label(EVP_sha256(), secret, 32, "traffic upd", want, 32), 0);
-    uint8_t info[] = {0, 32, 17, 't', 'l', 's', '1', '3', ' ', 't', 'r', 'a', 'f', 'f', 'i', 'c', ' ', 'u', 'p', 'd', 0, 1}, t1[32];
+    uint8_t info[] = { 0, 32, 17, 't', 'l', 's', '1', '3', ' ', 't', 'r', 'a', 'f', 'f', 'i', 'c', ' ', 'u', 'p', 'd', 0, 1 },
+            t1[32];
     unsigned n = 0;
     HMAC(EVP_sha256(), secret, 32, info, sizeof info, t1, &n);
     assert_memory_equal(want, t1, 32);

@@ -1,4 +1,5 @@
-/* The probe: consistent with itself, cached, repeatable, leaks no descriptor; and where the kernel counts TLS, the count is believed. */
+/* The probe: consistent with itself, cached, repeatable, leaks no descriptor; and where the kernel counts TLS, the count is
+ * believed. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -7,7 +7,7 @@
 #include "ktls_test.h"
 
 static struct ktls_record_reader reader(bool is_client, bool is_tls13) {
-    return (struct ktls_record_reader){.is_client = is_client, .is_tls13 = is_tls13};
+    return (struct ktls_record_reader){ .is_client = is_client, .is_tls13 = is_tls13 };
 }
 
 /* The first event of a record given whole. */
@@ -67,7 +67,7 @@ static void test_record_key_update(void **state) {
 }
 
 static void test_record_key_update_fragmented_at_every_byte(void **state) {
-    static const uint8_t msg[] = {24, 0, 0, 1, 1};
+    static const uint8_t msg[] = { 24, 0, 0, 1, 1 };
     (void)state;
     for (size_t cut = 1; cut < sizeof msg; cut++) {
         struct ktls_record_reader r = reader(false, true);
@@ -86,7 +86,7 @@ static void test_record_key_update_fragmented_at_every_byte(void **state) {
 static void test_record_tickets_coalesced_and_fragmented(void **state) {
     struct ktls_record_reader r = reader(true, true);
     struct ktls_event ev;
-    uint8_t buf[600] = {4, 0, 0, 3, 'a', 'b', 'c', 4, 0, 1, 0};
+    uint8_t buf[600] = { 4, 0, 0, 3, 'a', 'b', 'c', 4, 0, 1, 0 };
     (void)state;
     for (int i = 0; i < 256; i++) buf[11 + i] = (uint8_t)i;
     memcpy(buf + 267, "\30\0\0\1\1", 5);
@@ -111,10 +111,10 @@ static void test_record_tickets_coalesced_and_fragmented(void **state) {
 
 static void test_record_refuses_what_must_not_come(void **state) {
     (void)state;
-    expect_violation(false, true, 22, "\4\0\0\1x", 5, KTLS_ALERT_UNEXPECTED_MESSAGE);      /* a ticket to a server */
-    expect_violation(true, true, 22, "\4\0\377\377", 4, KTLS_ALERT_ILLEGAL_PARAMETER);     /* a ticket of 64 KB */
+    expect_violation(false, true, 22, "\4\0\0\1x", 5, KTLS_ALERT_UNEXPECTED_MESSAGE);  /* a ticket to a server */
+    expect_violation(true, true, 22, "\4\0\377\377", 4, KTLS_ALERT_ILLEGAL_PARAMETER); /* a ticket of 64 KB */
     expect_violation(true, true, 22, "\4\377\377\377", 4, KTLS_ALERT_ILLEGAL_PARAMETER);
-    expect_violation(true, true, 22, "\15\0\0\1x", 5, KTLS_ALERT_UNEXPECTED_MESSAGE);      /* CertificateRequest */
+    expect_violation(true, true, 22, "\15\0\0\1x", 5, KTLS_ALERT_UNEXPECTED_MESSAGE); /* CertificateRequest */
     expect_violation(false, true, 22, "\1\0\0\1x", 5, KTLS_ALERT_UNEXPECTED_MESSAGE);
     expect_violation(false, false, 22, "\1\0\0\1x", 5, KTLS_ALERT_NO_RENEGOTIATION);
     expect_violation(true, false, 22, "\0\0\0\0", 4, KTLS_ALERT_NO_RENEGOTIATION);

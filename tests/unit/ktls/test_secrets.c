@@ -1,8 +1,9 @@
 /*
- * No traffic secret and no record key stays in memory: after the hand-over only in struct ktls_conn (and only what KeyUpdate needs), after
- * ktls_conn_free() nowhere. All writable memory of the process is searched.
+ * No traffic secret and no record key stays in memory: after the hand-over only in struct ktls_conn (and only what KeyUpdate
+ * needs), after ktls_conn_free() nowhere. All writable memory of the process is searched.
  *
- * The peer is a child process, so that its own copies do not count; it sends what it knows masked, and the search unmasks byte by byte.
+ * The peer is a child process, so that its own copies do not count; it sends what it knows masked, and the search unmasks byte by
+ * byte.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,13 +25,15 @@
 #define NEEDLE_LEN 16 /* enough to be unmistakable; the beginning of each secret */
 
 enum { CLIENT_SECRET, SERVER_SECRET, CLIENT_KEY, SERVER_KEY, N_NEEDLES };
-static const char *const needle_name[N_NEEDLES] = {"client traffic secret", "server traffic secret", "client write key", "server write key"};
+static const char *const needle_name[N_NEEDLES] = { "client traffic secret", "server traffic secret", "client write key",
+                                                    "server write key" };
 
 struct report {
     uint8_t needle[N_NEEDLES][NEEDLE_LEN]; /* masked */
 };
 
-/* ---- The child ------------------------------------------------------------------------------------------------------------------- */
+/* ---- The child
+ * ------------------------------------------------------------------------------------------------------------------- */
 
 static struct report masked;
 
@@ -39,12 +42,12 @@ static void put_needle(int which, const uint8_t *p) {
 }
 
 static void on_keylog(const SSL *ssl, const char *line) {
-    static const char *const label[2] = {"CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 "};
+    static const char *const label[2] = { "CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 " };
     (void)ssl;
     for (int i = 0; i < 2; i++) {
         if (strncmp(line, label[i], strlen(label[i])) != 0) continue;
         const char *hex = strrchr(line, ' ') + 1;
-        uint8_t secret[KTLS_SECRET_MAX] = {0};
+        uint8_t secret[KTLS_SECRET_MAX] = { 0 };
         struct ktls_keys k;
         for (size_t n = 0; hex[2 * n] && n < KTLS_SECRET_MAX; n++) {
             unsigned v;
@@ -85,7 +88,8 @@ static void child(int fd, int report_fd, int version) {
     _exit(0);
 }
 
-/* ---- The search -------------------------------------------------------------------------------------------------------------------- */
+/* ---- The search
+ * -------------------------------------------------------------------------------------------------------------------- */
 
 static struct report wanted;
 static uint8_t window[65536 + NEEDLE_LEN];
@@ -113,7 +117,8 @@ static void search_range(int mem, uintptr_t from, uintptr_t to, int found[N_NEED
             int hits = count_in(window, (size_t)n, i);
             found[i] += hits;
             if (tell && hits)
-                print_message("%s at %" PRIxPTR " (stack pointer %p)\n", needle_name[i], at + last_hit, __builtin_frame_address(0));
+                print_message("%s at %" PRIxPTR " (stack pointer %p)\n", needle_name[i], at + last_hit,
+                              __builtin_frame_address(0));
         }
     }
     memset(window, 0, sizeof window);
@@ -143,7 +148,8 @@ static void search(int found[N_NEEDLES], bool tell) {
     fclose(maps);
 }
 
-/* ---- The tests ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- The tests
+ * ------------------------------------------------------------------------------------------------------------------------ */
 
 static void check(enum ktls_policy policy, int version, enum ktls_mode want) {
     struct ktls_ctx_opts o = server_opts(policy);
@@ -194,12 +200,12 @@ static void check(enum ktls_policy policy, int version, enum ktls_mode want) {
     ktls_ctx_unref(ctx);
 }
 
-#define SKIP_IF_SANITIZED()                                                             \
-    do {                                                                                \
-        if (SANITIZED) {                                                                \
-            print_message("skipped: sanitizers keep freed memory and map too much\n"); \
-            skip();                                                                     \
-        }                                                                               \
+#define SKIP_IF_SANITIZED()                                                                                                      \
+    do {                                                                                                                         \
+        if (SANITIZED) {                                                                                                         \
+            print_message("skipped: sanitizers keep freed memory and map too much\n");                                           \
+            skip();                                                                                                              \
+        }                                                                                                                        \
     } while (0)
 
 static void test_secrets_user_mode(void **state) {

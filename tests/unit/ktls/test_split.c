@@ -1,6 +1,6 @@
 /*
- * The last handshake record and the first data records in one stream, cut in two at every byte boundary: whatever TCP does with the
- * segments, nothing is lost, doubled or out of order, because the handshake reads no byte past its last record.
+ * The last handshake record and the first data records in one stream, cut in two at every byte boundary: whatever TCP does with
+ * the segments, nothing is lost, doubled or out of order, because the handshake reads no byte past its last record.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -67,10 +67,10 @@ static int keep_ticket(SSL *ssl, SSL_SESSION *sess) {
     return 1;
 }
 
-/* The library is the server. TLS 1.2: the abbreviated handshake, in which the client speaks last, as in TLS 1.3. Returns the flight's
- * length. cut SIZE_MAX: byte by byte. */
+/* The library is the server. TLS 1.2: the abbreviated handshake, in which the client speaks last, as in TLS 1.3. Returns the
+ * flight's length. cut SIZE_MAX: byte by byte. */
 static size_t server_case(struct ktls_ctx *ctx, SSL_CTX *pc, size_t cut, enum ktls_mode want) {
-    struct session s = {.ctx = ktls_ctx_ref(ctx)};
+    struct session s = { .ctx = ktls_ctx_ref(ctx) };
     uint8_t flight[4096];
     tcp_pair(s.fd);
     assert_int_equal(ktls_conn_new(ctx, s.fd[1], NULL, &s.conn), 0);
@@ -103,7 +103,7 @@ static size_t server_case(struct ktls_ctx *ctx, SSL_CTX *pc, size_t cut, enum kt
 
 /* One full handshake, so that the peer has a session to resume. */
 static void get_ticket(struct ktls_ctx *ctx, SSL_CTX *pc) {
-    struct session s = {.ctx = ktls_ctx_ref(ctx)};
+    struct session s = { .ctx = ktls_ctx_ref(ctx) };
     char buf[4];
     tcp_pair(s.fd);
     assert_int_equal(ktls_conn_new(ctx, s.fd[1], NULL, &s.conn), 0);
@@ -165,7 +165,8 @@ static void client_cuts(enum ktls_policy policy, int version, enum ktls_mode wan
     struct ktls_ctx_opts o = client_opts(policy);
     SSL_CTX *pc = peer_ctx(true, version, NULL);
     size_t len = client_case(&o, pc, version, 0, want), cut = 0;
-    for (; cut <= len; cut++) len = client_case(&o, pc, version, cut, want); /* the length of a signature varies by a byte or two */
+    for (; cut <= len; cut++)
+        len = client_case(&o, pc, version, cut, want); /* the length of a signature varies by a byte or two */
     print_message("%zu boundaries\n", cut);
     SSL_CTX_free(pc);
 }

@@ -56,8 +56,7 @@ static void app_open(struct conn *c) {
     conn_tls_text(c, a->tls_text, sizeof(a->tls_text));
     conn_peer_text(c, a->peer_text, sizeof(a->peer_text));
     conn_local_text(c, a->local_text, sizeof(a->local_text));
-    if (a->on_open)
-        a->on_open(a);
+    if (a->on_open) a->on_open(a);
 }
 
 static void app_data(struct conn *c, char *data, size_t len) {
@@ -72,8 +71,7 @@ static void app_data(struct conn *c, char *data, size_t len) {
 static void app_drained(struct conn *c) {
     struct app *a = app_of(c);
     a->n_drained++;
-    if (a->on_drained)
-        a->on_drained(a);
+    if (a->on_drained) a->on_drained(a);
 }
 
 static void app_closed(struct conn *c, enum conn_end why, const char *text) {
@@ -108,17 +106,14 @@ static ssize_t peer_read(struct peer *p, void *buf, size_t n) {
         return r;
     }
     int r = SSL_read(p->ssl, buf, (int)n);
-    if (r > 0)
-        return r;
+    if (r > 0) return r;
     p->err = SSL_get_error(p->ssl, r);
-    if (p->err == SSL_ERROR_ZERO_RETURN)
-        p->err = 0;
+    if (p->err == SSL_ERROR_ZERO_RETURN) p->err = 0;
     return p->err ? -1 : 0;
 }
 
 static bool peer_write(struct peer *p, const void *buf, size_t n) {
-    if (!p->ssl)
-        return send_all(p->fd, buf, n);
+    if (!p->ssl) return send_all(p->fd, buf, n);
     return SSL_write(p->ssl, buf, (int)n) == (int)n;
 }
 
@@ -128,8 +123,7 @@ static size_t peer_read_upto(struct peer *p, char *buf, size_t n) {
     p->err = 0;
     while (p->got < n) {
         ssize_t r = peer_read(p, buf + p->got, n - p->got);
-        if (r <= 0)
-            break;
+        if (r <= 0) break;
         p->got += (size_t)r;
     }
     return p->got;
@@ -137,8 +131,7 @@ static size_t peer_read_upto(struct peer *p, char *buf, size_t n) {
 
 /* The clean end of this side's stream. */
 static void peer_finish(struct peer *p) {
-    if (p->ssl)
-        SSL_shutdown(p->ssl);
+    if (p->ssl) SSL_shutdown(p->ssl);
     shutdown(p->fd, SHUT_WR);
 }
 
@@ -163,8 +156,7 @@ static void *peer_main(void *arg) {
 static void peer_join(struct peer *p) {
     pthread_join(p->th, NULL);
     SSL_free(p->ssl);
-    if (p->fd >= 0)
-        close(p->fd);
+    if (p->fd >= 0) close(p->fd);
 }
 
 /* ---- set-up ---- */
@@ -202,8 +194,7 @@ static void make_contexts(void) {
     unlink(cert);
     unlink(key);
     rmdir(dir);
-    if (r < 0)
-        print_message("ktls_ctx_new: %s\n", err);
+    if (r < 0) print_message("ktls_ctx_new: %s\n", err);
     assert_int_equal(r, 0);
     client_ctx = SSL_CTX_new(TLS_client_method());
 }
@@ -214,8 +205,7 @@ static int conn_setup(void **state) {
     assert_int_equal(loop_new(LOOP_AUTO, &loop), 0);
     assert_int_equal(conn_thread_init(&thread, loop), 0);
     memset(&app, 0, sizeof(app));
-    if (is_tls())
-        make_contexts();
+    if (is_tls()) make_contexts();
     return 0;
 }
 
@@ -232,19 +222,16 @@ static int conn_teardown(void **state) {
 
 /* True when the kernel can; else the test must skip. */
 static bool kind_possible(void) {
-    if (kind != KIND_KTLS)
-        return true;
+    if (kind != KIND_KTLS) return true;
     struct ktls_probe probe;
-    if (ktls_probe(&probe) == 0 && probe.usable)
-        return true;
+    if (ktls_probe(&probe) == 0 && probe.usable) return true;
     print_message("no kernel TLS here: %s (%s)\n", ktls_reason_name(probe.reason), ktls_strerror(-probe.err));
     return false;
 }
 
-#define NEED_KIND()                                                                                                       \
-    do {                                                                                                                  \
-        if (!kind_possible())                                                                                             \
-            skip();                                                                                                       \
+#define NEED_KIND()                                                                                                              \
+    do {                                                                                                                         \
+        if (!kind_possible()) skip();                                                                                            \
     } while (0)
 
 static void unix_pair(int *server, int *client) {
@@ -271,7 +258,9 @@ static void start_pair(struct peer *p, int (*fn)(struct peer *), int64_t handsha
         unix_pair(&server, &p->fd);
     else
         tcp_pair(&server, &p->fd);
-    struct conn_params params = { .tls_ctx = server_ctx, .is_unix = kind == KIND_UNIX, .handshake_timeout_us = handshake_timeout_us };
+    struct conn_params params = { .tls_ctx = server_ctx,
+                                  .is_unix = kind == KIND_UNIX,
+                                  .handshake_timeout_us = handshake_timeout_us };
     conn_start(&app.c, &thread, server, &app_ops, &params);
     pthread_create(&p->th, NULL, peer_main, p);
 }

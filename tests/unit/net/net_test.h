@@ -52,15 +52,13 @@ static inline char pattern(size_t i) {
 }
 
 MAYBE_UNUSED static void fill_pattern(char *p, size_t from, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        p[i] = pattern(from + i);
+    for (size_t i = 0; i < n; i++) p[i] = pattern(from + i);
 }
 
 /* True when the bytes are those of the stream at `from`. */
 MAYBE_UNUSED static bool is_pattern(const char *p, size_t from, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (p[i] != pattern(from + i))
-            return false;
+        if (p[i] != pattern(from + i)) return false;
     return true;
 }
 
@@ -71,8 +69,7 @@ MAYBE_UNUSED static void sleep_ms(int ms) {
 MAYBE_UNUSED static bool send_all(int fd, const void *p, size_t n) {
     for (size_t done = 0; done < n;) {
         ssize_t r = send(fd, (const char *)p + done, n - done, MSG_NOSIGNAL);
-        if (r <= 0)
-            return false;
+        if (r <= 0) return false;
         done += (size_t)r;
     }
     return true;
@@ -84,10 +81,8 @@ MAYBE_UNUSED static size_t recv_upto(int fd, char *p, size_t n, int *err) {
     *err = 0;
     while (done < n) {
         ssize_t r = recv(fd, p + done, n - done, 0);
-        if (r < 0)
-            *err = errno;
-        if (r <= 0)
-            break;
+        if (r < 0) *err = errno;
+        if (r <= 0) break;
         done += (size_t)r;
     }
     return done;

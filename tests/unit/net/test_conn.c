@@ -59,8 +59,7 @@ static void produce(struct app *a, size_t n) {
 
 static void collect_then_reply(struct app *a, char *data, size_t len) {
     buf_append(&a->in, data, len);
-    if (a->in.len == BULK_IN)
-        produce(a, BULK_OUT);
+    if (a->in.len == BULK_IN) produce(a, BULK_OUT);
 }
 
 static int bulk_peer(struct peer *p) {
@@ -190,8 +189,7 @@ static int still_sending_peer(struct peer *p) {
     static char junk[20000];
     char got[256];
     for (int i = 0; i < 20; i++) { /* goes on after the server has made up its mind */
-        if (!peer_write(p, junk, sizeof(junk)))
-            return -2;
+        if (!peer_write(p, junk, sizeof(junk))) return -2;
         sleep_ms(1);
     }
     size_t n = peer_read_upto(p, got, sizeof(got));
@@ -216,8 +214,7 @@ static void quit_reply(struct app *a, char *data, size_t len) {
 
 static int quit_peer(struct peer *p) {
     char got[16];
-    if (!peer_write(p, "QUIT", 4))
-        return -2;
+    if (!peer_write(p, "QUIT", 4)) return -2;
     int r = peer_read_upto(p, got, sizeof(got)) == 4 && p->err == 0 ? 1 : -3;
     close(p->fd);
     p->fd = -1;
@@ -274,8 +271,7 @@ static void close_now(struct app *a, char *data, size_t len) {
 
 static int one_write_peer(struct peer *p) {
     char got[16];
-    if (!peer_write(p, "x", 1))
-        return -2;
+    if (!peer_write(p, "x", 1)) return -2;
     return peer_read_upto(p, got, sizeof(got)) == 0 && p->err == 0 ? 1 : -3; /* in TLS: a close_notify came */
 }
 
@@ -294,8 +290,7 @@ static void test_close_inside_on_data(void **state) {
 
 static int half_close_peer(struct peer *p) {
     char got[16];
-    if (!peer_write(p, "a", 1) || !peer_write(p, "b", 1))
-        return -2;
+    if (!peer_write(p, "a", 1) || !peer_write(p, "b", 1)) return -2;
     peer_finish(p); /* the commands, close_notify and FIN lie in the server's socket together */
     return peer_read_upto(p, got, sizeof(got)) == 2 && memcmp(got, "ab", 2) == 0 && p->err == 0 ? 1 : -3;
 }
@@ -306,8 +301,7 @@ static void test_replies_reach_a_peer_that_half_closed(void **state) {
     struct peer p = { 0 };
     app.on_data = echo;
     start_pair(&p, half_close_peer, 0);
-    if (!is_tls())
-        sleep_ms(20);
+    if (!is_tls()) sleep_ms(20);
     run_to_close(&p);
     assert_int_equal(p.result, 1);
     assert_int_equal(app.end, CONN_END_EOF);
@@ -315,8 +309,7 @@ static void test_replies_reach_a_peer_that_half_closed(void **state) {
 }
 
 static int reset_peer(struct peer *p) {
-    if (!peer_write(p, "x", 1))
-        return -2;
+    if (!peer_write(p, "x", 1)) return -2;
     sleep_ms(20);
     struct linger reset = { .l_onoff = 1 };
     setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
@@ -376,8 +369,7 @@ static void resume_fire(struct loop_timer *t) {
 static void pause_a_while(struct app *a, char *data, size_t len) {
     assert_false(paused);
     buf_append(&a->in, data, len);
-    if (a->n_data > 20)
-        return;
+    if (a->n_data > 20) return;
     paused = true;
     conn_pause_reading(&a->c);
     a->timer.fn = resume_fire;
@@ -389,8 +381,7 @@ static int pausing_peer(struct peer *p) {
     char *data = malloc(N);
     fill_pattern(data, 0, N);
     bool ok = true;
-    for (size_t i = 0; ok && i < N; i += 1024)
-        ok = peer_write(p, data + i, 1024);
+    for (size_t i = 0; ok && i < N; i += 1024) ok = peer_write(p, data + i, 1024);
     free(data);
     peer_finish(p);
     return ok;
@@ -411,7 +402,8 @@ static void test_paused_reading_loses_nothing(void **state) {
 }
 
 static const enum kind kinds[] = { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS };
-#define over(f, name, i) { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
+#define over(f, name, i)                                                                                                         \
+    { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
 #define over_all(f) over(f, "tcp", 0), over(f, "unix", 1), over(f, "user_tls", 2), over(f, "ktls", 3)
 #define over_tcp(f) over(f, "tcp", 0), over(f, "user_tls", 2), over(f, "ktls", 3)
 

@@ -10,8 +10,7 @@ static int idle_peer(struct peer *p) {
 
 static int plaintext_peer(struct peer *p) {
     char got[64];
-    if (!peer_write(p, "PING\r\nPING\r\nPING\r\n", 18))
-        return -2;
+    if (!peer_write(p, "PING\r\nPING\r\nPING\r\n", 18)) return -2;
     peer_read_upto(p, got, sizeof(got));
     return 1;
 }
@@ -39,8 +38,7 @@ static int dripping_peer(struct peer *p) {
     static const unsigned char hello[] = { 22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3 };
     for (int i = 0; i < 100; i++) {
         unsigned char zero = 0;
-        if (!peer_write(p, i < (int)sizeof(hello) ? &hello[i] : &zero, 1))
-            break;
+        if (!peer_write(p, i < (int)sizeof(hello) ? &hello[i] : &zero, 1)) break;
         sleep_ms(10);
     }
     return 1;
@@ -81,8 +79,7 @@ static void test_peer_gone_before_the_handshake(void **state) {
 
 static int truncating_peer(struct peer *p) {
     char got[8];
-    if (!peer_write(p, "x", 1))
-        return -2;
+    if (!peer_write(p, "x", 1)) return -2;
     sleep_ms(20);
     shutdown(p->fd, SHUT_WR); /* no close_notify */
     peer_read_upto(p, got, sizeof(got));
@@ -111,22 +108,18 @@ static int coalescing_peer(struct peer *p) {
     int r = -2;
     for (int flights = 0; SSL_do_handshake(s) != 1; flights++) {
         int n = BIO_read(out, buf, sizeof(buf));
-        if (n > 0 && !send_all(p->fd, buf, (size_t)n))
-            goto done;
+        if (n > 0 && !send_all(p->fd, buf, (size_t)n)) goto done;
         ssize_t got = recv(p->fd, buf, sizeof(buf), 0);
-        if (got <= 0)
-            goto done;
+        if (got <= 0) goto done;
         BIO_write(in, buf, (int)got);
     }
     char data[30000];
     fill_pattern(data, 0, sizeof(data));
-    for (size_t i = 0; i < sizeof(data); i += 1000)
-        SSL_write(s, data + i, 1000);
+    for (size_t i = 0; i < sizeof(data); i += 1000) SSL_write(s, data + i, 1000);
     SSL_shutdown(s); /* Finished, 30 records, close_notify: all in one send */
     int n;
     while ((n = BIO_read(out, buf, sizeof(buf))) > 0)
-        if (!send_all(p->fd, buf, (size_t)n))
-            goto done;
+        if (!send_all(p->fd, buf, (size_t)n)) goto done;
     r = 1;
 done:
     SSL_free(s);
@@ -155,11 +148,10 @@ static void test_data_right_behind_finished_is_not_lost(void **state) {
 /* ---- a record that does not authenticate ---- */
 
 static int forging_peer(struct peer *p) {
-    static const unsigned char bad[] = { 23, 3, 3, 0, 32, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
-                                         17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32 };
+    static const unsigned char bad[] = { 23, 3,  3,  0,  32, 1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,
+                                         15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32 };
     char got[8];
-    if (!send_all(p->fd, bad, sizeof(bad)))
-        return -2;
+    if (!send_all(p->fd, bad, sizeof(bad))) return -2;
     peer_read_upto(p, got, sizeof(got));
     return p->err == SSL_ERROR_SSL ? 1 : -3; /* the alert arrived, no reset in its place */
 }
@@ -186,10 +178,8 @@ static void echo(struct app *a, char *data, size_t len) {
 static int key_update_peer(struct peer *p) {
     char got[16];
     for (int i = 0; i < 5; i++) {
-        if (!SSL_key_update(p->ssl, SSL_KEY_UPDATE_REQUESTED))
-            return -2;
-        if (!peer_write(p, "rekeyed", 7) || peer_read_upto(p, got, 7) != 7 || memcmp(got, "rekeyed", 7) != 0)
-            return -3;
+        if (!SSL_key_update(p->ssl, SSL_KEY_UPDATE_REQUESTED)) return -2;
+        if (!peer_write(p, "rekeyed", 7) || peer_read_upto(p, got, 7) != 7 || memcmp(got, "rekeyed", 7) != 0) return -3;
     }
     peer_finish(p);
     return 1;
@@ -278,11 +268,13 @@ static void test_texts(void **state) {
     conn_tls_text(&app.c, text, sizeof(text));
     assert_string_equal(text, "handshake");
     run_to_close(&p);
-    assert_string_equal(app.tls_text, kind == KIND_KTLS ? "ktls:TLSv1.3:TLS_AES_128_GCM_SHA256" : "user:TLSv1.3:TLS_AES_128_GCM_SHA256");
+    assert_string_equal(app.tls_text,
+                        kind == KIND_KTLS ? "ktls:TLSv1.3:TLS_AES_128_GCM_SHA256" : "user:TLSv1.3:TLS_AES_128_GCM_SHA256");
 }
 
 static const enum kind kinds[] = { KIND_USER, KIND_KTLS };
-#define over(f, name, i) { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
+#define over(f, name, i)                                                                                                         \
+    { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
 #define over_both(f) over(f, "user_tls", 0), over(f, "ktls", 1)
 
 int main(void) {

@@ -52,8 +52,7 @@ static void test_both_families_share_a_port(void **state) {
     (void)state;
     char err[200];
     int six = listen_tcp("::*", 0, 16, false, err, sizeof(err));
-    if (six < 0)
-        skip();
+    if (six < 0) skip();
     int four = listen_tcp("*", port_of(six), 16, false, err, sizeof(err));
     assert_true(four >= 0);
     close(four);
@@ -95,7 +94,8 @@ static void test_connect_refused_and_source(void **state) {
     getsockname(c, (struct sockaddr *)&sa, &len);
     assert_int_equal(ntohl(sa.sin_addr.s_addr), 0x7f000002);
     close(c);
-    assert_int_equal(sock_connect_tcp("127.0.0.1", port, "192.0.2.1", clock_mono_us() + 1000000, err, sizeof(err)), -EADDRNOTAVAIL);
+    assert_int_equal(sock_connect_tcp("127.0.0.1", port, "192.0.2.1", clock_mono_us() + 1000000, err, sizeof(err)),
+                     -EADDRNOTAVAIL);
     close(l);
     assert_int_equal(sock_connect_tcp("127.0.0.1", port, NULL, clock_mono_us() + 1000000, err, sizeof(err)), -ECONNREFUSED);
     assert_string_equal(err, "connect: Connection refused");
@@ -110,13 +110,11 @@ static void test_connect_deadline(void **state) {
     for (int i = 0; i < 8 && r >= 0; i++) { /* the backlog fills; then SYNs go unanswered */
         start = clock_mono_us();
         r = sock_connect_tcp("127.0.0.1", port_of(l), NULL, start + 100000, err, sizeof(err));
-        if (r >= 0)
-            fds[n++] = r;
+        if (r >= 0) fds[n++] = r;
     }
     assert_int_equal(r, -ETIMEDOUT);
     assert_in_range(clock_mono_us() - start, 100000, 1000000);
-    while (n > 0)
-        close(fds[--n]);
+    while (n > 0) close(fds[--n]);
     close(l);
 }
 
@@ -153,9 +151,12 @@ static void test_unix(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tcp_listen_and_connect), cmocka_unit_test(test_both_families_share_a_port),
-        cmocka_unit_test(test_reuseport),              cmocka_unit_test(test_bad_addresses),
-        cmocka_unit_test(test_connect_refused_and_source), cmocka_unit_test(test_connect_deadline),
+        cmocka_unit_test(test_tcp_listen_and_connect),
+        cmocka_unit_test(test_both_families_share_a_port),
+        cmocka_unit_test(test_reuseport),
+        cmocka_unit_test(test_bad_addresses),
+        cmocka_unit_test(test_connect_refused_and_source),
+        cmocka_unit_test(test_connect_deadline),
         cmocka_unit_test(test_unix),
     };
     return cmocka_run_group_tests(tests, watchdog, NULL);

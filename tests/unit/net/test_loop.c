@@ -76,10 +76,8 @@ static void test_timers_fire_in_order(void **state) {
     stop_after_ms(&stop, 30);
     loop_run(loop);
     assert_int_equal(n_fired, N - N / 5);
-    for (int i = 1; i < n_fired; i++)
-        assert_true(ticks[fired[i - 1]].t.when_us <= ticks[fired[i]].t.when_us);
-    for (int i = 0; i < n_fired; i++)
-        assert_int_not_equal(fired[i] % 5, 0);
+    for (int i = 1; i < n_fired; i++) assert_true(ticks[fired[i - 1]].t.when_us <= ticks[fired[i]].t.when_us);
+    for (int i = 0; i < n_fired; i++) assert_int_not_equal(fired[i] % 5, 0);
 }
 
 static void test_timer_is_not_early(void **state) {
@@ -128,8 +126,7 @@ static void take_post(struct inbox_msg *msg, void *owner) {
     assert_int_equal(p->seq, last_seq[p->producer] + 1);
     last_seq[p->producer] = p->seq;
     free(p);
-    if (++total == PRODUCERS * PER_PRODUCER)
-        loop_stop(loop);
+    if (++total == PRODUCERS * PER_PRODUCER) loop_stop(loop);
 }
 
 static void *produce(void *arg) {
@@ -137,8 +134,7 @@ static void *produce(void *arg) {
         struct post *p = malloc(sizeof(*p));
         *p = (struct post){ .msg.run = take_post, .producer = (int)(intptr_t)arg, .seq = i };
         loop_post(loop, &p->msg);
-        if (i % 1000 == 0)
-            usleep(500); /* lets the loop fall asleep now and then */
+        if (i % 1000 == 0) usleep(500); /* lets the loop fall asleep now and then */
     }
     return NULL;
 }
@@ -149,11 +145,9 @@ static void test_inbox_from_many_threads(void **state) {
     memset(last_seq, 0, sizeof(last_seq));
     total = 0;
     loop_set_owner(loop, &total);
-    for (intptr_t i = 0; i < PRODUCERS; i++)
-        pthread_create(&th[i], NULL, produce, (void *)i);
+    for (intptr_t i = 0; i < PRODUCERS; i++) pthread_create(&th[i], NULL, produce, (void *)i);
     loop_run(loop);
-    for (int i = 0; i < PRODUCERS; i++)
-        pthread_join(th[i], NULL);
+    for (int i = 0; i < PRODUCERS; i++) pthread_join(th[i], NULL);
     assert_int_equal(total, PRODUCERS * PER_PRODUCER);
 }
 
@@ -210,8 +204,7 @@ static void probe_recv(struct loop_io *io, char *data, ssize_t n) {
         memcpy(p->got + p->got_len, data, (size_t)n);
         p->got_len += (size_t)n;
     }
-    if (p->after_recv)
-        p->after_recv(p);
+    if (p->after_recv) p->after_recv(p);
 }
 
 static void probe_sent(struct loop_io *io, ssize_t n) {
@@ -253,8 +246,7 @@ static void probe_done(struct probe *p, int peer) {
     loop_io_close(&p->io);
     run_ms(1);
     assert_int_equal(p->n_closed, 1);
-    if (peer >= 0)
-        close(peer);
+    if (peer >= 0) close(peer);
 }
 
 static void test_recv_data_then_end(void **state) {
@@ -330,8 +322,7 @@ static void *read_slowly(void *arg) {
     size_t got = 0;
     while (got < BIG) {
         size_t n = recv_upto(fd, sink + got, BIG - got < 300000 ? BIG - got : 300000, &err);
-        if (n == 0)
-            break;
+        if (n == 0) break;
         got += n;
         usleep(300);
     }
@@ -359,8 +350,7 @@ static void sender_sent(struct loop_io *io, ssize_t n) {
     struct sender *s = (struct sender *)io;
     assert_true(n > 0);
     assert_false(loop_send_busy(io));
-    if (s->done + (size_t)n < BIG)
-        s->partial++;
+    if (s->done + (size_t)n < BIG) s->partial++;
     s->done += (size_t)n;
     if (s->done < BIG)
         send_rest(s);
@@ -403,7 +393,7 @@ static void test_send_error_is_reported_without_signal(void **state) {
     int peer;
     probe_init(&p, &peer);
     shutdown(p.io.fd, SHUT_WR);
-    struct iovec iov = { (void *)(uintptr_t)"x", 1 };
+    struct iovec iov = { (void *)(uintptr_t) "x", 1 };
     loop_send(&p.io, &iov, 1);
     run_ms(5);
     assert_int_equal(p.n_sent, 1);
@@ -416,7 +406,7 @@ static void test_send_held_waits(void **state) {
     struct probe p;
     int peer;
     probe_init(&p, &peer);
-    struct iovec iov = { (void *)(uintptr_t)"xyz", 3 };
+    struct iovec iov = { (void *)(uintptr_t) "xyz", 3 };
     loop_send_hold(&p.io, true);
     loop_send(&p.io, &iov, 1);
     run_ms(5);
@@ -510,7 +500,7 @@ static void test_calls_on_a_closed_io_do_nothing(void **state) {
     probe_init(&p, &peer);
     assert_true(send_all(peer, "x", 1));
     loop_io_close(&p.io);
-    struct iovec iov = { (void *)(uintptr_t)"x", 1 };
+    struct iovec iov = { (void *)(uintptr_t) "x", 1 };
     loop_recv_start(&p.io);
     loop_poll(&p.io, POLLIN);
     loop_send(&p.io, &iov, 1);
@@ -539,8 +529,7 @@ static void on_accept(struct loop_acceptor *a, int fd) {
     assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     s->fds[s->n++] = fd;
-    if (s->n == s->stop_at)
-        loop_acceptor_stop(a);
+    if (s->n == s->stop_at) loop_acceptor_stop(a);
 }
 
 static int port_of(int fd) {
@@ -551,7 +540,9 @@ static int port_of(int fd) {
 }
 
 static int client_of(int port) {
-    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port) };
+    struct sockaddr_in sa = { .sin_family = AF_INET,
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                              .sin_port = htons((uint16_t)port) };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
     return fd;
@@ -572,16 +563,13 @@ static void test_accept_and_stop_in_callback(void **state) {
     acceptor_open(s);
     s->stop_at = 3;
     int clients[5];
-    for (int i = 0; i < 5; i++)
-        clients[i] = client_of(port_of(s->a.fd));
+    for (int i = 0; i < 5; i++) clients[i] = client_of(port_of(s->a.fd));
     run_ms(10);
     assert_int_equal(s->n, 3);
     assert_int_equal(s->a.fd, -1);
     loop_acceptor_stop(&s->a);
-    for (int i = 0; i < 3; i++)
-        close(s->fds[i]);
-    for (int i = 0; i < 5; i++)
-        close(clients[i]);
+    for (int i = 0; i < 3; i++) close(s->fds[i]);
+    for (int i = 0; i < 5; i++) close(clients[i]);
     free(s);
     run_ms(5);
 }

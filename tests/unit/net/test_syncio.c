@@ -32,8 +32,7 @@ static void finish(struct syncio *s, struct peer *p) {
     assert_int_equal(s->fd, -1);
     p->stop = true;
     pthread_join(p->th, NULL);
-    if (p->fd >= 0)
-        close(p->fd);
+    if (p->fd >= 0) close(p->fd);
 }
 
 static int64_t in_ms(int ms) {
@@ -45,18 +44,15 @@ enum { BIG = 5 << 20 };
 static void echo_back(struct peer *p) {
     char buf[70000];
     ssize_t n;
-    while ((n = recv(p->fd, buf, sizeof(buf), 0)) > 0 && send_all(p->fd, buf, (size_t)n))
-        p->got += (size_t)n;
+    while ((n = recv(p->fd, buf, sizeof(buf), 0)) > 0 && send_all(p->fd, buf, (size_t)n)) p->got += (size_t)n;
 }
 
 static void silent(struct peer *p) {
-    while (!p->stop)
-        sleep_ms(5);
+    while (!p->stop) sleep_ms(5);
 }
 
 static void dripping(struct peer *p) {
-    while (!p->stop && send_all(p->fd, "x", 1))
-        usleep(200);
+    while (!p->stop && send_all(p->fd, "x", 1)) usleep(200);
 }
 
 static void flooding(struct peer *p) {
@@ -112,11 +108,11 @@ static void test_lines(void **state) {
     finish(&s, &p);
 }
 
-#define timed(call, want_ms)                                                                                              \
-    do {                                                                                                                  \
-        int64_t t0 = clock_mono_us();                                                                                     \
-        assert_int_equal((call), -ETIMEDOUT);                                                                             \
-        assert_in_range(clock_mono_us() - t0, (want_ms) * 1000, (want_ms) * 1000 + 400000);                               \
+#define timed(call, want_ms)                                                                                                     \
+    do {                                                                                                                         \
+        int64_t t0 = clock_mono_us();                                                                                            \
+        assert_int_equal((call), -ETIMEDOUT);                                                                                    \
+        assert_in_range(clock_mono_us() - t0, (want_ms)*1000, (want_ms)*1000 + 400000);                                          \
     } while (0)
 
 static void test_silent_peer(void **state) {
@@ -202,8 +198,7 @@ static void tls_echo(struct peer *p) {
     if (SSL_accept(s) == 1) {
         char buf[20000];
         int n;
-        while ((n = SSL_read(s, buf, sizeof(buf))) > 0 && SSL_write(s, buf, n) == n)
-            p->got += (size_t)n;
+        while ((n = SSL_read(s, buf, sizeof(buf))) > 0 && SSL_write(s, buf, n) == n) p->got += (size_t)n;
         p->got += SSL_get_error(s, n) == SSL_ERROR_ZERO_RETURN ? 1 : 0; /* close_notify came */
     }
     SSL_free(s);

@@ -33,14 +33,14 @@ static void expect_bytes(const char *want, size_t len) {
 #define expect(lit) expect_bytes((lit), sizeof(lit) - 1)
 
 /* Runs the statement in both protocols. */
-#define both(stmt, resp2, resp3)                                                                                          \
-    do {                                                                                                                  \
-        start(2);                                                                                                         \
-        stmt;                                                                                                             \
-        expect(resp2);                                                                                                    \
-        start(3);                                                                                                         \
-        stmt;                                                                                                             \
-        expect(resp3);                                                                                                    \
+#define both(stmt, resp2, resp3)                                                                                                 \
+    do {                                                                                                                         \
+        start(2);                                                                                                                \
+        stmt;                                                                                                                    \
+        expect(resp2);                                                                                                           \
+        start(3);                                                                                                                \
+        stmt;                                                                                                                    \
+        expect(resp3);                                                                                                           \
     } while (0)
 
 static void test_strings(void **state) {
@@ -227,8 +227,7 @@ static void test_big_bulk(void **state) {
     start(2);
     size_t len = 100000;
     char *p = mem_alloc(len), *want = mem_alloc(len + 11);
-    for (size_t i = 0; i < len; i++)
-        p[i] = (char)i;
+    for (size_t i = 0; i < len; i++) p[i] = (char)i;
     memcpy(want, "$100000\r\n", 9);
     memcpy(want + 9, p, len);
     memcpy(want + 9 + len, "\r\n", 2);

@@ -32,8 +32,7 @@ static void run(const struct resp_limits *lim, const char *in, size_t len, size_
             if (r == RESP_COMMAND) {
                 buf_append_char(out, '[');
                 for (int i = 0; i < p.argc; i++) {
-                    if (i)
-                        buf_append_char(out, ',');
+                    if (i) buf_append_char(out, ',');
                     buf_append(out, p.argv[i].ptr, p.argv[i].len);
                 }
                 buf_append_char(out, ']');
@@ -44,14 +43,11 @@ static void run(const struct resp_limits *lim, const char *in, size_t len, size_
             }
             mem_free(piece);
             assert_true(r == RESP_ERROR || used <= end - start);
-            if (r != RESP_ERROR)
-                start += used;
-            if (r != RESP_COMMAND)
-                break;
+            if (r != RESP_ERROR) start += used;
+            if (r != RESP_COMMAND) break;
         }
     }
-    if (!failed && start < len)
-        buf_append_char(out, '~');
+    if (!failed && start < len) buf_append_char(out, '~');
     resp_parser_done(&p);
 }
 
@@ -76,7 +72,8 @@ static void test_multibulk_split_at_every_byte_gives_the_same(void **state) {
     check("*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nECHO\r\n$0\r\n\r\n*1\r\n$4\r\nPING\r\n", "[PING][ECHO,][PING]");
     check("*2\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n", "[GET,a\r\nb]");
     check("*2\r\n$3\r\nGET\r\n$10\r\nabc", "~");
-    check("*11\r\n$1\r\n0\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n$1\r\n6\r\n$1\r\n7\r\n$1\r\n8\r\n$1\r\n9\r\n$2\r\n10\r\n",
+    check("*11\r\n$1\r\n0\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5\r\n$1\r\n6\r\n$1\r\n7\r\n$1\r\n8\r\n$1\r\n9\r\n$"
+          "2\r\n10\r\n",
           "[0,1,2,3,4,5,6,7,8,9,10]");
 }
 
@@ -149,8 +146,7 @@ static void test_inline_errors(void **state) {
 static void test_inline_limit(void **state) {
     (void)state;
     struct buf b = { 0 };
-    for (int i = 0; i < 65536; i++)
-        buf_append_char(&b, 'a');
+    for (int i = 0; i < 65536; i++) buf_append_char(&b, 'a');
     struct buf want = { 0 };
     buf_printf(&want, "[%.*s]", (int)b.len, b.data);
     buf_append_char(&b, '\n');
@@ -221,8 +217,7 @@ static void test_unauthenticated_limits(void **state) {
 static void check_long_header(const char *prefix, const char *want) {
     struct buf b = { 0 };
     buf_append_cstr(&b, prefix);
-    for (int i = 0; i < 65537; i++)
-        buf_append_char(&b, '1');
+    for (int i = 0; i < 65537; i++) buf_append_char(&b, '1');
     for (size_t step = 4096; step <= 131072; step *= 2) {
         struct buf out = { 0 };
         run(&LIM, b.data, b.len, step, &out);
@@ -254,16 +249,14 @@ static void test_many_arguments(void **state) {
     enum { N = 20000 };
     struct buf b = { 0 };
     buf_printf(&b, "*%d\r\n", N);
-    for (int i = 0; i < N; i++)
-        buf_printf(&b, "$5\r\n%05d\r\n", i);
+    for (int i = 0; i < N; i++) buf_printf(&b, "$5\r\n%05d\r\n", i);
     struct resp_parser p;
     resp_parser_init(&p);
     size_t used = 0;
     assert_int_equal(resp_parse(&p, &LIM, b.data, b.len, &used), RESP_COMMAND);
     assert_int_equal(used, b.len);
     assert_int_equal(p.argc, N);
-    for (int i = 0; i < N; i++)
-        assert_int_equal(atoi(p.argv[i].ptr), i);
+    for (int i = 0; i < N; i++) assert_int_equal(atoi(p.argv[i].ptr), i);
     resp_parser_trim(&p);
     assert_null(p.argv);
     resp_parser_done(&p);

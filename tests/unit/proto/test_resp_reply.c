@@ -204,17 +204,14 @@ static void test_hostile_lengths_cost_nothing(void **state) {
 static void test_depth_is_bounded(void **state) {
     (void)state;
     struct buf b = { 0 };
-    for (int i = 0; i < RESP_MAX_DEPTH; i++)
-        buf_append_cstr(&b, "*1\r\n");
+    for (int i = 0; i < RESP_MAX_DEPTH; i++) buf_append_cstr(&b, "*1\r\n");
     buf_append_cstr(&b, ":1\r\n");
     assert_int_equal(parse_code(b.data, b.len), 1);
     buf_clear(&b);
-    for (int i = 0; i < RESP_MAX_DEPTH + 1; i++)
-        buf_append_cstr(&b, "*1\r\n");
+    for (int i = 0; i < RESP_MAX_DEPTH + 1; i++) buf_append_cstr(&b, "*1\r\n");
     assert_int_equal(parse_code(b.data, b.len), -EPROTO);
     buf_clear(&b);
-    for (int i = 0; i < 100000; i++)
-        buf_append_cstr(&b, "*1\r\n");
+    for (int i = 0; i < 100000; i++) buf_append_cstr(&b, "*1\r\n");
     buf_append_cstr(&b, ":1\r\n");
     struct resp_skip s = { 0 };
     size_t used = 0;
@@ -232,8 +229,7 @@ static void test_skip_resumes_byte_by_byte(void **state) {
         struct resp_skip s = { 0 };
         size_t len = 0;
         int r = 0;
-        while (r == 0 && base + len < sizeof(in) - 1)
-            r = resp_skip(&s, in + base, ++len, &used);
+        while (r == 0 && base + len < sizeof(in) - 1) r = resp_skip(&s, in + base, ++len, &used);
         assert_int_equal(r, 1);
         assert_int_equal(used, len);
         assert_int_equal(s.is_error, errors[i]);

@@ -39,9 +39,10 @@ static void test_format_nested_standard_is_aligned(void **state) {
     check(CLI_STANDARD, "%0\r\n", "(empty hash)\n");
     check(CLI_STANDARD, "~0\r\n", "(empty set)\n");
     check(CLI_STANDARD, "*2\r\n:1\r\n*2\r\n:2\r\n*1\r\n:3\r\n", "1) (integer) 1\n2) 1) (integer) 2\n   2) 1) (integer) 3\n");
-    check(CLI_STANDARD, "*10\r\n:1\r\n:2\r\n:3\r\n:4\r\n:5\r\n:6\r\n:7\r\n:8\r\n:9\r\n*2\r\n:0\r\n:1\r\n",
-          " 1) (integer) 1\n 2) (integer) 2\n 3) (integer) 3\n 4) (integer) 4\n 5) (integer) 5\n 6) (integer) 6\n 7) (integer) 7\n"
-          " 8) (integer) 8\n 9) (integer) 9\n10) 1) (integer) 0\n    2) (integer) 1\n");
+    check(
+        CLI_STANDARD, "*10\r\n:1\r\n:2\r\n:3\r\n:4\r\n:5\r\n:6\r\n:7\r\n:8\r\n:9\r\n*2\r\n:0\r\n:1\r\n",
+        " 1) (integer) 1\n 2) (integer) 2\n 3) (integer) 3\n 4) (integer) 4\n 5) (integer) 5\n 6) (integer) 6\n 7) (integer) 7\n"
+        " 8) (integer) 8\n 9) (integer) 9\n10) 1) (integer) 0\n    2) (integer) 1\n");
 }
 
 static void test_format_map_value_of_many_lines_has_own_line(void **state) {
@@ -90,8 +91,7 @@ static bool sensitive(const char *line) {
     int argc;
     struct buf *words = str_split_args(slice_cstr(line), &argc);
     struct slice argv[16];
-    for (int i = 0; i < argc; i++)
-        argv[i] = buf_slice(&words[i]);
+    for (int i = 0; i < argc; i++) argv[i] = buf_slice(&words[i]);
     bool out = cli_is_sensitive(argc, argv);
     str_split_free(words, argc);
     return out;
