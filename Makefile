@@ -10,6 +10,11 @@ BUILD_TLS ?= yes
 PREFIX ?= /usr/local
 DESTDIR ?=
 
+# As many jobs as cores, unless the caller says otherwise.
+ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 ifeq ($(filter $(VARIANT),release asan tsan fuzz),)
 $(error VARIANT must be release, asan, tsan or fuzz)
 endif
