@@ -24,8 +24,8 @@ struct bench_cfg { /* constant once the threads run */
     uint64_t seed;
     bool random_keys, keep_alive, quiet, csv, loop, idle, show_errors, stdin_last, resp3, tracking;
     int precision;
-    const char *tests;      /* NULL: all */
-    int argc;               /* a command of the user's */
+    const char *tests; /* NULL: all */
+    int argc;          /* a command of the user's */
     char **argv;
     char *save, *appendonly; /* the server's, for the report; NULL: not told */
 };
@@ -33,10 +33,10 @@ struct bench_cfg { /* constant once the threads run */
 /* ---- one test ---- */
 struct bench_cmd {
     char *title;
-    struct buf bytes;       /* one request */
-    size_t *rand_at;        /* offsets of BENCH_RAND in it */
+    struct buf bytes; /* one request */
+    size_t *rand_at;  /* offsets of BENCH_RAND in it */
     size_t n_rand;
-    size_t payload_len;     /* for the report */
+    size_t payload_len; /* for the report */
 };
 
 struct bench_run;
@@ -49,11 +49,11 @@ struct bench_thread {
     unsigned index;
     long n_clients, n_ready, n_live;
     struct bench_client *clients;
-    struct hist *latency;   /* usec */
+    struct hist *latency; /* usec */
     uint64_t rng;
     char *scratch;
-    struct buf shared_out;  /* the pipeline of requests when nothing in it is random */
-    bool failed;            /* fail_text says why */
+    struct buf shared_out; /* the pipeline of requests when nothing in it is random */
+    bool failed;           /* fail_text says why */
     char fail_text[900];
 };
 
@@ -62,7 +62,7 @@ struct bench_run {
     const struct bench_cfg *cfg;
     const struct bench_cmd *cmd;
     struct ktls_ctx *tls_ctx;
-    struct buf login;       /* AUTH, HELLO, SELECT, ... sent first on every connection */
+    struct buf login; /* AUTH, HELLO, SELECT, ... sent first on every connection */
     unsigned login_replies;
     struct bench_thread *threads;
     long n_threads;
@@ -70,13 +70,13 @@ struct bench_run {
     _Atomic long issued, finished;
     _Atomic uint64_t latency_sum_us, errors;
     _Atomic int64_t shown_us; /* when -e showed an error last */
-    _Atomic bool stop;      /* refused by the server, or a thread failed */
+    _Atomic bool stop;        /* refused by the server, or a thread failed */
     _Atomic bool refused;
-    pthread_mutex_t lock;   /* first_error, tls_text */
+    pthread_mutex_t lock; /* first_error, tls_text */
     char first_error[256];
     char tls_text[600];
     int64_t start_us, end_us;
-    struct hist *latency;   /* merged, after the end */
+    struct hist *latency; /* merged, after the end */
 };
 
 void *bench_thread_main(void *arg); /* struct bench_thread */

@@ -6,14 +6,14 @@
  *      (TLS only)          (AUTH, SELECT, ...)                  |  ^
  *                                                -k 0: batch done \--reconnect, HANDSHAKE ...
  *
- * Flow: bench_run.c starts the threads; each connects its clients, waits at the barrier until all threads are ready, and then keeps
- * `pipeline` requests of each client under way until the shared counter says that enough were issued.
+ * Flow: bench_run.c starts the threads; each connects its clients, waits at the barrier until all threads are ready, and then
+ * keeps `pipeline` requests of each client under way until the shared counter says that enough were issued.
  *
- * What keeps it cheap: a request costs one send, one recv and its part of an epoll_wait. Sending is tried at once and epoll is asked
- * for writability only after EAGAIN; a read that brought the last awaited reply is not followed by one that would say EAGAIN; one
- * clock reading serves as the end of a batch and the start of the next; replies are skipped over, not parsed; requests without
- * random parts are sent from one shared buffer.
- * Threads: a struct bench_thread and its clients belong to their thread; struct bench_run is shared, its counters atomic. */
+ * What keeps it cheap: a request costs one send, one recv and its part of an epoll_wait. Sending is tried at once and epoll is
+ * asked for writability only after EAGAIN; a read that brought the last awaited reply is not followed by one that would say
+ * EAGAIN; one clock reading serves as the end of a batch and the start of the next; replies are skipped over, not parsed;
+ * requests without random parts are sent from one shared buffer. Threads: a struct bench_thread and its clients belong to their
+ * thread; struct bench_run is shared, its counters atomic. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,36 +30,32 @@
 enum client_state { CLIENT_HANDSHAKE, CLIENT_LOGIN, CLIENT_READY, CLIENT_RUNNING, CLIENT_IDLE };
 
 struct bench_client {
-    struct tool_conn conn;   /* conn.in: the start of a reply that is not whole yet */
+    struct tool_conn conn; /* conn.in: the start of a reply that is not whole yet */
     struct bench_thread *thread;
     enum client_state state;
-    uint32_t interest;       /* epoll events asked for */
-    const char *out;         /* what is being sent */
+    uint32_t interest; /* epoll events asked for */
+    const char *out;   /* what is being sent */
     size_t out_len, out_sent;
-    char *own_out;           /* requests with random parts */
-    unsigned long pending;   /* replies awaited */
-    int64_t start_us;        /* of the batch */
+    char *own_out;         /* requests with random parts */
+    unsigned long pending; /* replies awaited */
+    int64_t start_us;      /* of the batch */
 };
 
 static void fail(struct bench_client *c, const char *what, const char *why) {
     struct bench_thread *t = c->thread;
-    if (!t->failed)
-        snprintf(t->fail_text, sizeof(t->fail_text), "%s: %s", what, why);
+    if (!t->failed) snprintf(t->fail_text, sizeof(t->fail_text), "%s: %s", what, why);
     t->failed = true;
     atomic_store(&t->run->stop, true);
 }
 
 static const char *io_text(const struct bench_client *c, ssize_t rc) {
-    if (rc == 0)
-        return "Server closed the connection";
-    if (c->conn.io.tls)
-        return ktls_conn_error(c->conn.io.tls)->text;
+    if (rc == 0) return "Server closed the connection";
+    if (c->conn.io.tls) return ktls_conn_error(c->conn.io.tls)->text;
     return strerror((int)-rc);
 }
 
 static void want(struct bench_client *c, uint32_t events) {
-    if (c->interest == events)
-        return;
+    if (c->interest == events) return;
     struct epoll_event ev = { .events = events, .data.ptr = c };
     epoll_ctl(c->thread->epfd, c->interest ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->conn.io.fd, &ev);
     c->interest = events;
@@ -98,8 +94,7 @@ static void randomize(struct bench_client *c, long batch) {
         for (size_t k = 0; k < run->cmd->n_rand; k++) {
             uint64_t v = run->cfg->keyspace ? next_random(c->thread) % run->cfg->keyspace : 0;
             char *p = req + run->cmd->rand_at[k] + BENCH_RAND_LEN;
-            for (int d = 0; d < BENCH_RAND_LEN; d++, v /= 10)
-                *--p = (char)('0' + v % 10);
+            for (int d = 0; d < BENCH_RAND_LEN; d++, v /= 10) *--p = (char)('0' + v % 10);
         }
     }
 }
@@ -113,10 +108,8 @@ static void next_batch(struct bench_client *c, int64_t now_us) {
         c->thread->n_live--;
         return;
     }
-    if (batch > total - issued)
-        batch = total - issued;
-    if (c->own_out)
-        randomize(c, batch);
+    if (batch > total - issued) batch = total - issued;
+    if (c->own_out) randomize(c, batch);
     c->state = CLIENT_RUNNING;
     c->out = c->own_out ? c->own_out : c->thread->shared_out.data;
     c->out_len = (size_t)batch * run->cmd->bytes.len;
@@ -130,11 +123,9 @@ static void next_batch(struct bench_client *c, int64_t now_us) {
 
 static void note_tls(struct bench_client *c) {
     struct bench_run *run = c->thread->run;
-    if (!c->conn.io.tls)
-        return;
+    if (!c->conn.io.tls) return;
     pthread_mutex_lock(&run->lock);
-    if (run->tls_text[0] == '\0')
-        tool_conn_tls_text(&c->conn, run->tls_text, sizeof(run->tls_text));
+    if (run->tls_text[0] == '\0') tool_conn_tls_text(&c->conn, run->tls_text, sizeof(run->tls_text));
     pthread_mutex_unlock(&run->lock);
 }
 
@@ -207,10 +198,8 @@ static void note_error_reply(struct bench_client *c, const char *reply, size_t l
     char text[256];
     size_t n = 0, skip = 1;
     if (reply[0] == '!') /* a blob error has its length first */
-        while (skip < len && reply[skip - 1] != '\n')
-            skip++;
-    for (size_t i = skip; i < len && reply[i] != '\r' && n + 1 < sizeof(text); i++)
-        text[n++] = reply[i];
+        while (skip < len && reply[skip - 1] != '\n') skip++;
+    for (size_t i = skip; i < len && reply[i] != '\r' && n + 1 < sizeof(text); i++) text[n++] = reply[i];
     text[n] = '\0';
     if (c->state == CLIENT_LOGIN) {
         fail(c, "Error from server", text);
@@ -236,12 +225,9 @@ static ssize_t take_replies(struct bench_client *c, const char *data, size_t len
     unsigned long n = 0;
     while (n < c->pending && pos < len) {
         int rc = resp_skip(&c->conn.skip, data + pos, len - pos, &used);
-        if (rc < 0)
-            return -EPROTO;
-        if (rc == 0)
-            break;
-        if (c->conn.skip.is_error)
-            note_error_reply(c, data + pos, used);
+        if (rc < 0) return -EPROTO;
+        if (rc == 0) break;
+        if (c->conn.skip.is_error) note_error_reply(c, data + pos, used);
         if (data[pos] != '>') /* RESP3 push: invalidations of --enable-tracking */
             n++;
         c->conn.skip = (struct resp_skip){ 0 };
@@ -271,13 +257,11 @@ static void note_replies(struct bench_client *c, unsigned long n) {
     c->pending -= n;
     if (c->state == CLIENT_RUNNING) {
         uint64_t latency = (uint64_t)(now - c->start_us);
-        for (unsigned long i = 0; i < n; i++)
-            hist_add(c->thread->latency, latency);
+        for (unsigned long i = 0; i < n; i++) hist_add(c->thread->latency, latency);
         atomic_fetch_add_explicit(&run->finished, (long)n, memory_order_relaxed);
         atomic_fetch_add_explicit(&run->latency_sum_us, latency * n, memory_order_relaxed);
     }
-    if (c->pending > 0 || c->thread->failed)
-        return;
+    if (c->pending > 0 || c->thread->failed) return;
     if (c->state == CLIENT_LOGIN)
         logged_in(c, now);
     else
@@ -297,8 +281,7 @@ static bool receive(struct bench_client *c) {
         room = kept->cap - kept->len;
     }
     ssize_t n = tool_io_read(&c->conn.io, at, room);
-    if (n == -EAGAIN)
-        return false;
+    if (n == -EAGAIN) return false;
     if (n <= 0) {
         fail(c, "Error reading from the server", io_text(c, n));
         return false;
@@ -319,8 +302,7 @@ static bool receive(struct bench_client *c) {
     }
     bool more = (size_t)n == room || c->conn.io.tls;
     if (replies > 0) {
-        if (replies == c->pending)
-            more = false; /* what follows has not been asked for yet */
+        if (replies == c->pending) more = false; /* what follows has not been asked for yet */
         note_replies(c, replies);
     }
     return more && !t->failed;
@@ -331,8 +313,7 @@ static void on_event(struct bench_client *c, uint32_t events) {
         handshake(c);
         return;
     }
-    if ((events & EPOLLOUT) && c->out_sent < c->out_len)
-        send_some(c);
+    if ((events & EPOLLOUT) && c->out_sent < c->out_len) send_some(c);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         while (receive(c)) {
         }
@@ -343,23 +324,19 @@ static void on_event(struct bench_client *c, uint32_t events) {
 static void turn(struct bench_thread *t) {
     struct epoll_event ev[256];
     int n = epoll_wait(t->epfd, ev, 256, 100);
-    for (int i = 0; i < n && !t->failed; i++)
-        on_event(ev[i].data.ptr, ev[i].events);
+    for (int i = 0; i < n && !t->failed; i++) on_event(ev[i].data.ptr, ev[i].events);
 }
 
 static void make_requests(struct bench_thread *t) {
     const struct bench_run *run = t->run;
-    if (!run->cmd)
-        return;
+    if (!run->cmd) return;
     size_t one = run->cmd->bytes.len, all = one * (size_t)run->cfg->pipeline;
     bool random = run->cmd->n_rand > 0;
     if (!random)
-        for (long i = 0; i < run->cfg->pipeline; i++)
-            buf_append(&t->shared_out, run->cmd->bytes.data, one);
+        for (long i = 0; i < run->cfg->pipeline; i++) buf_append(&t->shared_out, run->cmd->bytes.data, one);
     for (long k = 0; random && k < t->n_clients; k++) {
         t->clients[k].own_out = mem_alloc(all);
-        for (size_t at = 0; at < all; at += one)
-            memcpy(t->clients[k].own_out + at, run->cmd->bytes.data, one);
+        for (size_t at = 0; at < all; at += one) memcpy(t->clients[k].own_out + at, run->cmd->bytes.data, one);
     }
 }
 
@@ -368,15 +345,13 @@ static void connect_all(struct bench_thread *t) {
         t->clients[i] = (struct bench_client){ .conn = TOOL_CONN_INIT, .thread = t };
         client_connect(&t->clients[i]);
     }
-    while (t->n_ready < t->n_clients && !atomic_load(&t->run->stop))
-        turn(t);
+    while (t->n_ready < t->n_clients && !atomic_load(&t->run->stop)) turn(t);
 }
 
 static void free_all(struct bench_thread *t) {
     for (long i = 0; i < t->n_clients; i++) {
         struct bench_client *c = &t->clients[i];
-        if (c->thread)
-            tool_conn_close(&c->conn);
+        if (c->thread) tool_conn_close(&c->conn);
         mem_free(c->own_out);
     }
     mem_free(t->clients);
@@ -397,14 +372,11 @@ void *bench_thread_main(void *arg) {
     pthread_barrier_wait(&t->run->ready);
     if (t->run->cmd && !atomic_load(&t->run->stop)) {
         t->n_live = t->n_clients;
-        for (long i = 0; i < t->n_clients; i++)
-            next_batch(&t->clients[i], clock_mono_us());
-        while (t->n_live > 0 && !t->failed && !atomic_load(&t->run->stop))
-            turn(t);
+        for (long i = 0; i < t->n_clients; i++) next_batch(&t->clients[i], clock_mono_us());
+        while (t->n_live > 0 && !t->failed && !atomic_load(&t->run->stop)) turn(t);
     }
-    while (!t->run->cmd && !atomic_load(&t->run->stop))
-        turn(t); /* idle mode */
-    pthread_barrier_wait(&t->run->ready); /* the end is timed before the connections are taken down */
+    while (!t->run->cmd && !atomic_load(&t->run->stop)) turn(t); /* idle mode */
+    pthread_barrier_wait(&t->run->ready);                        /* the end is timed before the connections are taken down */
     free_all(t);
     return NULL;
 }

@@ -92,9 +92,10 @@ static bool flag_option(struct bench_cfg *cfg, const char *opt) {
     const struct {
         const char *name;
         bool *dst;
-    } table[] = { { "-q", &cfg->quiet }, { "--csv", &cfg->csv }, { "-l", &cfg->loop }, { "-I", &cfg->idle },
-                  { "-e", &cfg->show_errors }, { "-x", &cfg->stdin_last }, { "-3", &cfg->resp3 },
-                  { "--enable-tracking", &cfg->tracking } };
+    } table[] = { { "-q", &cfg->quiet },       { "--csv", &cfg->csv },
+                  { "-l", &cfg->loop },        { "-I", &cfg->idle },
+                  { "-e", &cfg->show_errors }, { "-x", &cfg->stdin_last },
+                  { "-3", &cfg->resp3 },       { "--enable-tracking", &cfg->tracking } };
     for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
         if (is(opt, table[i].name)) {
             *table[i].dst = true;
@@ -154,29 +155,23 @@ static bool value_option(struct bench_cfg *cfg, const char *opt, const char *wor
 }
 
 static void limit(struct bench_cfg *cfg) {
-    if (cfg->data_len > 1024L * 1024 * 1024)
-        cfg->data_len = 1024L * 1024 * 1024;
-    if (cfg->threads > 500)
-        cfg->threads = 500;
-    if (cfg->precision > 6)
-        cfg->precision = 6;
-    if (cfg->clients > 1000000)
-        cfg->clients = 1000000;
+    if (cfg->data_len > 1024L * 1024 * 1024) cfg->data_len = 1024L * 1024 * 1024;
+    if (cfg->threads > 500) cfg->threads = 500;
+    if (cfg->precision > 6) cfg->precision = 6;
+    if (cfg->clients > 1000000) cfg->clients = 1000000;
 }
 
 void bench_opts_parse(struct bench_cfg *cfg, int argc, char **argv) {
-    *cfg = (struct bench_cfg){ .clients = 50, .requests = 100000, .data_len = 3, .pipeline = 1, .keep_alive = true, .precision = 3 };
+    *cfg =
+        (struct bench_cfg){ .clients = 50, .requests = 100000, .data_len = 3, .pipeline = 1, .keep_alive = true, .precision = 3 };
     tool_target_init(&cfg->target);
     const char *pass = getenv("KETTLECLI_AUTH");
-    if (!pass)
-        pass = getenv("REDISCLI_AUTH");
-    if (pass && *pass)
-        cfg->target.pass = pass;
+    if (!pass) pass = getenv("REDISCLI_AUTH");
+    if (pass && *pass) cfg->target.pass = pass;
 
     int i;
     for (i = 1; i < argc; i++) {
-        if (tool_opt_parse(&cfg->target, argc, argv, &i) || flag_option(cfg, argv[i]))
-            continue;
+        if (tool_opt_parse(&cfg->target, argc, argv, &i) || flag_option(cfg, argv[i])) continue;
         if (i + 1 < argc && value_option(cfg, argv[i], argv[i + 1])) {
             i++;
             continue;

@@ -1,9 +1,9 @@
 /* What the benchmark prints, in redis-benchmark's three forms: full, -q, --csv.
  *
  * Flow: main_benchmark.c calls bench_report() after each test; bench_run.c draws progress on terminals meanwhile.
- * Latencies are kept in microseconds and shown in milliseconds. The histogram answers "value of a percentile"; the opposite question,
- * how many were at or below a value, is answered by bisection over ranks.
- * Threads: the main thread; counters of a running test are read relaxed. */
+ * Latencies are kept in microseconds and shown in milliseconds. The histogram answers "value of a percentile"; the opposite
+ * question, how many were at or below a value, is answered by bisection over ranks. Threads: the main thread; counters of a
+ * running test are read relaxed. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,7 +52,7 @@ static void print_percentiles(const struct bench_run *run) {
     const struct hist *h = run->latency;
     uint64_t n = hist_count(h), count = 0;
     printf("Latency by percentile distribution:\n");
-    for (double p = 0, step = 50; n > 0 && count < n; p += step, step = p > 0 ? (100 - p) / 2 : 50) {
+    for (double p = 0, step = 50; n > 0 && count<n; p += step, step = p> 0 ? (100 - p) / 2 : 50) {
         uint64_t us = hist_percentile(h, p);
         count = count_upto(h, us);
         print_row(run, p, us, count);
@@ -66,8 +66,7 @@ static void print_cumulative(const struct bench_run *run) {
     printf("\nCumulative distribution of latencies:\n");
     for (uint64_t us = 100; n > 0 && count < n; us += us < 2000 ? 100 : 1000) {
         uint64_t upto = count_upto(h, us);
-        if (upto != count || us == 100)
-            print_row(run, rank_percent(upto, n), us, upto);
+        if (upto != count || us == 100) print_row(run, rank_percent(upto, n), us, upto);
         count = upto;
     }
 }
@@ -80,17 +79,12 @@ static void print_full(const struct bench_run *run) {
     printf("  %ld parallel clients\n", cfg->clients);
     printf("  %zu bytes payload\n", run->cmd->payload_len);
     printf("  keep alive: %d\n", cfg->keep_alive);
-    if (cfg->save)
-        printf("  host configuration \"save\": %s\n", cfg->save);
-    if (cfg->appendonly)
-        printf("  host configuration \"appendonly\": %s\n", cfg->appendonly);
+    if (cfg->save) printf("  host configuration \"save\": %s\n", cfg->save);
+    if (cfg->appendonly) printf("  host configuration \"appendonly\": %s\n", cfg->appendonly);
     printf("  multi-thread: %s\n", cfg->threads > 0 ? "yes" : "no");
-    if (cfg->threads > 0)
-        printf("  threads: %ld\n", run->n_threads);
-    if (run->tls_text[0])
-        printf("  TLS: %s\n", run->tls_text);
-    if (run->errors)
-        printf("  errors: %" PRIu64 " (the first: %s)\n", run->errors, run->first_error);
+    if (cfg->threads > 0) printf("  threads: %ld\n", run->n_threads);
+    if (run->tls_text[0]) printf("  TLS: %s\n", run->tls_text);
+    if (run->errors) printf("  errors: %" PRIu64 " (the first: %s)\n", run->errors, run->first_error);
     printf("\n");
     print_percentiles(run);
     print_cumulative(run);
@@ -132,8 +126,7 @@ void bench_report(const struct bench_run *run) {
 /* ---- progress ------------------------------------------------------------------------------------------------------------- */
 
 void bench_progress_clear(struct bench_progress *p) {
-    if (p->width > 0)
-        printf("%*s\r", p->width, "");
+    if (p->width > 0) printf("%*s\r", p->width, "");
     p->width = 0;
     fflush(stdout);
 }
@@ -146,10 +139,10 @@ void bench_progress_draw(struct bench_progress *p, const struct bench_run *run) 
     long n = finished - p->last_finished;
 
     printf("%*s\r", p->width, "");
-    p->width = printf("%s: rps=%.1f (overall: %.1f) avg_msec=%.3f (overall: %.3f)\r", run->cmd->title,
-                      span > 0 ? (double)n / span : 0, all > 0 ? (double)finished / all : 0,
-                      n > 0 ? (double)(sum - p->last_sum_us) / (double)n / 1000 : 0,
-                      finished > 0 ? (double)sum / (double)finished / 1000 : 0);
+    p->width =
+        printf("%s: rps=%.1f (overall: %.1f) avg_msec=%.3f (overall: %.3f)\r", run->cmd->title, span > 0 ? (double)n / span : 0,
+               all > 0 ? (double)finished / all : 0, n > 0 ? (double)(sum - p->last_sum_us) / (double)n / 1000 : 0,
+               finished > 0 ? (double)sum / (double)finished / 1000 : 0);
     fflush(stdout);
     p->last_us = now;
     p->last_finished = finished;

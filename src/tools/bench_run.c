@@ -29,14 +29,12 @@ static void make_login(struct bench_run *run) {
         add_login(run, 3, (struct slice[]){ SLICE_LIT("AUTH"), slice_cstr(t->user), slice_cstr(t->pass) });
     else if (t->pass)
         add_login(run, 2, (struct slice[]){ SLICE_LIT("AUTH"), slice_cstr(t->pass) });
-    if (run->cfg->resp3)
-        add_login(run, 2, (struct slice[]){ SLICE_LIT("HELLO"), SLICE_LIT("3") });
+    if (run->cfg->resp3) add_login(run, 2, (struct slice[]){ SLICE_LIT("HELLO"), SLICE_LIT("3") });
     if (t->db != 0) {
         snprintf(db, sizeof(db), "%d", t->db);
         add_login(run, 2, (struct slice[]){ SLICE_LIT("SELECT"), slice_cstr(db) });
     }
-    if (run->cfg->tracking)
-        add_login(run, 3, (struct slice[]){ SLICE_LIT("CLIENT"), SLICE_LIT("TRACKING"), SLICE_LIT("on") });
+    if (run->cfg->tracking) add_login(run, 3, (struct slice[]){ SLICE_LIT("CLIENT"), SLICE_LIT("TRACKING"), SLICE_LIT("on") });
 }
 
 static void run_init(struct bench_run *run, const struct bench_cfg *cfg, struct ktls_ctx *ctx, const struct bench_cmd *cmd) {
@@ -45,8 +43,7 @@ static void run_init(struct bench_run *run, const struct bench_cfg *cfg, struct 
     run->cmd = cmd;
     run->tls_ctx = ctx;
     run->n_threads = cfg->threads > 0 ? cfg->threads : 1;
-    if (run->n_threads > cfg->clients)
-        run->n_threads = cfg->clients;
+    if (run->n_threads > cfg->clients) run->n_threads = cfg->clients;
     run->threads = mem_calloc((size_t)run->n_threads, sizeof(*run->threads));
     pthread_mutex_init(&run->lock, NULL);
     pthread_barrier_init(&run->ready, NULL, (unsigned)run->n_threads + 1);
@@ -62,7 +59,8 @@ static void run_init(struct bench_run *run, const struct bench_cfg *cfg, struct 
     }
 }
 
-/* 0 or -errno: a thread could not be started; those that run are then waiting at the barrier for ever, so the caller must exit. */
+/* 0 or -errno: a thread could not be started; those that run are then waiting at the barrier for ever, so the caller must exit.
+ */
 static int start_threads(struct bench_run *run) {
     for (long i = 0; i < run->n_threads; i++) {
         int rc = pthread_create(&run->threads[i].tid, NULL, bench_thread_main, &run->threads[i]);
@@ -115,26 +113,21 @@ static int add_up(struct bench_run *run) {
 int bench_run_test(const struct bench_cfg *cfg, struct ktls_ctx *ctx, const struct bench_cmd *cmd, struct bench_run *run) {
     run_init(run, cfg, ctx, cmd);
     int rc = start_threads(run);
-    if (rc != 0)
-        return rc;
+    if (rc != 0) return rc;
     pthread_barrier_wait(&run->ready);
     run->start_us = clock_mono_us();
     pthread_barrier_wait(&run->ready);
-    if (cmd && isatty(STDOUT_FILENO) && !cfg->csv)
-        watch(run);
+    if (cmd && isatty(STDOUT_FILENO) && !cfg->csv) watch(run);
     pthread_barrier_wait(&run->ready);
     run->end_us = clock_mono_us();
     return add_up(run);
 }
 
 void bench_run_done(struct bench_run *run) {
-    for (long i = 0; i < run->n_threads; i++)
-        hist_free(run->threads[i].latency);
-    if (run->latency)
-        hist_free(run->latency);
+    for (long i = 0; i < run->n_threads; i++) hist_free(run->threads[i].latency);
+    if (run->latency) hist_free(run->latency);
     mem_free(run->threads);
-    if (run->login.data)
-        mem_wipe(run->login.data, run->login.len);
+    if (run->login.data) mem_wipe(run->login.data, run->login.len);
     buf_done(&run->login);
     pthread_barrier_destroy(&run->ready);
     pthread_mutex_destroy(&run->lock);

@@ -46,20 +46,17 @@ static const struct test tests[] = {
 static bool list_has(const char *list, const char *name, size_t len) {
     for (const char *p = list; *p;) {
         size_t n = strcspn(p, ",");
-        if (n == len && strncasecmp(p, name, n) == 0)
-            return true;
+        if (n == len && strncasecmp(p, name, n) == 0) return true;
         p += n + (p[n] == ',');
     }
     return false;
 }
 
 static bool selected(const struct bench_cfg *cfg, const struct test *t) {
-    if (!cfg->tests)
-        return true;
+    if (!cfg->tests) return true;
     for (const char *p = cfg->tests; *p;) {
         size_t n = strcspn(p, ",");
-        if (list_has(t->names, p, n))
-            return true;
+        if (list_has(t->names, p, n)) return true;
         p += n + (p[n] == ',');
     }
     return false;
@@ -67,16 +64,14 @@ static bool selected(const struct bench_cfg *cfg, const struct test *t) {
 
 bool bench_is_test_name(const char *name, size_t len) {
     for (size_t i = 0; i < sizeof(tests) / sizeof(*tests); i++)
-        if (list_has(tests[i].names, name, len))
-            return true;
+        if (list_has(tests[i].names, name, len)) return true;
     return false;
 }
 
 /* ---- requests ------------------------------------------------------------------------------------------------------------- */
 
 static void find_random(const struct bench_cfg *cfg, struct bench_cmd *cmd) {
-    if (!cfg->random_keys)
-        return;
+    if (!cfg->random_keys) return;
     char *base = cmd->bytes.data;
     size_t left = cmd->bytes.len, at = 0;
     char *hit;
@@ -121,8 +116,7 @@ static char *read_stdin(size_t *ret_len) {
         buf_reserve(&in, 16384);
         size_t n = fread(in.data + in.len, 1, in.cap - in.len, stdin);
         in.len += n;
-        if (n == 0)
-            return buf_steal(&in, ret_len);
+        if (n == 0) return buf_steal(&in, ret_len);
     }
 }
 
@@ -176,8 +170,7 @@ int bench_for_each_test(const struct bench_cfg *cfg, int (*fn)(const struct benc
     }
     char *data = make_data(cfg);
     for (size_t i = 0; i < sizeof(tests) / sizeof(*tests); i++) {
-        if (!selected(cfg, &tests[i]))
-            continue;
+        if (!selected(cfg, &tests[i])) continue;
         build_test(cfg, &tests[i], data, &cmd);
         sum += fn(&cmd, arg);
         cmd_done(&cmd);

@@ -17,29 +17,36 @@ enum cli_output { CLI_STANDARD, CLI_RAW, CLI_CSV, CLI_JSON, CLI_QUOTED_JSON };
 
 enum cli_mode {
     CLI_MODE_COMMAND, /* the words of the command line, or interactive when there are none */
-    CLI_MODE_STAT, CLI_MODE_BIGKEYS, CLI_MODE_MEMKEYS, CLI_MODE_SCAN, CLI_MODE_LATENCY, CLI_MODE_LATENCY_HISTORY,
-    CLI_MODE_INTRINSIC_LATENCY, CLI_MODE_PIPE, CLI_MODE_EVAL
+    CLI_MODE_STAT,
+    CLI_MODE_BIGKEYS,
+    CLI_MODE_MEMKEYS,
+    CLI_MODE_SCAN,
+    CLI_MODE_LATENCY,
+    CLI_MODE_LATENCY_HISTORY,
+    CLI_MODE_INTRINSIC_LATENCY,
+    CLI_MODE_PIPE,
+    CLI_MODE_EVAL
 };
 
 struct cli_cfg {
     struct tool_target target;
     enum cli_output output;
     enum cli_mode mode;
-    long repeat;             /* negative: for ever */
+    long repeat; /* negative: for ever */
     int64_t interval_us;
     const char *bulk_delim, *cmd_delim;
-    int resp;                /* 0: leave RESP2; 2, 3: asked for; 3 with resp_auto: try, silently */
+    int resp; /* 0: leave RESP2; 2, 3: asked for; 3 with resp_auto: try, silently */
     bool resp_auto;
-    bool stdin_last;         /* -x */
-    const char *stdin_tag;   /* -X */
+    bool stdin_last;       /* -x */
+    const char *stdin_tag; /* -X */
     bool cluster, fail_on_error, no_auth_warning, ask_pass, quoted_input, verbose, show_pushes;
-    struct slice pattern;    /* --pattern; ptr NULL: none */
-    long scan_count;         /* --count; 0: server's default */
-    long memkeys_samples;    /* 0: server's default */
+    struct slice pattern; /* --pattern; ptr NULL: none */
+    long scan_count;      /* --count; 0: server's default */
+    long memkeys_samples; /* 0: server's default */
     int pipe_timeout_s;
     int intrinsic_s;
     const char *eval_file;
-    int argc;                /* the words after the options */
+    int argc; /* the words after the options */
     char **argv;
 };
 
@@ -47,12 +54,12 @@ struct cli {
     struct cli_cfg cfg;
     struct ktls_ctx *tls_ctx;
     struct tool_conn conn;
-    int db;                  /* selected now; cfg.target.db is what a reconnect selects */
+    int db; /* selected now; cfg.target.db is what a reconnect selects */
     int db_before_multi;
     int resp_now;
     bool interactive, in_multi;
-    bool connected;          /* the last cli_connect succeeded and no I/O failed since */
-    bool shutting_down;      /* SHUTDOWN sent: end of stream is success */
+    bool connected;               /* the last cli_connect succeeded and no I/O failed since */
+    bool shutting_down;           /* SHUTDOWN sent: end of stream is success */
     bool redirected, send_asking; /* -c: the command is to be sent again */
     enum resp_type last_type;
 };
@@ -82,9 +89,9 @@ static inline bool cli_is_error(const struct resp_value *v) {
 /* ---- cli_connect.c ---- */
 /* (Re)connects, AUTH, SELECT, HELLO. quiet: no message when the connect fails. 0 or negative. */
 int cli_connect(struct cli *c, bool quiet);
-void cli_drop(struct cli *c);                     /* closes */
-void cli_print_conn_error(const struct cli *c);   /* "Could not connect to Redis at ...: ..." or "Error: ..." */
-void cli_select_again(struct cli *c);             /* after AUTH */
+void cli_drop(struct cli *c);                   /* closes */
+void cli_print_conn_error(const struct cli *c); /* "Could not connect to Redis at ...: ..." or "Error: ..." */
+void cli_select_again(struct cli *c);           /* after AUTH */
 void cli_prompt(const struct cli *c, char *out, size_t cap);
 
 /* ---- cli_send.c ---- */

@@ -47,8 +47,7 @@ static int log_in(struct cli *c) {
     c->resp_now = 2;
     if (t->pass) {
         rc = tool_conn_auth(&c->conn, t->user, t->pass, TOOL_NO_DEADLINE);
-        if (rc == TOOL_REPLY_ERROR)
-            fprintf(stderr, "AUTH failed: %s\n", c->conn.err);
+        if (rc == TOOL_REPLY_ERROR) fprintf(stderr, "AUTH failed: %s\n", c->conn.err);
     }
     if (rc >= 0 && t->db != 0) {
         rc = tool_conn_select(&c->conn, t->db, TOOL_NO_DEADLINE);
@@ -72,19 +71,16 @@ int cli_connect(struct cli *c, bool quiet) {
     /* Bounded: a TLS client and a plaintext server would each wait for the other to say something. */
     int rc = tool_conn_open(&c->conn, &c->cfg.target, c->tls_ctx, tool_deadline(CONNECT_TIMEOUT_US));
     if (rc != 0) {
-        if (!quiet)
-            cli_print_conn_error(c);
+        if (!quiet) cli_print_conn_error(c);
         return rc;
     }
     c->connected = true;
-    if (c->cfg.verbose)
-        tell_path(c);
+    if (c->cfg.verbose) tell_path(c);
     return log_in(c);
 }
 
 void cli_select_again(struct cli *c) {
-    if (c->cfg.target.db == c->db)
-        return;
+    if (c->cfg.target.db == c->db) return;
     int rc = tool_conn_select(&c->conn, c->cfg.target.db, TOOL_NO_DEADLINE);
     if (rc == 0)
         c->db = c->cfg.target.db;
@@ -99,15 +95,13 @@ void cli_prompt(const struct cli *c, char *out, size_t cap) {
         return;
     }
     tool_target_text(&c->cfg.target, where, sizeof(where));
-    if (c->db != 0)
-        snprintf(db, sizeof(db), "[%d]", c->db);
+    if (c->db != 0) snprintf(db, sizeof(db), "[%d]", c->db);
     snprintf(out, cap, "%s%s%s%s> ", c->cfg.target.unix_path ? "redis " : "", where, db, c->in_multi ? "(TX)" : "");
 }
 
 struct resp_value *cli_must_call(struct cli *c, int argc, const struct slice *argv) {
     struct resp_value *v = NULL;
-    if (!c->connected && cli_connect(c, false) != 0)
-        exit(1);
+    if (!c->connected && cli_connect(c, false) != 0) exit(1);
     if (tool_conn_call(&c->conn, argc, argv, &v, TOOL_NO_DEADLINE) != 0) {
         fprintf(stderr, "Error: %s\n", c->conn.err);
         exit(1);

@@ -24,10 +24,8 @@
 #include "tools/cli.h"
 
 void cli_print(const struct buf *out) {
-    if (out->len == 0)
-        return;
-    if (fwrite(out->data, 1, out->len, stdout) != out->len || fflush(stdout) != 0)
-        exit(1);
+    if (out->len == 0) return;
+    if (fwrite(out->data, 1, out->len, stdout) != out->len || fflush(stdout) != 0) exit(1);
 }
 
 static void append_slice(struct buf *out, struct slice s) {
@@ -38,19 +36,28 @@ static void append_slice(struct buf *out, struct slice s) {
 
 static const char *empty_text(enum resp_type type) {
     switch ((int)type) {
-    case RESP_T_MAP: return "(empty hash)\n";
-    case RESP_T_SET: return "(empty set)\n";
-    case RESP_T_PUSH: return "(empty push)\n";
-    default: return "(empty array)\n";
+    case RESP_T_MAP:
+        return "(empty hash)\n";
+    case RESP_T_SET:
+        return "(empty set)\n";
+    case RESP_T_PUSH:
+        return "(empty push)\n";
+    default:
+        return "(empty array)\n";
     }
 }
 
 static char index_mark(enum resp_type type) {
     switch ((int)type) {
-    case RESP_T_MAP: case RESP_T_ATTR: return '#';
-    case RESP_T_SET: return '~';
-    case RESP_T_PUSH: return '>';
-    default: return ')';
+    case RESP_T_MAP:
+    case RESP_T_ATTR:
+        return '#';
+    case RESP_T_SET:
+        return '~';
+    case RESP_T_PUSH:
+        return '>';
+    default:
+        return ')';
     }
 }
 
@@ -61,8 +68,7 @@ static void format_tty_pair_value(struct buf *out, const struct resp_value *v, i
     struct buf text = { 0 };
     format_tty(&text, v, indent);
     bool aggregate = v->type == RESP_T_ARRAY || v->type == RESP_T_SET || v->type == RESP_T_PUSH || v->type == RESP_T_MAP;
-    if (aggregate && memchr(text.data, '\n', text.len - 1))
-        buf_printf(out, "\n%*s", indent, "");
+    if (aggregate && memchr(text.data, '\n', text.len - 1)) buf_printf(out, "\n%*s", indent, "");
     buf_append(out, text.data, text.len);
     buf_done(&text);
 }
@@ -89,11 +95,13 @@ static void format_tty_aggregate(struct buf *out, const struct resp_value *v, in
 
 static void format_tty(struct buf *out, const struct resp_value *v, int indent) {
     switch (v->type) {
-    case RESP_T_ERROR: case RESP_T_BLOB_ERROR:
+    case RESP_T_ERROR:
+    case RESP_T_BLOB_ERROR:
         buf_append_cstr(out, "(error) ");
         append_slice(out, v->str);
         break;
-    case RESP_T_STATUS: case RESP_T_VERBATIM:
+    case RESP_T_STATUS:
+    case RESP_T_VERBATIM:
         append_slice(out, v->str);
         break;
     case RESP_T_INT:
@@ -116,7 +124,11 @@ static void format_tty(struct buf *out, const struct resp_value *v, int indent) 
     case RESP_T_BOOL:
         buf_append_cstr(out, v->integer ? "(true)" : "(false)");
         break;
-    case RESP_T_ARRAY: case RESP_T_SET: case RESP_T_PUSH: case RESP_T_MAP: case RESP_T_ATTR:
+    case RESP_T_ARRAY:
+    case RESP_T_SET:
+    case RESP_T_PUSH:
+    case RESP_T_MAP:
+    case RESP_T_ATTR:
         format_tty_aggregate(out, v, indent);
         return;
     }
@@ -128,8 +140,7 @@ static void format_tty(struct buf *out, const struct resp_value *v, int indent) 
 static void format_raw_aggregate(struct buf *out, const struct cli_cfg *cfg, const struct resp_value *v) {
     bool map = v->type == RESP_T_MAP || v->type == RESP_T_ATTR;
     for (size_t i = 0; i < v->n; i++) {
-        if (i > 0)
-            buf_append_cstr(out, map && i % 2 ? " " : cfg->bulk_delim);
+        if (i > 0) buf_append_cstr(out, map && i % 2 ? " " : cfg->bulk_delim);
         cli_format_raw(out, cfg, &v->el[i]);
     }
 }
@@ -138,11 +149,16 @@ void cli_format_raw(struct buf *out, const struct cli_cfg *cfg, const struct res
     switch (v->type) {
     case RESP_T_NULL:
         break;
-    case RESP_T_ERROR: case RESP_T_BLOB_ERROR:
+    case RESP_T_ERROR:
+    case RESP_T_BLOB_ERROR:
         append_slice(out, v->str);
         buf_append_char(out, '\n');
         break;
-    case RESP_T_STATUS: case RESP_T_BULK: case RESP_T_VERBATIM: case RESP_T_DOUBLE: case RESP_T_BIGNUM:
+    case RESP_T_STATUS:
+    case RESP_T_BULK:
+    case RESP_T_VERBATIM:
+    case RESP_T_DOUBLE:
+    case RESP_T_BIGNUM:
         append_slice(out, v->str);
         break;
     case RESP_T_INT:
@@ -151,7 +167,11 @@ void cli_format_raw(struct buf *out, const struct cli_cfg *cfg, const struct res
     case RESP_T_BOOL:
         buf_append_cstr(out, v->integer ? "(true)" : "(false)");
         break;
-    case RESP_T_ARRAY: case RESP_T_SET: case RESP_T_PUSH: case RESP_T_MAP: case RESP_T_ATTR:
+    case RESP_T_ARRAY:
+    case RESP_T_SET:
+    case RESP_T_PUSH:
+    case RESP_T_MAP:
+    case RESP_T_ATTR:
         format_raw_aggregate(out, cfg, v);
         break;
     }
@@ -161,17 +181,21 @@ void cli_format_raw(struct buf *out, const struct cli_cfg *cfg, const struct res
 
 static void format_csv(struct buf *out, const struct resp_value *v) {
     switch (v->type) {
-    case RESP_T_ERROR: case RESP_T_BLOB_ERROR:
+    case RESP_T_ERROR:
+    case RESP_T_BLOB_ERROR:
         buf_append_cstr(out, "ERROR,");
         str_quote(out, v->str);
         break;
-    case RESP_T_STATUS: case RESP_T_BULK: case RESP_T_VERBATIM:
+    case RESP_T_STATUS:
+    case RESP_T_BULK:
+    case RESP_T_VERBATIM:
         str_quote(out, v->str);
         break;
     case RESP_T_INT:
         buf_printf(out, "%" PRId64, v->integer);
         break;
-    case RESP_T_DOUBLE: case RESP_T_BIGNUM:
+    case RESP_T_DOUBLE:
+    case RESP_T_BIGNUM:
         append_slice(out, v->str);
         break;
     case RESP_T_NULL:
@@ -180,10 +204,13 @@ static void format_csv(struct buf *out, const struct resp_value *v) {
     case RESP_T_BOOL:
         buf_append_cstr(out, v->integer ? "true" : "false");
         break;
-    case RESP_T_ARRAY: case RESP_T_SET: case RESP_T_PUSH: case RESP_T_MAP: case RESP_T_ATTR:
+    case RESP_T_ARRAY:
+    case RESP_T_SET:
+    case RESP_T_PUSH:
+    case RESP_T_MAP:
+    case RESP_T_ATTR:
         for (size_t i = 0; i < v->n; i++) {
-            if (i > 0)
-                buf_append_char(out, ',');
+            if (i > 0) buf_append_char(out, ',');
             format_csv(out, &v->el[i]);
         }
         break;
@@ -209,7 +236,8 @@ void cli_format(struct buf *out, const struct cli_cfg *cfg, const struct resp_va
         format_csv(out, v);
         buf_append_char(out, '\n');
         break;
-    case CLI_JSON: case CLI_QUOTED_JSON:
+    case CLI_JSON:
+    case CLI_QUOTED_JSON:
         cli_format_json(out, v, cfg->output == CLI_QUOTED_JSON);
         buf_append_char(out, '\n');
         break;

@@ -1,25 +1,22 @@
 /* `help` in interactive mode: what the server itself says of its commands (COMMAND DOCS), so that it never lags behind.
  *
- * Flow: cli_repl.c calls cli_help(); the reply is asked for on the session's connection and printed as redis-cli prints its table.
- * RESP2 gives flat arrays of name, value and RESP3 maps; both are walked as pairs.
- * Threads: one. */
+ * Flow: cli_repl.c calls cli_help(); the reply is asked for on the session's connection and printed as redis-cli prints its
+ * table. RESP2 gives flat arrays of name, value and RESP3 maps; both are walked as pairs. Threads: one. */
 #include <stdio.h>
 
 #include "tools/cli.h"
 
-static const char *const general =
-    "To get help about commands of the server type:\n"
-    "      \"help @<group>\" to get a list of commands in <group>\n"
-    "      \"help <command>\" for help on <command>\n"
-    "      \"connect <host> <port>\" to talk to another server\n"
-    "      \"<n> <command>\" to run a command n times\n"
-    "      \"clear\" to clear the screen\n"
-    "      \"quit\" to exit\n";
+static const char *const general = "To get help about commands of the server type:\n"
+                                   "      \"help @<group>\" to get a list of commands in <group>\n"
+                                   "      \"help <command>\" for help on <command>\n"
+                                   "      \"connect <host> <port>\" to talk to another server\n"
+                                   "      \"<n> <command>\" to run a command n times\n"
+                                   "      \"clear\" to clear the screen\n"
+                                   "      \"quit\" to exit\n";
 
 static const struct resp_value *field(const struct resp_value *v, const char *name) {
     for (size_t i = 0; i + 1 < v->n; i += 2)
-        if (slice_ieq(v->el[i].str, name))
-            return &v->el[i + 1];
+        if (slice_ieq(v->el[i].str, name)) return &v->el[i + 1];
     return NULL;
 }
 
@@ -31,8 +28,7 @@ static struct slice text_field(const struct resp_value *v, const char *name) {
 static bool has_flag(const struct resp_value *arg, const char *flag) {
     const struct resp_value *flags = field(arg, "flags");
     for (size_t i = 0; flags && i < flags->n; i++)
-        if (slice_ieq(flags->el[i].str, flag))
-            return true;
+        if (slice_ieq(flags->el[i].str, flag)) return true;
     return false;
 }
 
@@ -42,8 +38,7 @@ static void put_argument(struct buf *out, const struct resp_value *arg);
 
 static void put_list(struct buf *out, const struct resp_value *args, const char *between) {
     for (size_t i = 0; args && i < args->n; i++) {
-        if (i > 0)
-            buf_append_cstr(out, between);
+        if (i > 0) buf_append_cstr(out, between);
         put_argument(out, &args->el[i]);
     }
 }
@@ -73,23 +68,20 @@ static void put_once(struct buf *out, const struct resp_value *arg, bool with_to
 
 static void put_argument(struct buf *out, const struct resp_value *arg) {
     bool optional = has_flag(arg, "optional");
-    if (optional)
-        buf_append_char(out, '[');
+    if (optional) buf_append_char(out, '[');
     put_once(out, arg, true);
     if (has_flag(arg, "multiple")) {
         buf_append_cstr(out, " [");
         put_once(out, arg, has_flag(arg, "multiple_token"));
         buf_append_cstr(out, " ...]");
     }
-    if (optional)
-        buf_append_char(out, ']');
+    if (optional) buf_append_char(out, ']');
 }
 
 /* ---- printing ------------------------------------------------------------------------------------------------------------- */
 
 static void put_line(struct buf *out, const char *label, struct slice text) {
-    if (text.len == 0)
-        return;
+    if (text.len == 0) return;
     buf_printf(out, "  \x1b[33m%s:\x1b[0m ", label);
     put_slice(out, text);
     buf_append_cstr(out, "\r\n");
@@ -106,11 +98,9 @@ static void put_command(struct buf *out, struct slice name, const struct resp_va
     buf_append_cstr(out, "\x1b[0m\r\n");
     put_line(out, "summary", text_field(doc, "summary"));
     put_line(out, "since", text_field(doc, "since"));
-    if (with_group)
-        put_line(out, "group", text_field(doc, "group"));
+    if (with_group) put_line(out, "group", text_field(doc, "group"));
     const struct resp_value *subs = field(doc, "subcommands");
-    for (size_t i = 0; subs && i + 1 < subs->n; i += 2)
-        put_command(out, subs->el[i].str, &subs->el[i + 1], false);
+    for (size_t i = 0; subs && i + 1 < subs->n; i += 2) put_command(out, subs->el[i].str, &subs->el[i + 1], false);
 }
 
 static void put_docs(struct buf *out, const struct resp_value *docs, struct slice group) {
@@ -118,8 +108,7 @@ static void put_docs(struct buf *out, const struct resp_value *docs, struct slic
         const struct resp_value *doc = &docs->el[i + 1];
         struct slice its_group = text_field(doc, "group");
         bool same = its_group.len == group.len && strncasecmp(its_group.ptr, group.ptr, group.len) == 0;
-        if (group.len == 0 || same)
-            put_command(out, docs->el[i].str, doc, group.len == 0);
+        if (group.len == 0 || same) put_command(out, docs->el[i].str, doc, group.len == 0);
     }
 }
 
@@ -136,8 +125,7 @@ void cli_help(struct cli *c, int argc, const struct slice *argv) {
         n = 2;
     }
     struct resp_value *docs = NULL;
-    if (!c->connected && cli_connect(c, false) != 0)
-        return;
+    if (!c->connected && cli_connect(c, false) != 0) return;
     if (tool_conn_call(&c->conn, n, ask, &docs, TOOL_NO_DEADLINE) != 0) {
         cli_print_conn_error(c);
         cli_drop(c);

@@ -1,8 +1,7 @@
 /* Replies as JSON (RFC 8259), as redis-cli --json and --quoted-json write them.
  *
- * Flow: called by cli_format.c. Text is passed through as it is in --json (the server's UTF-8 stays UTF-8); in --quoted-json it is
- * first quoted with \xHH escapes, so that any bytes survive as ASCII.
- * Threads: one. */
+ * Flow: called by cli_format.c. Text is passed through as it is in --json (the server's UTF-8 stays UTF-8); in --quoted-json it
+ * is first quoted with \xHH escapes, so that any bytes survive as ASCII. Threads: one. */
 #include <inttypes.h>
 
 #include "base/str.h"
@@ -13,13 +12,27 @@ static void json_escape(struct buf *out, struct slice s) {
     for (size_t i = 0; i < s.len; i++) {
         char c = s.ptr[i];
         switch (c) {
-        case '\\': buf_append_cstr(out, "\\\\"); break;
-        case '"': buf_append_cstr(out, "\\\""); break;
-        case '\n': buf_append_cstr(out, "\\n"); break;
-        case '\f': buf_append_cstr(out, "\\f"); break;
-        case '\r': buf_append_cstr(out, "\\r"); break;
-        case '\t': buf_append_cstr(out, "\\t"); break;
-        case '\b': buf_append_cstr(out, "\\b"); break;
+        case '\\':
+            buf_append_cstr(out, "\\\\");
+            break;
+        case '"':
+            buf_append_cstr(out, "\\\"");
+            break;
+        case '\n':
+            buf_append_cstr(out, "\\n");
+            break;
+        case '\f':
+            buf_append_cstr(out, "\\f");
+            break;
+        case '\r':
+            buf_append_cstr(out, "\\r");
+            break;
+        case '\t':
+            buf_append_cstr(out, "\\t");
+            break;
+        case '\b':
+            buf_append_cstr(out, "\\b");
+            break;
         default:
             if ((unsigned char)c <= 0x1f)
                 buf_printf(out, "\\u%04x", (unsigned)(unsigned char)c);
@@ -37,8 +50,7 @@ static void json_quoted(struct buf *out, struct slice s) {
     str_quote(&q, s);
     buf_append_char(out, '"');
     for (size_t i = 1; i + 1 < q.len; i++) {
-        if (q.data[i] == '\\' || q.data[i] == '"')
-            buf_append_char(out, '\\');
+        if (q.data[i] == '\\' || q.data[i] == '"') buf_append_char(out, '\\');
         buf_append_char(out, q.data[i]);
     }
     buf_append_char(out, '"');
@@ -66,8 +78,7 @@ static void json_key(struct buf *out, const struct resp_value *v, bool quoted) {
 static void json_list(struct buf *out, const struct resp_value *v, bool quoted) {
     buf_append_char(out, '[');
     for (size_t i = 0; i < v->n; i++) {
-        if (i > 0)
-            buf_append_char(out, ',');
+        if (i > 0) buf_append_char(out, ',');
         cli_format_json(out, &v->el[i], quoted);
     }
     buf_append_char(out, ']');
@@ -76,8 +87,7 @@ static void json_list(struct buf *out, const struct resp_value *v, bool quoted) 
 static void json_map(struct buf *out, const struct resp_value *v, bool quoted) {
     buf_append_char(out, '{');
     for (size_t i = 0; i + 1 < v->n; i += 2) {
-        if (i > 0)
-            buf_append_char(out, ',');
+        if (i > 0) buf_append_char(out, ',');
         json_key(out, &v->el[i], quoted);
         buf_append_char(out, ':');
         cli_format_json(out, &v->el[i + 1], quoted);
@@ -87,17 +97,21 @@ static void json_map(struct buf *out, const struct resp_value *v, bool quoted) {
 
 void cli_format_json(struct buf *out, const struct resp_value *v, bool quoted) {
     switch (v->type) {
-    case RESP_T_ERROR: case RESP_T_BLOB_ERROR:
+    case RESP_T_ERROR:
+    case RESP_T_BLOB_ERROR:
         buf_append_cstr(out, "error:");
         json_text(out, v->str, quoted);
         break;
-    case RESP_T_STATUS: case RESP_T_BULK: case RESP_T_VERBATIM:
+    case RESP_T_STATUS:
+    case RESP_T_BULK:
+    case RESP_T_VERBATIM:
         json_text(out, v->str, quoted);
         break;
     case RESP_T_INT:
         buf_printf(out, "%" PRId64, v->integer);
         break;
-    case RESP_T_DOUBLE: case RESP_T_BIGNUM:
+    case RESP_T_DOUBLE:
+    case RESP_T_BIGNUM:
         buf_append(out, v->str.ptr, v->str.len);
         break;
     case RESP_T_NULL:
@@ -106,10 +120,13 @@ void cli_format_json(struct buf *out, const struct resp_value *v, bool quoted) {
     case RESP_T_BOOL:
         buf_append_cstr(out, v->integer ? "true" : "false");
         break;
-    case RESP_T_ARRAY: case RESP_T_SET: case RESP_T_PUSH:
+    case RESP_T_ARRAY:
+    case RESP_T_SET:
+    case RESP_T_PUSH:
         json_list(out, v, quoted);
         break;
-    case RESP_T_MAP: case RESP_T_ATTR:
+    case RESP_T_MAP:
+    case RESP_T_ATTR:
         json_map(out, v, quoted);
         break;
     }

@@ -39,10 +39,8 @@ static struct resp_value *scan_page(struct cli *c, struct scan *s) {
         argv[argc++] = slice_cstr(count);
     }
     struct resp_value *v = cli_must_call(c, argc, argv);
-    if (cli_is_error(v))
-        fail("SCAN error: ", v->str);
-    if (v->type != RESP_T_ARRAY)
-        fail("Non ARRAY response from SCAN!", (struct slice){ 0 });
+    if (cli_is_error(v)) fail("SCAN error: ", v->str);
+    if (v->type != RESP_T_ARRAY) fail("Non ARRAY response from SCAN!", (struct slice){ 0 });
     if (v->n != 2 || v->el[1].type != RESP_T_ARRAY || v->el[0].str.len >= sizeof(s->cursor))
         fail("Invalid element count from SCAN!", (struct slice){ 0 });
     memcpy(s->cursor, v->el[0].str.ptr, v->el[0].str.len);
@@ -70,8 +68,7 @@ int cli_scan_mode(struct cli *c) {
         struct resp_value *page = scan_page(c, &s);
         print_keys(c, &page->el[1]);
         resp_value_free(page);
-        if (c->cfg.interval_us > 0)
-            cli_sleep_us(c->cfg.interval_us);
+        if (c->cfg.interval_us > 0) cli_sleep_us(c->cfg.interval_us);
     }
     return 0;
 }
@@ -96,10 +93,8 @@ struct sampler {
 
 static struct kind *find_kind(struct sampler *s, struct slice name) {
     for (int i = 0; i < s->n_kinds; i++)
-        if (slice_ieq(name, s->kinds[i].name))
-            return &s->kinds[i];
-    if (s->n_kinds == MAX_KINDS)
-        return NULL;
+        if (slice_ieq(name, s->kinds[i].name)) return &s->kinds[i];
+    if (s->n_kinds == MAX_KINDS) return NULL;
     struct kind *k = &s->kinds[s->n_kinds++];
     k->name = mem_memdup0(name.ptr, name.len);
     k->unit = "?";
@@ -132,8 +127,7 @@ static void ask_types(struct sampler *s, const struct resp_value *keys, struct k
     must_send(s->cli, &out);
     for (size_t i = 0; i < keys->n; i++) {
         struct resp_value *v = must_recv(s->cli);
-        if (cli_is_error(v))
-            fail("TYPE returned an error: ", v->str);
+        if (cli_is_error(v)) fail("TYPE returned an error: ", v->str);
         kinds[i] = v->type == RESP_T_STATUS && !slice_ieq(v->str, "none") ? find_kind(s, v->str) : NULL;
         resp_value_free(v);
     }
@@ -148,8 +142,7 @@ static int size_command(const struct sampler *s, const struct kind *k, struct sl
     argv[0] = SLICE_LIT("MEMORY");
     argv[1] = SLICE_LIT("USAGE");
     argv[2] = key;
-    if (s->cli->cfg.memkeys_samples <= 0)
-        return 3;
+    if (s->cli->cfg.memkeys_samples <= 0) return 3;
     snprintf(samples, 32, "%ld", s->cli->cfg.memkeys_samples);
     argv[3] = SLICE_LIT("SAMPLES");
     argv[4] = slice_cstr(samples);
@@ -165,14 +158,11 @@ static void ask_sizes(struct sampler *s, const struct resp_value *keys, struct k
     struct slice argv[5];
     char samples[32];
     for (size_t i = 0; i < keys->n; i++)
-        if (has_size(s, kinds[i]))
-            resp_write_command(&out, size_command(s, kinds[i], keys->el[i].str, samples, argv), argv);
-    if (out.len > 0)
-        must_send(s->cli, &out);
+        if (has_size(s, kinds[i])) resp_write_command(&out, size_command(s, kinds[i], keys->el[i].str, samples, argv), argv);
+    if (out.len > 0) must_send(s->cli, &out);
     for (size_t i = 0; i < keys->n; i++) {
         sizes[i] = 0;
-        if (!has_size(s, kinds[i]))
-            continue;
+        if (!has_size(s, kinds[i])) continue;
         struct resp_value *v = must_recv(s->cli);
         if (v->type == RESP_T_INT)
             sizes[i] = v->integer > 0 ? (uint64_t)v->integer : 0;
@@ -196,21 +186,18 @@ static void note_key(struct sampler *s, struct kind *k, struct slice key, uint64
         printf("[%05.2f%%] Biggest %-6s found so far '%s' with %" PRIu64 " %s\n", done, k->name, buf_cstr(&k->biggest_key), size,
                unit);
     }
-    if (s->sampled % 1000000 == 0)
-        printf("[%05.2f%%] Sampled %" PRIu64 " keys so far\n", done, s->sampled);
+    if (s->sampled % 1000000 == 0) printf("[%05.2f%%] Sampled %" PRIu64 " keys so far\n", done, s->sampled);
 }
 
 static void sample_page(struct sampler *s, const struct resp_value *keys) {
-    if (keys->n == 0)
-        return;
+    if (keys->n == 0) return;
     struct kind **kinds = mem_calloc(keys->n, sizeof(*kinds));
     uint64_t *sizes = mem_calloc(keys->n, sizeof(*sizes));
     double done = s->keys_total ? 100.0 * (double)s->sampled / (double)s->keys_total : 0;
     ask_types(s, keys, kinds);
     ask_sizes(s, keys, kinds, sizes);
     for (size_t i = 0; i < keys->n; i++)
-        if (kinds[i])
-            note_key(s, kinds[i], keys->el[i].str, sizes[i], done);
+        if (kinds[i]) note_key(s, kinds[i], keys->el[i].str, sizes[i], done);
     fflush(stdout);
     mem_free(sizes);
     mem_free(kinds);
@@ -238,9 +225,12 @@ static void print_summary(struct sampler *s) {
 
 int cli_bigkeys_mode(struct cli *c, bool by_memory) {
     static const struct kind known[] = {
-        { .name = "list", .size_command = "LLEN", .unit = "items" },     { .name = "hash", .size_command = "HLEN", .unit = "fields" },
-        { .name = "string", .size_command = "STRLEN", .unit = "bytes" }, { .name = "stream", .size_command = "XLEN", .unit = "entries" },
-        { .name = "set", .size_command = "SCARD", .unit = "members" },   { .name = "zset", .size_command = "ZCARD", .unit = "members" },
+        { .name = "list", .size_command = "LLEN", .unit = "items" },
+        { .name = "hash", .size_command = "HLEN", .unit = "fields" },
+        { .name = "string", .size_command = "STRLEN", .unit = "bytes" },
+        { .name = "stream", .size_command = "XLEN", .unit = "entries" },
+        { .name = "set", .size_command = "SCARD", .unit = "members" },
+        { .name = "zset", .size_command = "ZCARD", .unit = "members" },
     };
     struct sampler s = { .cli = c, .by_memory = by_memory, .n_kinds = sizeof(known) / sizeof(*known) };
     memcpy(s.kinds, known, sizeof(known));
@@ -257,11 +247,9 @@ int cli_bigkeys_mode(struct cli *c, bool by_memory) {
         struct resp_value *page = scan_page(c, &scan);
         sample_page(&s, &page->el[1]);
         resp_value_free(page);
-        if (++s.pages % 100 == 0 && c->cfg.interval_us > 0)
-            cli_sleep_us(c->cfg.interval_us);
+        if (++s.pages % 100 == 0 && c->cfg.interval_us > 0) cli_sleep_us(c->cfg.interval_us);
     }
     print_summary(&s);
-    for (int i = 0; i < s.n_kinds; i++)
-        buf_done(&s.kinds[i].biggest_key);
+    for (int i = 0; i < s.n_kinds; i++) buf_done(&s.kinds[i].biggest_key);
     return 0;
 }

@@ -29,10 +29,8 @@ static void print_samples(const struct cli *c, const struct samples *s) {
 }
 
 static void add_sample(struct samples *s, int64_t us) {
-    if (s->count == 0 || us < s->min_us)
-        s->min_us = us;
-    if (us > s->max_us)
-        s->max_us = us;
+    if (s->count == 0 || us < s->min_us) s->min_us = us;
+    if (us > s->max_us) s->max_us = us;
     s->total_us += us;
     s->count++;
 }
@@ -56,8 +54,7 @@ int cli_latency_mode(struct cli *c, bool history) {
                 printf(" -- %.2f seconds range\n", (double)(now - s.start_us) / 1e6);
             else
                 print_samples(c, &s);
-            if (!history)
-                return 0;
+            if (!history) return 0;
             s = (struct samples){ .start_us = now };
         }
         fflush(stdout);
@@ -67,8 +64,7 @@ int cli_latency_mode(struct cli *c, bool history) {
 
 /* Something to be late with: costs about as much as a short command and cannot be optimised away. */
 static uint64_t busy_work(uint64_t x) {
-    for (int i = 0; i < 32; i++)
-        x = x * 6364136223846793005u + 1442695040888963407u;
+    for (int i = 0; i < 32; i++) x = x * 6364136223846793005u + 1442695040888963407u;
     return x;
 }
 
@@ -90,7 +86,8 @@ int cli_intrinsic_latency_mode(struct cli *c) {
         runs++;
     }
     double avg_us = runs ? (double)(last - start) / 1000 / (double)runs : 0;
-    printf("\n%" PRIu64 " total runs (avg latency: %.4f microseconds / %.2f nanoseconds per run).\n", runs, avg_us, avg_us * 1000);
+    printf("\n%" PRIu64 " total runs (avg latency: %.4f microseconds / %.2f nanoseconds per run).\n", runs, avg_us,
+           avg_us * 1000);
     printf("Worst run took %.0fx longer than the average latency.\n", avg_us > 0 ? (double)max_us / avg_us : 0);
     return 0;
 }

@@ -25,23 +25,19 @@ static bool is(const char *word, const char *opt) {
 /* A word that may be quoted as in redis.conf. ptr NULL when it is badly quoted. The memory lives until exit. */
 static struct slice unquote(const char *word) {
     struct slice out = { NULL, 0 };
-    if (word[0] != '"' && word[0] != '\'')
-        return slice_cstr(word);
+    if (word[0] != '"' && word[0] != '\'') return slice_cstr(word);
     int argc;
     struct buf *argv = str_split_args(slice_cstr(word), &argc);
     if (argv && argc == 1) {
         out.ptr = tool_keep(buf_steal(&argv[0], &out.len));
     }
-    if (argv)
-        str_split_free(argv, argc);
+    if (argv) str_split_free(argv, argc);
     return out;
 }
 
 static bool yes_no(const char *word) {
-    if (word[0] == 'y' || word[0] == 'Y')
-        return true;
-    if (word[0] == 'n' || word[0] == 'N')
-        return false;
+    if (word[0] == 'y' || word[0] == 'Y') return true;
+    if (word[0] == 'n' || word[0] == 'N') return false;
     fprintf(stderr, "Unknown --show-pushes value '%s' (valid: '[y]es', '[n]o')\n", word);
     exit(1);
 }
@@ -52,7 +48,10 @@ static bool output_flag(struct cli_cfg *cfg, const char *opt) {
     static const struct {
         const char *name;
         enum cli_output output;
-    } table[] = { { "--raw", CLI_RAW }, { "--no-raw", CLI_STANDARD }, { "--csv", CLI_CSV }, { "--json", CLI_JSON },
+    } table[] = { { "--raw", CLI_RAW },
+                  { "--no-raw", CLI_STANDARD },
+                  { "--csv", CLI_CSV },
+                  { "--json", CLI_JSON },
                   { "--quoted-json", CLI_QUOTED_JSON } };
     for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
         if (is(opt, table[i].name)) {
@@ -71,8 +70,12 @@ static bool mode_flag(struct cli_cfg *cfg, const char *opt) {
     static const struct {
         const char *name;
         enum cli_mode mode;
-    } table[] = { { "--stat", CLI_MODE_STAT }, { "--bigkeys", CLI_MODE_BIGKEYS }, { "--memkeys", CLI_MODE_MEMKEYS },
-                  { "--scan", CLI_MODE_SCAN }, { "--latency", CLI_MODE_LATENCY }, { "--pipe", CLI_MODE_PIPE },
+    } table[] = { { "--stat", CLI_MODE_STAT },
+                  { "--bigkeys", CLI_MODE_BIGKEYS },
+                  { "--memkeys", CLI_MODE_MEMKEYS },
+                  { "--scan", CLI_MODE_SCAN },
+                  { "--latency", CLI_MODE_LATENCY },
+                  { "--pipe", CLI_MODE_PIPE },
                   { "--latency-history", CLI_MODE_LATENCY_HISTORY } };
     for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
         if (is(opt, table[i].name)) {
@@ -84,8 +87,7 @@ static bool mode_flag(struct cli_cfg *cfg, const char *opt) {
 }
 
 static void ask_resp(struct cli_cfg *cfg, int version) {
-    if (cfg->resp != 0 && !cfg->resp_auto && cfg->resp != version)
-        fail("Options -2 and -3 are mutually exclusive.");
+    if (cfg->resp != 0 && !cfg->resp_auto && cfg->resp != version) fail("Options -2 and -3 are mutually exclusive.");
     cfg->resp = version;
     cfg->resp_auto = false;
 }
@@ -94,9 +96,10 @@ static bool plain_flag(struct cli_cfg *cfg, const char *opt) {
     const struct {
         const char *name;
         bool *dst;
-    } table[] = { { "-x", &cfg->stdin_last }, { "-c", &cfg->cluster }, { "-e", &cfg->fail_on_error },
-                  { "--no-auth-warning", &cfg->no_auth_warning }, { "--askpass", &cfg->ask_pass },
-                  { "--quoted-input", &cfg->quoted_input }, { "--verbose", &cfg->verbose } };
+    } table[] = { { "-x", &cfg->stdin_last },      { "-c", &cfg->cluster },
+                  { "-e", &cfg->fail_on_error },   { "--no-auth-warning", &cfg->no_auth_warning },
+                  { "--askpass", &cfg->ask_pass }, { "--quoted-input", &cfg->quoted_input },
+                  { "--verbose", &cfg->verbose } };
     for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
         if (is(opt, table[i].name)) {
             *table[i].dst = true;
@@ -161,8 +164,7 @@ static bool text_option(struct cli_cfg *cfg, const char *opt, const char *word) 
         cfg->show_pushes = yes_no(word);
     else if (is(opt, "--quoted-pattern")) {
         cfg->pattern = unquote(word);
-        if (!cfg->pattern.ptr)
-            fail("Invalid quoted string specified for --quoted-pattern.");
+        if (!cfg->pattern.ptr) fail("Invalid quoted string specified for --quoted-pattern.");
     } else if (is(opt, "--eval")) {
         cfg->mode = CLI_MODE_EVAL;
         cfg->eval_file = word;
@@ -181,17 +183,13 @@ static void defaults(struct cli_cfg *cfg) {
     cfg->output = tty ? CLI_STANDARD : CLI_RAW;
     cfg->show_pushes = isatty(STDOUT_FILENO);
     const char *pass = getenv("KETTLECLI_AUTH");
-    if (!pass)
-        pass = getenv("REDISCLI_AUTH");
-    if (pass && *pass)
-        cfg->target.pass = pass;
+    if (!pass) pass = getenv("REDISCLI_AUTH");
+    if (pass && *pass) cfg->target.pass = pass;
 }
 
 static void check(struct cli_cfg *cfg) {
-    if (cfg->cluster && cfg->target.unix_path)
-        fail("Options -c and -s are mutually exclusive.");
-    if (cfg->stdin_last && cfg->stdin_tag)
-        fail("Options -x and -X are mutually exclusive.");
+    if (cfg->cluster && cfg->target.unix_path) fail("Options -c and -s are mutually exclusive.");
+    if (cfg->stdin_last && cfg->stdin_tag) fail("Options -x and -X are mutually exclusive.");
     if (tool_pass_on_command_line() && !cfg->no_auth_warning && !cfg->ask_pass)
         fputs("Warning: Using a password with '-a' or '-u' option on the command line interface may not be safe.\n", stderr);
 }

@@ -36,8 +36,7 @@ static void die(const char *what, const char *why) {
 }
 
 static const char *io_text(const struct tool_conn *c, ssize_t rc) {
-    if (rc == 0)
-        return "Server closed the connection";
+    if (rc == 0) return "Server closed the connection";
     return c->io.tls ? ktls_conn_error(c->io.tls)->text : strerror((int)-rc);
 }
 
@@ -63,17 +62,14 @@ static void read_input(struct pipe_state *p) {
 static void write_some(struct pipe_state *p) {
     while (p->sent < p->out.len) {
         ssize_t n = tool_io_write(&p->conn->io, p->out.data + p->sent, p->out.len - p->sent);
-        if (n == -EAGAIN)
-            return;
-        if (n < 0)
-            die("Error writing to the server", io_text(p->conn, n));
+        if (n == -EAGAIN) return;
+        if (n < 0) die("Error writing to the server", io_text(p->conn, n));
         p->sent += (size_t)n;
     }
 }
 
 static void note_reply(struct pipe_state *p, const struct resp_value *v) {
-    if (v->type == RESP_T_PUSH || v->type == RESP_T_ATTR)
-        return;
+    if (v->type == RESP_T_PUSH || v->type == RESP_T_ATTR) return;
     if (p->input_over && v->type == RESP_T_BULK && slice_eq(v->str, slice_cstr(p->magic))) {
         printf("Last reply received from server.\n");
         p->done = true;
@@ -90,10 +86,8 @@ static void read_replies(struct pipe_state *p) {
     while (!p->done) {
         struct resp_value *v = NULL;
         int rc = tool_conn_try_recv(p->conn, &v);
-        if (rc == 0)
-            return;
-        if (rc < 0)
-            die("Error reading replies from server", p->conn->err);
+        if (rc == 0) return;
+        if (rc < 0) die("Error reading replies from server", p->conn->err);
         p->last_read_us = clock_mono_us();
         note_reply(p, v);
         resp_value_free(v);
@@ -106,28 +100,24 @@ static void wait_ready(struct pipe_state *p) {
         { .fd = p->conn->io.fd, .events = (short)(POLLIN | (writing ? POLLOUT : 0)) },
         { .fd = !writing && !p->input_over ? STDIN_FILENO : -1, .events = POLLIN },
     };
-    if (p->conn->io.tls && ktls_pending(p->conn->io.tls) > 0)
-        return;
+    if (p->conn->io.tls && ktls_pending(p->conn->io.tls) > 0) return;
     poll(fds, 2, 1000);
 }
 
 int cli_pipe_mode(struct cli *c) {
     struct pipe_state p = { .conn = &c->conn };
-    if (cli_connect(c, false) != 0)
-        return 1;
+    if (cli_connect(c, false) != 0) return 1;
     rand_hex_id(p.magic, 20);
     int64_t timeout_us = (int64_t)c->cfg.pipe_timeout_s * 1000000;
     while (!p.done) {
         if (p.sent == p.out.len && !p.input_over) {
             struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
-            if (poll(&in, 1, 0) > 0)
-                read_input(&p);
+            if (poll(&in, 1, 0) > 0) read_input(&p);
             p.last_read_us = clock_mono_us();
         }
         write_some(&p);
         read_replies(&p);
-        if (p.done)
-            break;
+        if (p.done) break;
         if (p.input_over && timeout_us > 0 && clock_mono_us() - p.last_read_us > timeout_us) {
             fprintf(stderr, "No replies for %d seconds: exiting.\n", c->cfg.pipe_timeout_s);
             p.errors++;

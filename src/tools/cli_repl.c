@@ -4,9 +4,8 @@
  * acted on, everything else goes to cli_send.c. When standard input is not a terminal the same lines are read without prompt,
  * editing or history: `kettle-cli < script`.
  *
- * The history file is plain text, a line a command, so that redis-cli's can be used; it is appended to at once, 0600, and cut when
- * it grows over twice HISTORY_KEEP. Lines with passwords stay out of it and out of the editor's memory.
- * Threads: one. */
+ * The history file is plain text, a line a command, so that redis-cli's can be used; it is appended to at once, 0600, and cut
+ * when it grows over twice HISTORY_KEEP. Lines with passwords stay out of it and out of the editor's memory. Threads: one. */
 #include <editline/readline.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,10 +27,8 @@
 /* NULL: none. The caller frees. */
 static char *history_path(void) {
     const char *path = getenv("KETTLECLI_HISTFILE");
-    if (!path)
-        path = getenv("REDISCLI_HISTFILE");
-    if (path)
-        return *path && strcmp(path, "/dev/null") != 0 ? mem_strdup(path) : NULL;
+    if (!path) path = getenv("REDISCLI_HISTFILE");
+    if (path) return *path && strcmp(path, "/dev/null") != 0 ? mem_strdup(path) : NULL;
     const char *home = getenv("HOME");
     return home && *home ? mem_asprintf("%s/.kettlecli_history", home) : NULL;
 }
@@ -40,14 +37,12 @@ static void history_rewrite(const char *path) {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (!f) {
-        if (fd >= 0)
-            close(fd);
+        if (fd >= 0) close(fd);
         return;
     }
     for (int i = 0; i < history_length; i++) {
         HIST_ENTRY *e = history_get(history_base + i);
-        if (e && e->line)
-            fprintf(f, "%s\n", e->line);
+        if (e && e->line) fprintf(f, "%s\n", e->line);
     }
     fclose(f);
 }
@@ -56,28 +51,24 @@ static void history_load(const char *path) {
     using_history();
     stifle_history(HISTORY_KEEP);
     FILE *f = path ? fopen(path, "re") : NULL;
-    if (!f)
-        return;
+    if (!f) return;
     char *line = NULL;
     size_t cap = 0, count = 0;
     ssize_t n;
     while ((n = getline(&line, &cap, f)) > 0) {
         line[strcspn(line, "\r\n")] = '\0';
-        if (*line)
-            add_history(line);
+        if (*line) add_history(line);
         count++;
     }
     free(line);
     fclose(f);
-    if (count > 2 * HISTORY_KEEP)
-        history_rewrite(path);
+    if (count > 2 * HISTORY_KEEP) history_rewrite(path);
 }
 
 static void history_note(const char *path, const char *line) {
     add_history(line);
     int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
-    if (fd < 0)
-        return;
+    if (fd < 0) return;
     char *text = mem_asprintf("%s\n", line);
     if (write(fd, text, strlen(text)) < 0) {
         /* the history is a convenience: a full disk must not disturb the session */
@@ -125,15 +116,13 @@ static bool own_word(struct repl *r, int argc, const struct slice *argv) {
 /* "5 PING": 5, and *ret_skip 1. 0: a count that is no count. */
 static long repeat_prefix(int argc, const struct slice *argv, int *ret_skip) {
     *ret_skip = 0;
-    if (argc < 2)
-        return 1;
+    if (argc < 2) return 1;
     char *word = mem_memdup0(argv[0].ptr, argv[0].len), *end;
     errno = 0;
     long n = strtol(word, &end, 10);
     bool number = *word && *end == '\0', bad = errno != 0 || n <= 0;
     mem_free(word);
-    if (!number)
-        return 1;
+    if (!number) return 1;
     *ret_skip = 1;
     return bad ? 0 : n;
 }
@@ -145,18 +134,15 @@ static void run_words(struct repl *r, const char *line, int argc, const struct s
         printf("Invalid kettle-cli repeat command option value.\n");
         return;
     }
-    if (r->editing && !cli_is_sensitive(argc - skip, argv + skip))
-        history_note(r->history, line);
-    if (own_word(r, argc, argv))
-        return;
+    if (r->editing && !cli_is_sensitive(argc - skip, argv + skip)) history_note(r->history, line);
+    if (own_word(r, argc, argv)) return;
 
     int64_t start = clock_mono_us();
     cli_catch_interrupt(true);
     cli_issue(r->cli, argc - skip, argv + skip, repeat);
     cli_catch_interrupt(false);
     int64_t took = clock_mono_us() - start;
-    if (took >= 500 * 1000 && r->cli->cfg.output == CLI_STANDARD)
-        printf("(%.2fs)\n", (double)took / 1e6);
+    if (took >= 500 * 1000 && r->cli->cfg.output == CLI_STANDARD) printf("(%.2fs)\n", (double)took / 1e6);
     fflush(stdout);
 }
 
@@ -166,14 +152,12 @@ static void run_line(struct repl *r, const char *line) {
     if (!words) {
         printf("Invalid argument(s)\n");
         fflush(stdout);
-        if (r->editing)
-            add_history(line); /* to be mended; not written: it may hold a password */
+        if (r->editing) add_history(line); /* to be mended; not written: it may hold a password */
         return;
     }
     if (argc > 0) {
         struct slice *argv = mem_calloc((size_t)argc, sizeof(*argv));
-        for (int i = 0; i < argc; i++)
-            argv[i] = words[i].len ? buf_slice(&words[i]) : SLICE_LIT("");
+        for (int i = 0; i < argc; i++) argv[i] = words[i].len ? buf_slice(&words[i]) : SLICE_LIT("");
         run_words(r, line, argc, argv);
         mem_free(argv);
     }
@@ -217,8 +201,7 @@ int cli_repl(struct cli *c) {
         mem_wipe(line, strlen(line));
         free(line);
     }
-    if (r.editing && !r.done)
-        printf("\n");
+    if (r.editing && !r.done) printf("\n");
     mem_free(r.history);
     return 0;
 }

@@ -49,8 +49,7 @@ static bool is_word(int argc, const struct slice *argv, int i, const char *word)
 }
 
 static enum endless endless_kind(int argc, const struct slice *argv) {
-    if (is_word(argc, argv, 0, "monitor"))
-        return ENDLESS_MONITOR;
+    if (is_word(argc, argv, 0, "monitor")) return ENDLESS_MONITOR;
     if (is_word(argc, argv, 0, "subscribe") || is_word(argc, argv, 0, "psubscribe") || is_word(argc, argv, 0, "ssubscribe"))
         return ENDLESS_SUBSCRIBE;
     return ENDLESS_NO;
@@ -58,10 +57,9 @@ static enum endless endless_kind(int argc, const struct slice *argv) {
 
 /* In RESP3 the only answer to these is push messages, one for each channel. 0: not such a command. */
 static int pushes_expected(const struct cli *c, int argc, const struct slice *argv) {
-    bool unsub = is_word(argc, argv, 0, "unsubscribe") || is_word(argc, argv, 0, "punsubscribe") ||
-                 is_word(argc, argv, 0, "sunsubscribe");
-    if (!unsub || c->resp_now != 3)
-        return 0;
+    bool unsub =
+        is_word(argc, argv, 0, "unsubscribe") || is_word(argc, argv, 0, "punsubscribe") || is_word(argc, argv, 0, "sunsubscribe");
+    if (!unsub || c->resp_now != 3) return 0;
     return argc > 1 ? argc - 1 : 1;
 }
 
@@ -69,23 +67,19 @@ static int pushes_expected(const struct cli *c, int argc, const struct slice *ar
 
 /* -EINTR: Ctrl-C in interactive mode. */
 static int recv_value(struct cli *c, struct resp_value **ret) {
-    if (!c->interactive)
-        return tool_conn_recv(&c->conn, ret, TOOL_NO_DEADLINE);
+    if (!c->interactive) return tool_conn_recv(&c->conn, ret, TOOL_NO_DEADLINE);
     for (;;) {
         int rc = tool_conn_recv(&c->conn, ret, clock_mono_us() + INTERRUPT_POLL_US);
         if (cli_interrupted) {
-            if (rc == 0)
-                resp_value_free(*ret);
+            if (rc == 0) resp_value_free(*ret);
             return -EINTR;
         }
-        if (rc != -ETIMEDOUT)
-            return rc;
+        if (rc != -ETIMEDOUT) return rc;
     }
 }
 
 static void show_push(const struct cli *c, const struct resp_value *v) {
-    if (!c->cfg.show_pushes)
-        return;
+    if (!c->cfg.show_pushes) return;
     struct buf out = { 0 };
     cli_format_push(&out, &c->cfg, v);
     cli_print(&out);
@@ -103,8 +97,7 @@ static int recv_reply(struct cli *c, bool pushes_too, struct resp_value **ret) {
             *ret = v;
             return 0;
         }
-        if (push)
-            show_push(c, v);
+        if (push) show_push(c, v);
         resp_value_free(v);
     }
     return rc;
@@ -114,29 +107,23 @@ static int recv_reply(struct cli *c, bool pushes_too, struct resp_value **ret) {
 static bool follow_redirection(struct cli *c, const struct resp_value *v) {
     char text[300], slot[16], host[256];
     bool ask = v->str.len > 4 && memcmp(v->str.ptr, "ASK ", 4) == 0;
-    if (!ask && !(v->str.len > 6 && memcmp(v->str.ptr, "MOVED ", 6) == 0))
-        return false;
+    if (!ask && !(v->str.len > 6 && memcmp(v->str.ptr, "MOVED ", 6) == 0)) return false;
     snprintf(text, sizeof(text), "%.*s", (int)v->str.len, v->str.ptr);
-    if (sscanf(text, "%*s %15s %255s", slot, host) != 2)
-        return false;
+    if (sscanf(text, "%*s %15s %255s", slot, host) != 2) return false;
     char *colon = strrchr(host, ':');
-    if (!colon)
-        return false;
+    if (!colon) return false;
     *colon = '\0';
-    if (*host)
-        c->cfg.target.host = tool_keep(mem_strdup(host));
+    if (*host) c->cfg.target.host = tool_keep(mem_strdup(host));
     c->cfg.target.port = tool_int(colon + 1);
     c->redirected = true;
     c->send_asking = ask;
-    if (c->interactive)
-        printf("-> Redirected to slot [%s] located at %s:%d\n", slot, c->cfg.target.host, c->cfg.target.port);
+    if (c->interactive) printf("-> Redirected to slot [%s] located at %s:%d\n", slot, c->cfg.target.host, c->cfg.target.port);
     return true;
 }
 
 static void show_reply(struct cli *c, const struct resp_value *v, bool as_text) {
     if (cli_is_error(v)) {
-        if (c->cfg.cluster && follow_redirection(c, v))
-            return;
+        if (c->cfg.cluster && follow_redirection(c, v)) return;
         if (c->cfg.fail_on_error) {
             fprintf(stderr, "%.*s\n", (int)v->str.len, v->str.ptr);
             exit(1);
@@ -221,8 +208,7 @@ static int stream_replies(struct cli *c, enum endless kind) {
         bool stop = cli_is_error(v);
         show_reply(c, v, false);
         resp_value_free(v);
-        if (stop)
-            return 0;
+        if (stop) return 0;
     }
     return rc;
 }
@@ -236,39 +222,31 @@ static int exchange(struct cli *c, int argc, const struct slice *argv, bool *ret
     c->shutting_down = is_word(argc, argv, 0, "shutdown");
     *ret_sent = false;
     int rc = send_words(c, argc, argv);
-    if (rc != 0)
-        return rc;
+    if (rc != 0) return rc;
     *ret_sent = true;
-    if (kind != ENDLESS_NO)
-        return stream_replies(c, kind);
+    if (kind != ENDLESS_NO) return stream_replies(c, kind);
     do {
         rc = recv_reply(c, pushes > 0, &v);
-        if (rc != 0)
-            return rc;
+        if (rc != 0) return rc;
         show_reply(c, v, cli_is_text_command(argc, argv));
-        if (!c->redirected)
-            after_reply(c, argc, argv, v);
-        if (cli_is_error(v))
-            pushes = 0;
+        if (!c->redirected) after_reply(c, argc, argv, v);
+        if (cli_is_error(v)) pushes = 0;
         resp_value_free(v);
     } while (--pushes > 0);
     return 0;
 }
 
 static int connect_and_ask(struct cli *c) {
-    if (c->redirected)
-        cli_drop(c);
+    if (c->redirected) cli_drop(c);
     if (!c->connected) {
         int rc = cli_connect(c, false);
-        if (rc != 0)
-            return rc;
+        if (rc != 0) return rc;
     }
     c->redirected = false;
     if (c->send_asking) {
         struct resp_value *v = NULL;
         int rc = tool_conn_callv(&c->conn, &v, TOOL_NO_DEADLINE, "ASKING", NULL);
-        if (rc == 0 && cli_is_error(v))
-            fprintf(stderr, "ASKING failed: %.*s\n", (int)v->str.len, v->str.ptr);
+        if (rc == 0 && cli_is_error(v)) fprintf(stderr, "ASKING failed: %.*s\n", (int)v->str.len, v->str.ptr);
         resp_value_free(v);
         c->send_asking = false;
         return rc;
@@ -302,27 +280,20 @@ int cli_issue(struct cli *c, int argc, const struct slice *argv, long repeat) {
     bool sent, again = false;
     while (repeat != 0) {
         int rc = connect_and_ask(c);
-        if (rc != 0)
-            return rc;
+        if (rc != 0) return rc;
         rc = exchange(c, argc, argv, &sent);
         if (rc != 0) {
             rc = recover(c, rc, sent, again);
-            if (rc == -ENODATA && c->shutting_down)
-                return 0;
-            if (rc != 0)
-                return rc;
+            if (rc == -ENODATA && c->shutting_down) return 0;
+            if (rc != 0) return rc;
             again = true;
             continue;
         }
-        if (c->redirected)
-            continue;
+        if (c->redirected) continue;
         again = false;
-        if (repeat > 0)
-            repeat--;
-        if (c->cfg.interval_us > 0)
-            cli_sleep_us(c->cfg.interval_us);
-        if (c->interactive && cli_interrupted)
-            break;
+        if (repeat > 0) repeat--;
+        if (c->cfg.interval_us > 0) cli_sleep_us(c->cfg.interval_us);
+        if (c->interactive && cli_interrupted) break;
     }
     return 0;
 }

@@ -14,15 +14,13 @@
 static long info_long(const char *info, const char *name) {
     size_t n = strlen(name);
     for (const char *p = info; (p = strstr(p, name)) != NULL; p += n)
-        if ((p == info || p[-1] == '\n') && p[n] == ':')
-            return strtol(p + n + 1, NULL, 10);
+        if ((p == info || p[-1] == '\n') && p[n] == ':') return strtol(p + n + 1, NULL, 10);
     return -1;
 }
 
 static long info_keys(const char *info) {
     long keys = 0;
-    for (const char *p = info; (p = strstr(p, ":keys=")) != NULL; p += 6)
-        keys += strtol(p + 6, NULL, 10);
+    for (const char *p = info; (p = strstr(p, ":keys=")) != NULL; p += 6) keys += strtol(p + 6, NULL, 10);
     return keys;
 }
 
@@ -54,8 +52,7 @@ int cli_stat_mode(struct cli *c) {
     long requests = 0;
     for (unsigned line = 0;;) {
         struct resp_value *v = NULL;
-        if (!c->connected && cli_connect(c, line > 0) != 0 && line == 0)
-            return 1;
+        if (!c->connected && cli_connect(c, line > 0) != 0 && line == 0) return 1;
         if (!c->connected || tool_conn_callv(&c->conn, &v, TOOL_NO_DEADLINE, "INFO", NULL) != 0) {
             cli_drop(c);
             fprintf(stderr, "Reconnecting...\n");

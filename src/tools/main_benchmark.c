@@ -50,16 +50,14 @@ static int ask_config(struct session *s) {
     }
     s->cfg.save = config_value(&c, "save");
     s->cfg.appendonly = config_value(&c, "appendonly");
-    if (!s->cfg.save)
-        fprintf(stderr, "WARNING: Could not fetch server CONFIG\n");
+    if (!s->cfg.save) fprintf(stderr, "WARNING: Could not fetch server CONFIG\n");
     tool_conn_close(&c);
     return 0;
 }
 
 /* In the short forms there is no room for it between the results. */
 static void tell_tls(struct session *s, const struct bench_run *run) {
-    if (!s->tls_told && run->tls_text[0] && (s->cfg.quiet || s->cfg.csv))
-        fprintf(stderr, "TLS: %s\n", run->tls_text);
+    if (!s->tls_told && run->tls_text[0] && (s->cfg.quiet || s->cfg.csv)) fprintf(stderr, "TLS: %s\n", run->tls_text);
     s->tls_told = true;
 }
 
@@ -67,8 +65,7 @@ static void tell_tls(struct session *s, const struct bench_run *run) {
 static int run_one(const struct bench_cmd *cmd, void *arg) {
     struct session *s = arg;
     struct bench_run run;
-    if (s->connection_failed)
-        return 1;
+    if (s->connection_failed) return 1;
     int rc = bench_run_test(&s->cfg, s->tls_ctx, cmd, &run);
     if (rc != 0) {
         s->connection_failed = true;
@@ -90,8 +87,7 @@ static int run_one(const struct bench_cmd *cmd, void *arg) {
 static void raise_file_limit(long clients) {
     struct rlimit lim;
     rlim_t want = (rlim_t)clients + 100;
-    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want)
-        return;
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want) return;
     lim.rlim_cur = lim.rlim_max < want ? lim.rlim_max : want;
     setrlimit(RLIMIT_NOFILE, &lim);
 }
@@ -108,12 +104,9 @@ int main(int argc, char **argv) {
         fprintf(stderr, "Could not negotiate a TLS connection: %s\n", err);
         return 1;
     }
-    if (ask_config(&s) != 0)
-        return 1;
-    if (s.cfg.idle)
-        return bench_idle(&s.cfg, s.tls_ctx) != 0;
-    if (s.cfg.csv)
-        bench_csv_header();
+    if (ask_config(&s) != 0) return 1;
+    if (s.cfg.idle) return bench_idle(&s.cfg, s.tls_ctx) != 0;
+    if (s.cfg.csv) bench_csv_header();
     do {
         bad += bench_for_each_test(&s.cfg, run_one, &s);
     } while (s.cfg.loop && !s.connection_failed);

@@ -21,16 +21,14 @@ static void read_stream(struct buf *out, FILE *f) {
         buf_reserve(out, 16384);
         size_t n = fread(out->data + out->len, 1, out->cap - out->len, f);
         out->len += n;
-        if (n == 0)
-            return;
+        if (n == 0) return;
     }
 }
 
 static void echo_off(struct termios *saved, bool *ret_tty) {
     struct termios quiet;
     *ret_tty = tcgetattr(STDIN_FILENO, saved) == 0;
-    if (!*ret_tty)
-        return;
+    if (!*ret_tty) return;
     quiet = *saved;
     quiet.c_lflag &= ~(tcflag_t)(ECHO | ICANON);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
@@ -53,11 +51,9 @@ static char *ask_password(void) {
             continue;
         }
         buf_append_char(&pass, ch);
-        if (tty)
-            fputc('*', stderr);
+        if (tty) fputc('*', stderr);
     }
-    if (tty)
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &saved);
+    if (tty) tcsetattr(STDIN_FILENO, TCSAFLUSH, &saved);
     fputc('\n', stderr);
     size_t len;
     return tool_keep(buf_steal(&pass, &len));
@@ -69,10 +65,8 @@ static bool unquote_word(const char *word, struct buf *out) {
     int n;
     struct buf *parts = str_split_args(slice_cstr(word), &n);
     bool ok = parts && n == 1;
-    if (ok)
-        buf_append(out, parts[0].data, parts[0].len);
-    if (parts)
-        str_split_free(parts, n);
+    if (ok) buf_append(out, parts[0].data, parts[0].len);
+    if (parts) str_split_free(parts, n);
     return ok;
 }
 
@@ -81,8 +75,7 @@ static int gather_words(const struct cli_cfg *cfg, struct slice *argv, int *ret_
     struct buf in = { 0 };
     bool tag_found = false;
     int argc = cfg->argc;
-    if (cfg->stdin_last || cfg->stdin_tag)
-        read_stream(&in, stdin);
+    if (cfg->stdin_last || cfg->stdin_tag) read_stream(&in, stdin);
     tool_keep(in.data);
     for (int i = 0; i < argc; i++) {
         struct buf word = { 0 };
@@ -103,8 +96,7 @@ static int gather_words(const struct cli_cfg *cfg, struct slice *argv, int *ret_
         fprintf(stderr, "Using -X option but stdin tag not match.\n");
         return 1;
     }
-    if (cfg->stdin_last)
-        argv[argc++] = buf_slice(&in);
+    if (cfg->stdin_last) argv[argc++] = buf_slice(&in);
     *ret_argc = argc;
     return 0;
 }
@@ -112,8 +104,7 @@ static int gather_words(const struct cli_cfg *cfg, struct slice *argv, int *ret_
 static int run_command(struct cli *c) {
     struct slice *argv = mem_calloc((size_t)c->cfg.argc + 1, sizeof(*argv));
     int argc = 0, status = gather_words(&c->cfg, argv, &argc);
-    if (status == 0)
-        status = cli_issue(c, argc, argv, c->cfg.repeat) != 0;
+    if (status == 0) status = cli_issue(c, argc, argv, c->cfg.repeat) != 0;
     mem_free(argv);
     return status;
 }
@@ -152,16 +143,26 @@ int cli_eval_mode(struct cli *c) {
 
 static int run_mode(struct cli *c) {
     switch (c->cfg.mode) {
-    case CLI_MODE_STAT: return cli_stat_mode(c);
-    case CLI_MODE_BIGKEYS: return cli_bigkeys_mode(c, false);
-    case CLI_MODE_MEMKEYS: return cli_bigkeys_mode(c, true);
-    case CLI_MODE_SCAN: return cli_scan_mode(c);
-    case CLI_MODE_LATENCY: return cli_latency_mode(c, false);
-    case CLI_MODE_LATENCY_HISTORY: return cli_latency_mode(c, true);
-    case CLI_MODE_INTRINSIC_LATENCY: return cli_intrinsic_latency_mode(c);
-    case CLI_MODE_PIPE: return cli_pipe_mode(c);
-    case CLI_MODE_EVAL: return cli_eval_mode(c);
-    case CLI_MODE_COMMAND: break;
+    case CLI_MODE_STAT:
+        return cli_stat_mode(c);
+    case CLI_MODE_BIGKEYS:
+        return cli_bigkeys_mode(c, false);
+    case CLI_MODE_MEMKEYS:
+        return cli_bigkeys_mode(c, true);
+    case CLI_MODE_SCAN:
+        return cli_scan_mode(c);
+    case CLI_MODE_LATENCY:
+        return cli_latency_mode(c, false);
+    case CLI_MODE_LATENCY_HISTORY:
+        return cli_latency_mode(c, true);
+    case CLI_MODE_INTRINSIC_LATENCY:
+        return cli_intrinsic_latency_mode(c);
+    case CLI_MODE_PIPE:
+        return cli_pipe_mode(c);
+    case CLI_MODE_EVAL:
+        return cli_eval_mode(c);
+    case CLI_MODE_COMMAND:
+        break;
     }
     return c->cfg.argc > 0 ? run_command(c) : cli_repl(c);
 }
@@ -172,8 +173,7 @@ int main(int argc, char **argv) {
 
     cli_opts_parse(&cli.cfg, argc, argv);
     signal(SIGPIPE, SIG_IGN);
-    if (cli.cfg.ask_pass)
-        cli.cfg.target.pass = ask_password();
+    if (cli.cfg.ask_pass) cli.cfg.target.pass = ask_password();
     if (cli.cfg.target.tls.enabled && tool_tls_ctx_new(&cli.cfg.target.tls, &cli.tls_ctx, err, sizeof(err)) != 0) {
         fprintf(stderr, "Could not negotiate a TLS connection: %s\n", err);
         return 1;

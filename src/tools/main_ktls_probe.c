@@ -7,19 +7,18 @@
 
 #include "ktls.h"
 
-static const char *const version_name[KTLS_N_VERSIONS] = {"TLSv1.2", "TLSv1.3"};
-static const char *const cipher_name[KTLS_N_CIPHERS] = {"AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305", "AES-128-CCM"};
+static const char *const version_name[KTLS_N_VERSIONS] = { "TLSv1.2", "TLSv1.3" };
+static const char *const cipher_name[KTLS_N_CIPHERS] = { "AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305", "AES-128-CCM" };
 
-static const char usage[] =
-    "Usage: ktls-probe [--json]\n"
-    "\n"
-    "Finds out, by sending and receiving data over the loopback interface, which TLS versions and\n"
-    "ciphers this kernel encrypts (TX) and decrypts (RX) on a socket.\n"
-    "\n"
-    "  --json   the result as one JSON object\n"
-    "  --help   this text\n"
-    "\n"
-    "Exit status: 0 kernel TLS works, 1 it does not, 2 wrong usage.\n";
+static const char usage[] = "Usage: ktls-probe [--json]\n"
+                            "\n"
+                            "Finds out, by sending and receiving data over the loopback interface, which TLS versions and\n"
+                            "ciphers this kernel encrypts (TX) and decrypts (RX) on a socket.\n"
+                            "\n"
+                            "  --json   the result as one JSON object\n"
+                            "  --help   this text\n"
+                            "\n"
+                            "Exit status: 0 kernel TLS works, 1 it does not, 2 wrong usage.\n";
 
 /* "yes", or the name of the errno. */
 static const char *answer(int err) {
@@ -48,7 +47,8 @@ static void print_reasons(const struct ktls_probe *p) {
             if (p->result[v][c][KTLS_TX] || p->result[v][c][KTLS_RX])
                 printf("%s %s: connections that negotiate it are served in userspace. %s\n", version_name[v], cipher_name[c],
                        ktls_reason_remedy(KTLS_REASON_CIPHER));
-    if (p->rekey) printf("A connection whose peer sends KeyUpdate is closed in order: changing keys needs Linux 6.14 or later.\n");
+    if (p->rekey)
+        printf("A connection whose peer sends KeyUpdate is closed in order: changing keys needs Linux 6.14 or later.\n");
     if (p->expect_no_pad) printf("TLS_RX_EXPECT_NO_PAD needs Linux 6.0 or later.\n");
 }
 

@@ -61,16 +61,21 @@ static int open_socket(struct tool_conn *c, const struct tool_target *t, int64_t
                           : sock_connect_tcp(t->host, t->port, NULL, deadline_us, why, sizeof(why));
     if (fd >= 0) {
         c->io.fd = fd;
-        if (!t->unix_path)
-            sock_tune(fd, 15);
+        if (!t->unix_path) sock_tune(fd, 15);
         return 0;
     }
     const char *text = why;
     size_t n = t->unix_path ? 0 : strlen(t->host);
     if (n > 0 && strncmp(why, t->host, n) == 0 && why[n] == ':' && why[n + 1] == ' ')
         text += n + 2; /* the message will name the host already */
-    switch (-fd) { /* these have a name every script knows; others (name resolution) are told by the net layer */
-    case ECONNREFUSED: case ETIMEDOUT: case ENETUNREACH: case EHOSTUNREACH: case ENOENT: case EACCES: case ECONNRESET:
+    switch (-fd) {     /* these have a name every script knows; others (name resolution) are told by the net layer */
+    case ECONNREFUSED:
+    case ETIMEDOUT:
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case ENOENT:
+    case EACCES:
+    case ECONNRESET:
         snprintf(c->err, sizeof(c->err), "%s", strerror(-fd));
         break;
     default:
@@ -106,8 +111,7 @@ int tool_conn_start(struct tool_conn *c, const struct tool_target *t, struct ktl
 
 int tool_conn_open(struct tool_conn *c, const struct tool_target *t, struct ktls_ctx *ctx, int64_t deadline_us) {
     int rc = tool_conn_start(c, t, ctx, deadline_us);
-    if (rc != 0 || !ctx)
-        return rc;
+    if (rc != 0 || !ctx) return rc;
     rc = syncio_handshake(&c->io, deadline_us);
     if (rc != 0) {
         c->tls_failed = true;
@@ -118,23 +122,20 @@ int tool_conn_open(struct tool_conn *c, const struct tool_target *t, struct ktls
 }
 
 void tool_conn_close(struct tool_conn *c) {
-    if (c->io.fd >= 0)
-        syncio_close(&c->io, tool_deadline(200 * 1000));
+    if (c->io.fd >= 0) syncio_close(&c->io, tool_deadline(200 * 1000));
     buf_done(&c->in);
     c->in_used = 0;
     c->skip = (struct resp_skip){ 0 };
 }
 
 ssize_t tool_io_read(struct syncio *io, void *buf, size_t len) {
-    if (io->tls)
-        return ktls_read(io->tls, buf, len);
+    if (io->tls) return ktls_read(io->tls, buf, len);
     ssize_t n = recv(io->fd, buf, len, MSG_DONTWAIT);
     return n >= 0 ? n : errno == EINTR ? -EAGAIN : -errno;
 }
 
 ssize_t tool_io_write(struct syncio *io, const void *buf, size_t len) {
-    if (io->tls)
-        return ktls_write(io->tls, buf, len);
+    if (io->tls) return ktls_write(io->tls, buf, len);
     ssize_t n = send(io->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
     return n >= 0 ? n : errno == EINTR ? -EAGAIN : -errno;
 }
@@ -143,19 +144,16 @@ ssize_t tool_io_write(struct syncio *io, const void *buf, size_t len) {
 
 int tool_conn_send(struct tool_conn *c, struct slice bytes, int64_t deadline_us) {
     int rc = syncio_write_full(&c->io, bytes.ptr, bytes.len, deadline_us);
-    if (rc < 0)
-        note_error(c, rc);
+    if (rc < 0) note_error(c, rc);
     return rc;
 }
 
 /* 1: a whole reply lies at in.data + in_used, *ret_len bytes. */
 static int find_reply(struct tool_conn *c, size_t *ret_len) {
     size_t left = c->in.len - c->in_used;
-    if (left == 0)
-        return 0;
+    if (left == 0) return 0;
     int rc = resp_skip(&c->skip, c->in.data + c->in_used, left, ret_len);
-    if (rc != 0)
-        c->skip = (struct resp_skip){ 0 };
+    if (rc != 0) c->skip = (struct resp_skip){ 0 };
     return rc;
 }
 
@@ -194,8 +192,7 @@ static int protocol_error(struct tool_conn *c) {
 
 static int take_reply(struct tool_conn *c, size_t len, struct resp_value **ret) {
     size_t used;
-    if (resp_value_parse(c->in.data + c->in_used, len, &used, ret) != 1)
-        return protocol_error(c);
+    if (resp_value_parse(c->in.data + c->in_used, len, &used, ret) != 1) return protocol_error(c);
     c->in_used += used;
     return 0;
 }
@@ -206,8 +203,7 @@ int tool_conn_recv(struct tool_conn *c, struct resp_value **ret, int64_t deadlin
     while ((rc = find_reply(c, &len)) == 0) {
         make_room(c);
         rc = note_read(c, syncio_read_some(&c->io, c->in.data + c->in.len, c->in.cap - c->in.len, deadline_us));
-        if (rc != 0)
-            return rc;
+        if (rc != 0) return rc;
     }
     return rc < 0 ? protocol_error(c) : take_reply(c, len, ret);
 }
@@ -218,10 +214,8 @@ int tool_conn_try_recv(struct tool_conn *c, struct resp_value **ret) {
     while ((rc = find_reply(c, &len)) == 0) {
         make_room(c);
         ssize_t n = tool_io_read(&c->io, c->in.data + c->in.len, c->in.cap - c->in.len);
-        if (n == -EAGAIN)
-            return 0;
-        if ((rc = note_read(c, n)) != 0)
-            return rc;
+        if (n == -EAGAIN) return 0;
+        if ((rc = note_read(c, n)) != 0) return rc;
     }
     rc = rc < 0 ? protocol_error(c) : take_reply(c, len, ret);
     return rc == 0 ? 1 : rc;
@@ -249,8 +243,7 @@ int tool_conn_callv(struct tool_conn *c, struct resp_value **ret, int64_t deadli
     int argc = 0;
     va_list ap;
     va_start(ap, first);
-    for (const char *s = first; s && argc < 16; s = va_arg(ap, const char *))
-        argv[argc++] = slice_cstr(s);
+    for (const char *s = first; s && argc < 16; s = va_arg(ap, const char *)) argv[argc++] = slice_cstr(s);
     va_end(ap);
     return tool_conn_call(c, argc, argv, ret, deadline_us);
 }
@@ -258,8 +251,7 @@ int tool_conn_callv(struct tool_conn *c, struct resp_value **ret, int64_t deadli
 /* ---- session set-up ------------------------------------------------------------------------------------------------------- */
 
 static int check_reply(struct tool_conn *c, int rc, struct resp_value *v) {
-    if (rc != 0)
-        return rc;
+    if (rc != 0) return rc;
     if (v->type == RESP_T_ERROR || v->type == RESP_T_BLOB_ERROR) {
         snprintf(c->err, sizeof(c->err), "%.*s", (int)v->str.len, v->str.ptr);
         rc = TOOL_REPLY_ERROR;

@@ -35,8 +35,7 @@ char *tool_keep(char *ptr_take) {
 
 int tool_int(const char *s) {
     long v = strtol(s, NULL, 10);
-    if (v > INT_MAX)
-        return INT_MAX;
+    if (v > INT_MAX) return INT_MAX;
     return v < INT_MIN ? INT_MIN : (int)v;
 }
 
@@ -50,8 +49,7 @@ void tool_target_text(const struct tool_target *t, char *out, unsigned cap) {
 /* ---- URI ------------------------------------------------------------------------------------------------------------------ */
 
 static int hex_digit(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
+    if (c >= '0' && c <= '9') return c - '0';
     c = (char)(c | 0x20);
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
@@ -98,27 +96,22 @@ static void uri_authority(struct tool_target *t, const char *p, const char *end)
         colon = colon + 1 < end && colon[1] == ':' ? colon + 1 : NULL;
     } else {
         colon = memchr(p, ':', (size_t)(end - p));
-        if (colon)
-            host_end = colon;
+        if (colon) host_end = colon;
     }
-    if (colon)
-        t->port = tool_int(colon + 1);
-    if (host_end > p)
-        t->host = percent_decode(p, (size_t)(host_end - p));
+    if (colon) t->port = tool_int(colon + 1);
+    if (host_end > p) t->host = percent_decode(p, (size_t)(host_end - p));
 }
 
 int tool_uri_parse(struct tool_target *t, const char *uri) {
     const char *p = uri;
-    if (!uri_scheme(t, &p))
-        return -EINVAL;
+    if (!uri_scheme(t, &p)) return -EINVAL;
 
     const char *end = p + strcspn(p, "/?#");
     const char *at = memchr(p, '@', (size_t)(end - p));
     if (at) {
         const char *colon = memchr(p, ':', (size_t)(at - p));
         if (colon) {
-            if (colon > p)
-                t->user = percent_decode(p, (size_t)(colon - p));
+            if (colon > p) t->user = percent_decode(p, (size_t)(colon - p));
             p = colon + 1;
         }
         t->pass = percent_decode(p, (size_t)(at - p));
@@ -126,8 +119,7 @@ int tool_uri_parse(struct tool_target *t, const char *uri) {
         p = at + 1;
     }
     uri_authority(t, p, end);
-    if (*end == '/' && end[1])
-        t->db = tool_int(end + 1);
+    if (*end == '/' && end[1]) t->db = tool_int(end + 1);
     return 0;
 }
 
@@ -144,8 +136,7 @@ static void take_uri(struct tool_target *t, char *word) {
         fprintf(stderr, "Invalid URI scheme\n");
         exit(1);
     }
-    if (t->pass)
-        memset(word, '*', strlen(word));
+    if (t->pass) memset(word, '*', strlen(word));
 }
 
 /* Options followed by a word that is simply stored. */
@@ -166,8 +157,7 @@ static const char **string_option(struct tool_target *t, const char *opt) {
         { "--tls-ciphersuites", &t->tls.ciphersuites },
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
-        if (strcmp(opt, table[i].name) == 0)
-            return table[i].dst;
+        if (strcmp(opt, table[i].name) == 0) return table[i].dst;
     return NULL;
 }
 
@@ -185,10 +175,8 @@ static bool flag_option(struct tool_target *t, const char *opt) {
 
 int tool_opt_parse(struct tool_target *t, int argc, char **argv, int *i) {
     const char *opt = argv[*i];
-    if (flag_option(t, opt))
-        return 1;
-    if (*i + 1 >= argc)
-        return 0;
+    if (flag_option(t, opt)) return 1;
+    if (*i + 1 >= argc) return 0;
 
     char *word = argv[*i + 1];
     const char **dst = string_option(t, opt);
@@ -223,6 +211,5 @@ void tool_tls_usage(const char *indent) {
         "                   in order of preference from highest to lowest separated by colon (\":\").",
         "--tls-ciphersuites <list> Sets the list of preferred ciphersuites (TLSv1.3), likewise.",
     };
-    for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++)
-        printf("%s%s\n", indent, lines[i]);
+    for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) printf("%s%s\n", indent, lines[i]);
 }
