@@ -40,6 +40,10 @@ static bool wants_relisten(const char *name) {
 
 static const char *apply_tls(struct server *srv, int64_t tls_port) {
     static _Thread_local char err[512];
+    if (cfg_get(&srv->cfg->tls_ktls) == CFG_KTLS_YES && !srv->tls.probe.usable) {
+        snprintf(err, sizeof err, "kernel TLS is not available here: %s", ktls_reason_name(srv->tls.probe.reason));
+        return err;
+    }
     if (tls_port == 0 && !srv->tls.ctx) return NULL; /* checked when a TLS port is opened */
     if (tls_load(&srv->tls, srv->cfg, err, sizeof err) == 0) return NULL;
     log_warning("Failed applying the TLS configuration: %s", err);
