@@ -68,7 +68,7 @@ static void sample(struct server *srv) {
 static void check_shutdown(struct io_thread *th) {
     struct server *srv = th->srv;
     if (!atomic_load(&srv->shutdown_asked) || th->stopping) return;
-    log_warning("User requested shutdown...");
+    log_notice("User requested shutdown...");
     io_threads_stop(srv);
 }
 

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -156,17 +157,44 @@ void process_raise_nofile(struct server *srv) {
     atomic_store(&srv->cfg->maxclients, have > 1 ? have : 1);
 }
 
+static size_t put_number(char *out, uint64_t v) {
+    char digits[20];
+    size_t n = 0;
+    do {
+        digits[n++] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    for (size_t i = 0; i < n; i++) out[i] = digits[n - 1 - i];
+    return n;
+}
+
+/* "PID:signal-handler (TIME) TEXT", redis-server's form, with async-signal-safe calls only. */
+static void log_from_handler(const char *text) {
+    static const char tag[] = ":signal-handler (";
+    char line[160];
+    size_t n = put_number(line, (uint64_t)getpid()), len = strlen(text);
+    memcpy(line + n, tag, sizeof tag - 1);
+    n += sizeof tag - 1;
+    n += put_number(line + n, (uint64_t)time(NULL));
+    line[n++] = ')';
+    line[n++] = ' ';
+    memcpy(line + n, text, len);
+    n += len;
+    line[n++] = '\n';
+    log_raw_signal_safe(line, n);
+}
+
 static void on_terminate(int sig) {
     if (!signal_server) return;
-    const char *text = sig == SIGINT ? "Received SIGINT scheduling shutdown...\n" : "Received SIGTERM scheduling shutdown...\n";
+    int saved = errno;
     if (atomic_load(&signal_server->shutdown_asked) && sig == SIGINT) {
-        static const char again[] = "You insist... exiting now.\n";
-        log_raw_signal_safe(again, sizeof again - 1);
+        log_from_handler("You insist... exiting now.");
         if (pidfile_path) unlink(pidfile_path);
         _exit(1);
     }
-    log_raw_signal_safe(text, strlen(text));
+    log_from_handler(sig == SIGINT ? "Received SIGINT scheduling shutdown..." : "Received SIGTERM scheduling shutdown...");
     atomic_store(&signal_server->shutdown_asked, 1);
+    errno = saved;
 }
 
 void process_signals(struct server *srv) {
