@@ -36,7 +36,7 @@ extern "C" {
 struct ktls_ctx;
 struct ktls_conn;
 
-/* ---- Results ------------------------------------------------------------------------------------------------------- */
+/* ---- Results ---- */
 
 /* Non-negative results of the drivers (handshake, control, shutdown, flush). */
 #define KTLS_DONE 0       /* finished; for ktls_control(): carry on reading */
@@ -59,7 +59,7 @@ KTLS_API const char *ktls_strerror(int err);
 /* RFC 8446 6.2 name of an alert description, "handshake_failure"; "unknown" for others. Static. */
 KTLS_API const char *ktls_alert_name(int alert);
 
-/* ---- The kernel ---------------------------------------------------------------------------------------------------- */
+/* ---- The kernel ---- */
 
 enum ktls_version { KTLS_TLS12 = 0, KTLS_TLS13 = 1, KTLS_N_VERSIONS };
 enum ktls_cipher {
@@ -106,7 +106,7 @@ KTLS_API int ktls_probe(struct ktls_probe *ret);
 /* Probes again (after modprobe). Connections made before are not touched. */
 KTLS_API int ktls_probe_again(struct ktls_probe *ret);
 
-/* ---- Context ------------------------------------------------------------------------------------------------------- */
+/* ---- Context ---- */
 
 enum ktls_role { KTLS_SERVER = 0, KTLS_CLIENT = 1 };
 enum ktls_policy {
@@ -161,7 +161,7 @@ struct ktls_cert_info {
 /* The context's own certificate. 0 or -ENOENT when it has none. */
 KTLS_API int ktls_ctx_cert_info(const struct ktls_ctx *ctx, struct ktls_cert_info *ret);
 
-/* ---- Connection ---------------------------------------------------------------------------------------------------- */
+/* ---- Connection ---- */
 
 enum ktls_mode { KTLS_MODE_NONE = 0, KTLS_MODE_KERNEL, KTLS_MODE_USER };
 
@@ -210,7 +210,7 @@ struct ktls_error {
 /* The last error; a static "no error" before any. Valid until the next call on conn. */
 KTLS_API const struct ktls_error *ktls_conn_error(const struct ktls_conn *conn);
 
-/* ---- After the hand-over, KTLS_MODE_KERNEL --------------------------------------------------------------------------- */
+/* ---- After the hand-over, KTLS_MODE_KERNEL ---- */
 
 /* recv gave EIO: the next record is not data. Takes in the control records at the head of the stream (alerts, KeyUpdate,
  * NewSessionTicket), bounded to 32 a call. KTLS_DONE: read on. KTLS_EOF: close_notify. KTLS_WANT_WRITE: an answer (KeyUpdate)
@@ -227,7 +227,7 @@ KTLS_API int ktls_key_update(struct ktls_conn *conn, int request_peer);
  * 0; gives KTLS_EOF after a close_notify, else KTLS_ETRUNCATED, counted. */
 KTLS_API int ktls_io_error(struct ktls_conn *conn, int err);
 
-/* ---- Both modes ------------------------------------------------------------------------------------------------------ */
+/* ---- Both modes ---- */
 
 /* Sends close_notify, once; later calls do nothing. KTLS_DONE, KTLS_WANT_WRITE, -errno. Call before close(2). */
 KTLS_API int ktls_shutdown(struct ktls_conn *conn);
@@ -244,7 +244,7 @@ KTLS_API int ktls_conn_wants(const struct ktls_conn *conn); /* KTLS_WANT_READ or
 /* Bytes already decrypted in userspace: a poll on the fd would not show them. Always 0 in kernel mode. */
 KTLS_API size_t ktls_pending(const struct ktls_conn *conn);
 
-/* ---- KTLS_MODE_USER without an fd: the caller moves the ciphertext ----------------------------------------------------- */
+/* ---- KTLS_MODE_USER without an fd: the caller moves the ciphertext ---- */
 
 /* Detaches the connection from its fd: from now on ktls_read() takes from what ktls_mem_input() gave and ktls_write*() adds to
  * what ktls_mem_output() shows (it never gives -EAGAIN: the caller bounds the queue by ktls_mem_output's length). 0, -EINVAL in
@@ -257,7 +257,7 @@ KTLS_API int ktls_mem_input(struct ktls_conn *conn, const void *data, size_t len
 KTLS_API size_t ktls_mem_output(struct ktls_conn *conn, const void **ret_data);
 KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of it went out */
 
-/* ---- Counters of the process ------------------------------------------------------------------------------------------ */
+/* ---- Counters of the process ---- */
 
 struct ktls_stats {
     uint64_t handshakes_ok[2]; /* by role */

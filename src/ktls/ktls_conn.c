@@ -87,8 +87,7 @@ int ktls_ssl_result(struct ktls_conn *conn, int ret, const char *what) {
     return ktls_fail(conn, -err, -1, 0, "%s: %s", what, strerrordesc_np(err));
 }
 
-/* ---- Secrets
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Secrets ---- */
 
 void ktls_wipe_secrets(struct ktls_conn *conn) {
     OPENSSL_cleanse(conn->secret, sizeof conn->secret);
@@ -138,8 +137,7 @@ void ktls_free_ssl(struct ktls_conn *conn) {
     ERR_clear_error();
 }
 
-/* ---- Life
- * ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Life ---- */
 
 static bool is_address(const char *name) {
     struct in6_addr a;
@@ -200,8 +198,7 @@ struct ktls_conn *ktls_conn_free(struct ktls_conn *conn) {
     return NULL;
 }
 
-/* ---- Facts
- * ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Facts ---- */
 
 enum ktls_mode ktls_conn_mode(const struct ktls_conn *conn) {
     return conn->mode;

@@ -22,8 +22,7 @@
 
 #define CONTROL_RECORDS_MAX 32 /* per call */
 
-/* ---- Sending
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Sending ---- */
 
 void ktls_send_fatal(struct ktls_conn *conn, int alert) {
     uint8_t msg[2] = { 2, (uint8_t)alert };
@@ -111,8 +110,7 @@ int ktls_key_update(struct ktls_conn *conn, int request_peer) {
     return flush_kernel(conn);
 }
 
-/* ---- Receiving
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Receiving ---- */
 
 static int take_key_update(struct ktls_conn *conn, bool update_requested) {
     conn->key_updates_in++;
@@ -213,8 +211,7 @@ int ktls_io_error(struct ktls_conn *conn, int err) {
     }
 }
 
-/* ---- Both modes
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Both modes ---- */
 
 /* User mode: an SSL_write that would block has begun a record; OpenSSL takes nothing else before its end. It has encrypted the
  * bytes already and looks only at the length. */

@@ -125,8 +125,7 @@ static int load_dh(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *e
     return config_error(e, "cannot use the DH parameters of '%s'", o->dh_params_file);
 }
 
-/* ---- Protocol, ciphers, sessions
- * ----------------------------------------------------------------------------------------------- */
+/* ---- Protocol, ciphers, sessions ---- */
 
 static int set_protocols(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *e) {
     static const struct {
@@ -191,8 +190,7 @@ static void set_modes(SSL_CTX *ssl) {
     SSL_CTX_set_info_callback(ssl, ktls_on_info);
 }
 
-/* ---- Facts about the own certificate
- * --------------------------------------------------------------------------------------------- */
+/* ---- Facts about the own certificate ---- */
 
 static void name_text(const X509_NAME *name, char *out, size_t cap) {
     BIO *b = BIO_new(BIO_s_mem());
@@ -226,8 +224,7 @@ static void describe_cert(struct ktls_ctx *ctx) {
     ctx->has_cert = true;
 }
 
-/* ---- Life
- * -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Life ---- */
 
 static int configure(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct errbuf *e) {
     int r = set_protocols(ctx->ssl, o, e);

@@ -28,8 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Callbacks
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Callbacks ---- */
 
 static int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -75,6 +74,23 @@ static void on_message(int write_p, int version, int content_type, const void *b
         ++*seq;
 }
 
+/* After the handshake in userspace: what the kernel path counts is counted here too. */
+static void on_user_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl, void *arg) {
+    struct ktls_conn *conn = arg;
+    (void)version, (void)ssl;
+    if (content_type != SSL3_RT_HANDSHAKE || len < 1) return;
+    uint8_t type = *(const uint8_t *)buf;
+    if (type == SSL3_MT_KEY_UPDATE && write_p) {
+        conn->key_updates_out++;
+        KTLS_COUNT(key_updates_out);
+    } else if (type == SSL3_MT_KEY_UPDATE) {
+        conn->key_updates_in++;
+        KTLS_COUNT(key_updates_in);
+    } else if (type == SSL3_MT_NEWSESSION_TICKET && !write_p) {
+        KTLS_COUNT(tickets_in);
+    }
+}
+
 void ktls_on_info(const SSL *ssl, int where, int ret) {
     struct ktls_conn *conn = SSL_get_app_data(ssl);
     if (!conn || !(where & SSL_CB_ALERT)) return;
@@ -87,8 +103,7 @@ void ktls_on_info(const SSL *ssl, int where, int ret) {
     }
 }
 
-/* ---- Facts
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Facts ---- */
 
 static enum ktls_cipher classify_cipher(const SSL_CIPHER *c) {
     const char *name = SSL_CIPHER_get_name(c);
@@ -152,8 +167,7 @@ static void note_facts(struct ktls_conn *conn) {
     }
 }
 
-/* ---- The decision
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- The decision ---- */
 
 /* What is known before the handshake: NONE when the kernel is possible for this socket. */
 static enum ktls_reason socket_reason(const struct ktls_conn *conn, const struct ktls_probe *probe, int *ret_err) {
@@ -196,8 +210,7 @@ static enum ktls_reason decide(const struct ktls_conn *conn, int *ret_err) {
     return reason;
 }
 
-/* ---- The hand-over
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- The hand-over ---- */
 
 static int make_keys(struct ktls_conn *conn, struct ktls_keys keys[KTLS_N_DIRS]) {
     if (conn->version == KTLS_TLS13) {
@@ -253,7 +266,7 @@ static int enter_user(struct ktls_conn *conn, enum ktls_reason reason, int err) 
                          ktls_reason_remedy(reason));
     }
     conn->mode = KTLS_MODE_USER;
-    SSL_set_msg_callback(conn->ssl, NULL);
+    SSL_set_msg_callback(conn->ssl, on_user_message);
     KTLS_COUNT(mode_user);
     KTLS_COUNT(reason[reason]);
     return KTLS_DONE;
@@ -276,8 +289,7 @@ static int hand_over(struct ktls_conn *conn) {
     return enter_user(conn, KTLS_REASON_SETSOCKOPT, -r);
 }
 
-/* ---- The driver
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- The driver ---- */
 
 static int set_expected_name(struct ktls_conn *conn) {
     if (conn->ctx->role != KTLS_CLIENT || !conn->name || conn->no_name_check || conn->ctx->verify != KTLS_VERIFY_REQUIRE)

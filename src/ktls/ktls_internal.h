@@ -38,7 +38,7 @@
 #define KTLS_KEY_MAX 32
 #define KTLS_IV_LEN 12
 
-/* ---- ktls_keys.c: pure ------------------------------------------------------------------------------------------------ */
+/* ---- ktls_keys.c: pure ---- */
 
 /* Key and nonce base of one direction. For GCM and CCM under TLS 1.2 only iv[0..3] (the salt) is derived; the rest is the
  * explicit nonce, which whoever uses the keys sets to the record sequence number. */
@@ -61,7 +61,7 @@ int ktls_next_secret(enum ktls_cipher cipher, uint8_t *secret);
 int ktls_keys_tls12(enum ktls_cipher cipher, const uint8_t *master, const uint8_t *client_random, const uint8_t *server_random,
                     struct ktls_keys *ret_client, struct ktls_keys *ret_server);
 
-/* ---- ktls_seal.c: pure ------------------------------------------------------------------------------------------------ */
+/* ---- ktls_seal.c: pure ---- */
 
 #define KTLS_SEAL_OVERHEAD (KTLS_RECORD_HEADER + 8 + 1 + 16)
 
@@ -74,7 +74,7 @@ ssize_t ktls_seal(enum ktls_version version, enum ktls_cipher cipher, const stru
 ssize_t ktls_open(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,
                   const uint8_t *rec, size_t rec_len, uint8_t *out, uint8_t *ret_type);
 
-/* ---- ktls_wire.c ------------------------------------------------------------------------------------------------------- */
+/* ---- ktls_wire.c ---- */
 
 /* Bytes waiting; data + off .. data + len. Zero-initialised is empty. */
 struct ktls_queue {
@@ -120,7 +120,7 @@ BIO *ktls_wire_bio(struct ktls_wire *w);
  * -errno. */
 int ktls_wire_settle(struct ktls_wire *w, enum ktls_wire_mode mode);
 
-/* ---- ktls_kernel.c ------------------------------------------------------------------------------------------------------ */
+/* ---- ktls_kernel.c ---- */
 
 int ktls_kernel_attach(int fd); /* TCP_ULP "tls"; 0 also when it is attached already; -errno */
 bool ktls_kernel_is_tcp(int fd);
@@ -135,7 +135,7 @@ ssize_t ktls_kernel_recv_control(int fd, uint8_t *buf, size_t cap, uint8_t *ret_
 /* Sends one record of that type, whole or not at all. 0 or -errno. */
 int ktls_kernel_send_control(int fd, uint8_t type, const uint8_t *data, size_t len);
 
-/* ---- ktls_ctx.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- ktls_ctx.c ---- */
 
 struct ktls_ctx {
     atomic_int refs;
@@ -147,7 +147,7 @@ struct ktls_ctx {
     struct ktls_cert_info cert;
 };
 
-/* ---- ktls_conn.c --------------------------------------------------------------------------------------------------------- */
+/* ---- ktls_conn.c ---- */
 
 enum ktls_state { KTLS_STATE_NEW, KTLS_STATE_HANDSHAKE, KTLS_STATE_OPEN, KTLS_STATE_FAILED };
 
@@ -213,17 +213,17 @@ void ktls_wipe_secrets(struct ktls_conn *conn);
 void ktls_free_ssl(struct ktls_conn *conn);
 uint64_t ktls_now_ns(void);
 
-/* ---- ktls_control.c ------------------------------------------------------------------------------------------------------ */
+/* ---- ktls_control.c ---- */
 
 /* Sends a fatal alert through the kernel if the sending side is still open; never blocks. */
 void ktls_send_fatal(struct ktls_conn *conn, int alert);
 
-/* ---- ktls_handshake.c: callbacks that the context installs ---------------------------------------------------------------- */
+/* ---- ktls_handshake.c: callbacks that the context installs ---- */
 
 void ktls_on_keylog(const SSL *ssl, const char *line);
 void ktls_on_info(const SSL *ssl, int where, int ret);
 
-/* ---- ktls_names.c --------------------------------------------------------------------------------------------------------- */
+/* ---- ktls_names.c ---- */
 
 extern struct ktls_stats ktls_counters;
 #define KTLS_COUNT(field) ((void)__atomic_fetch_add(&ktls_counters.field, 1, __ATOMIC_RELAXED))

@@ -17,8 +17,7 @@
 
 #define CONTROL_ROUNDS_MAX 8 /* of ktls_control() without a byte of data between */
 
-/* ---- Kernel mode
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Kernel mode ---- */
 
 static ssize_t read_kernel(struct ktls_conn *conn, void *buf, size_t len) {
     for (int round = 0; round < CONTROL_ROUNDS_MAX; round++) {
@@ -60,8 +59,7 @@ static ssize_t write_kernel(struct ktls_conn *conn, const struct iovec *iov, int
     return -EAGAIN;
 }
 
-/* ---- User mode
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- User mode ---- */
 
 /* -EAGAIN for what must be waited for, else the error. */
 static ssize_t user_result(struct ktls_conn *conn, int ret, const char *what) {
@@ -137,8 +135,7 @@ static ssize_t writev_user(struct ktls_conn *conn, const struct iovec *iov, int 
     return (ssize_t)done;
 }
 
-/* ---- Both
- * ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Both ---- */
 
 static int check_open(const struct ktls_conn *conn) {
     if (conn->mode == KTLS_MODE_NONE) return -ENOTCONN;
@@ -172,8 +169,7 @@ size_t ktls_pending(const struct ktls_conn *conn) {
     return conn->mode == KTLS_MODE_USER ? (size_t)SSL_pending(conn->ssl) : 0;
 }
 
-/* ---- Memory mode
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Memory mode ---- */
 
 int ktls_mem_start(struct ktls_conn *conn) {
     if (conn->mode != KTLS_MODE_USER) return -EINVAL;

@@ -101,8 +101,7 @@ static int read_full(int fd, uint8_t *buf, size_t len) {
     return 0;
 }
 
-/* ---- One version, one cipher
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- One version, one cipher ---- */
 
 struct suite {
     enum ktls_version version;
@@ -158,8 +157,7 @@ static int check_rx(const struct pair *p, struct suite *s) {
     return memcmp(text, message, sizeof message) == 0 ? 0 : -EBADMSG;
 }
 
-/* ---- What goes beyond
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- What goes beyond ---- */
 
 static int check_rekey_tx(const struct pair *p, struct suite *s, const struct suite *next) {
     s->keys[KTLS_TX] = next->keys[KTLS_TX];
@@ -194,8 +192,7 @@ static void check_extras(const struct pair *p, struct suite *s, struct ktls_prob
     ret->rekey = -r;
 }
 
-/* ---- All of it
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- All of it ---- */
 
 static void probe_suite(const struct pair *p, enum ktls_version version, enum ktls_cipher cipher, struct ktls_probe *ret) {
     struct suite s;
@@ -268,8 +265,7 @@ static int probe_kernel(struct ktls_probe *ret) {
     return r;
 }
 
-/* ---- The cache
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- The cache ---- */
 
 static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct ktls_probe cache;

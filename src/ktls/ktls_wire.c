@@ -23,7 +23,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* ---- Queues -------------------------------------------------------------------------------------------------------------- */
+/* ---- Queues ---- */
 
 #define QUEUE_KEEP 65536 /* an empty queue keeps a buffer of at most this */
 
@@ -59,7 +59,7 @@ void ktls_queue_done(struct ktls_queue *q) {
     *q = (struct ktls_queue){ 0 };
 }
 
-/* ---- Exact records --------------------------------------------------------------------------------------------------------- */
+/* ---- Exact records ---- */
 
 /* What first bytes that are no TLS record look like; NULL when they may be one. */
 static const char *name_plaintext(const uint8_t *p, size_t len) {

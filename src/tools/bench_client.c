@@ -61,7 +61,7 @@ static void want(struct bench_client *c, uint32_t events) {
     c->interest = events;
 }
 
-/* ---- sending -------------------------------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static void send_some(struct bench_client *c) {
     while (c->out_sent < c->out_len) {
@@ -119,7 +119,7 @@ static void next_batch(struct bench_client *c, int64_t now_us) {
     send_some(c);
 }
 
-/* ---- connecting ----------------------------------------------------------------------------------------------------------- */
+/* ---- connecting ---- */
 
 static void note_tls(struct bench_client *c) {
     struct bench_run *run = c->thread->run;
@@ -184,7 +184,7 @@ static void client_connect(struct bench_client *c) {
         start_login(c);
 }
 
-/* ---- replies -------------------------------------------------------------------------------------------------------------- */
+/* ---- replies ---- */
 
 /* Errors that every further request would meet too: the test is given up. */
 static bool is_refusal(const char *text) {
@@ -319,7 +319,7 @@ static void on_event(struct bench_client *c, uint32_t events) {
         }
 }
 
-/* ---- the thread ----------------------------------------------------------------------------------------------------------- */
+/* ---- the thread ---- */
 
 static void turn(struct bench_thread *t) {
     struct epoll_event ev[256];

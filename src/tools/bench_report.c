@@ -24,7 +24,7 @@ static double mean_ms(const struct bench_run *run) {
     return run->finished ? (double)run->latency_sum_us / (double)run->finished / 1000 : 0;
 }
 
-/* ---- full report ---------------------------------------------------------------------------------------------------------- */
+/* ---- full report ---- */
 
 static double rank_percent(uint64_t rank, uint64_t n) {
     return 100.0 * (double)rank / (double)n;
@@ -96,7 +96,7 @@ static void print_full(const struct bench_run *run) {
            ms(hist_percentile(h, 50)), prec, ms(hist_percentile(h, 95)), prec, ms(hist_percentile(h, 99)), prec, ms(hist_max(h)));
 }
 
-/* ---- short reports -------------------------------------------------------------------------------------------------------- */
+/* ---- short reports ---- */
 
 void bench_csv_header(void) {
     printf("\"test\",\"rps\",\"avg_latency_ms\",\"min_latency_ms\",\"p50_latency_ms\",\"p95_latency_ms\",\"p99_latency_ms\","
@@ -123,7 +123,7 @@ void bench_report(const struct bench_run *run) {
     fflush(stdout);
 }
 
-/* ---- progress ------------------------------------------------------------------------------------------------------------- */
+/* ---- progress ---- */
 
 void bench_progress_clear(struct bench_progress *p) {
     if (p->width > 0) printf("%*s\r", p->width, "");

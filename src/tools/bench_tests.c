@@ -68,7 +68,7 @@ bool bench_is_test_name(const char *name, size_t len) {
     return false;
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------------- */
+/* ---- requests ---- */
 
 static void find_random(const struct bench_cfg *cfg, struct bench_cmd *cmd) {
     if (!cfg->random_keys) return;

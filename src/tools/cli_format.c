@@ -32,7 +32,7 @@ static void append_slice(struct buf *out, struct slice s) {
     buf_append(out, s.ptr, s.len);
 }
 
-/* ---- standard ------------------------------------------------------------------------------------------------------------- */
+/* ---- standard ---- */
 
 static const char *empty_text(enum resp_type type) {
     switch ((int)type) {
@@ -135,7 +135,7 @@ static void format_tty(struct buf *out, const struct resp_value *v, int indent) 
     buf_append_char(out, '\n');
 }
 
-/* ---- raw ------------------------------------------------------------------------------------------------------------------ */
+/* ---- raw ---- */
 
 static void format_raw_aggregate(struct buf *out, const struct cli_cfg *cfg, const struct resp_value *v) {
     bool map = v->type == RESP_T_MAP || v->type == RESP_T_ATTR;
@@ -177,7 +177,7 @@ void cli_format_raw(struct buf *out, const struct cli_cfg *cfg, const struct res
     }
 }
 
-/* ---- csv ------------------------------------------------------------------------------------------------------------------ */
+/* ---- csv ---- */
 
 static void format_csv(struct buf *out, const struct resp_value *v) {
     switch (v->type) {
@@ -217,7 +217,7 @@ static void format_csv(struct buf *out, const struct resp_value *v) {
     }
 }
 
-/* ---- all ------------------------------------------------------------------------------------------------------------------ */
+/* ---- all ---- */
 
 void cli_format(struct buf *out, const struct cli_cfg *cfg, const struct resp_value *v, bool as_text) {
     if (as_text) {

@@ -32,7 +32,7 @@ static bool has_flag(const struct resp_value *arg, const char *flag) {
     return false;
 }
 
-/* ---- synopsis ------------------------------------------------------------------------------------------------------------- */
+/* ---- synopsis ---- */
 
 static void put_argument(struct buf *out, const struct resp_value *arg);
 
@@ -78,7 +78,7 @@ static void put_argument(struct buf *out, const struct resp_value *arg) {
     if (optional) buf_append_char(out, ']');
 }
 
-/* ---- printing ------------------------------------------------------------------------------------------------------------- */
+/* ---- printing ---- */
 
 static void put_line(struct buf *out, const char *label, struct slice text) {
     if (text.len == 0) return;

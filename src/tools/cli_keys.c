@@ -17,7 +17,7 @@ static void fail(const char *text, struct slice detail) {
     exit(1);
 }
 
-/* ---- SCAN ----------------------------------------------------------------------------------------------------------------- */
+/* ---- SCAN ---- */
 
 struct scan {
     char cursor[32];
@@ -73,7 +73,7 @@ int cli_scan_mode(struct cli *c) {
     return 0;
 }
 
-/* ---- big keys ------------------------------------------------------------------------------------------------------------- */
+/* ---- big keys ---- */
 
 struct kind {
     const char *name, *size_command, *unit;

@@ -42,7 +42,7 @@ static bool yes_no(const char *word) {
     exit(1);
 }
 
-/* ---- options without an argument ------------------------------------------------------------------------------------------ */
+/* ---- options without an argument ---- */
 
 static bool output_flag(struct cli_cfg *cfg, const char *opt) {
     static const struct {
@@ -126,7 +126,7 @@ static void information_flag(const char *opt, bool last) {
     }
 }
 
-/* ---- options with an argument --------------------------------------------------------------------------------------------- */
+/* ---- options with an argument ---- */
 
 static bool number_option(struct cli_cfg *cfg, const char *opt, const char *word) {
     if (is(opt, "-n"))
@@ -174,7 +174,7 @@ static bool text_option(struct cli_cfg *cfg, const char *opt, const char *word) 
     return true;
 }
 
-/* ---- all ------------------------------------------------------------------------------------------------------------------ */
+/* ---- all ---- */
 
 static void defaults(struct cli_cfg *cfg) {
     bool tty = isatty(STDOUT_FILENO) || getenv("FAKETTY");

@@ -22,7 +22,7 @@
 
 #define HISTORY_KEEP 1000
 
-/* ---- history -------------------------------------------------------------------------------------------------------------- */
+/* ---- history ---- */
 
 /* NULL: none. The caller frees. */
 static char *history_path(void) {
@@ -77,7 +77,7 @@ static void history_note(const char *path, const char *line) {
     close(fd);
 }
 
-/* ---- one line ------------------------------------------------------------------------------------------------------------- */
+/* ---- one line ---- */
 
 struct repl {
     struct cli *cli;
@@ -164,7 +164,7 @@ static void run_line(struct repl *r, const char *line) {
     str_split_free(words, argc);
 }
 
-/* ---- reading lines -------------------------------------------------------------------------------------------------------- */
+/* ---- reading lines ---- */
 
 /* NULL at the end of input. The caller uses free(3). */
 static char *next_line(struct repl *r) {

@@ -40,7 +40,7 @@ void cli_sleep_us(int64_t us) {
     nanosleep(&ts, NULL);
 }
 
-/* ---- what kind of command ------------------------------------------------------------------------------------------------- */
+/* ---- what kind of command ---- */
 
 enum endless { ENDLESS_NO, ENDLESS_MONITOR, ENDLESS_SUBSCRIBE };
 
@@ -63,7 +63,7 @@ static int pushes_expected(const struct cli *c, int argc, const struct slice *ar
     return argc > 1 ? argc - 1 : 1;
 }
 
-/* ---- waiting for a reply -------------------------------------------------------------------------------------------------- */
+/* ---- waiting for a reply ---- */
 
 /* -EINTR: Ctrl-C in interactive mode. */
 static int recv_value(struct cli *c, struct resp_value **ret) {
@@ -135,7 +135,7 @@ static void show_reply(struct cli *c, const struct resp_value *v, bool as_text) 
     buf_done(&out);
 }
 
-/* ---- what a command does to the session ----------------------------------------------------------------------------------- */
+/* ---- what a command does to the session ---- */
 
 static char *keep(struct slice s) {
     return tool_keep(mem_memdup0(s.ptr, s.len));
@@ -185,7 +185,7 @@ static void after_reply(struct cli *c, int argc, const struct slice *argv, const
     }
 }
 
-/* ---- one exchange --------------------------------------------------------------------------------------------------------- */
+/* ---- one exchange ---- */
 
 static int send_words(struct cli *c, int argc, const struct slice *argv) {
     struct buf out = { 0 };

@@ -4,7 +4,7 @@
  * Threads: any, nothing is kept. */
 #include "tools/cli.h"
 
-/* ---- passwords ------------------------------------------------------------------------------------------------------------ */
+/* ---- passwords ---- */
 
 static bool word_from(int argc, const struct slice *argv, int from, const char *word) {
     for (int i = from; i < argc; i++)

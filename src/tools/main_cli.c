@@ -14,7 +14,7 @@
 #include "base/str.h"
 #include "tools/cli.h"
 
-/* ---- input from standard input -------------------------------------------------------------------------------------------- */
+/* ---- input from standard input ---- */
 
 static void read_stream(struct buf *out, FILE *f) {
     for (;;) {
@@ -59,7 +59,7 @@ static char *ask_password(void) {
     return tool_keep(buf_steal(&pass, &len));
 }
 
-/* ---- a command of words --------------------------------------------------------------------------------------------------- */
+/* ---- a command of words ---- */
 
 static bool unquote_word(const char *word, struct buf *out) {
     int n;
@@ -139,7 +139,7 @@ int cli_eval_mode(struct cli *c) {
     return status;
 }
 
-/* ---- main ----------------------------------------------------------------------------------------------------------------- */
+/* ---- main ---- */
 
 static int run_mode(struct cli *c) {
     switch (c->cfg.mode) {

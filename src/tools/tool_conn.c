@@ -24,7 +24,7 @@ int64_t tool_deadline(int64_t timeout_us) {
     return timeout_us > 0 ? clock_mono_us() + timeout_us : TOOL_NO_DEADLINE;
 }
 
-/* ---- open and close ------------------------------------------------------------------------------------------------------- */
+/* ---- open and close ---- */
 
 int tool_tls_ctx_new(const struct tool_tls *tls, struct ktls_ctx **ret, char *err, size_t errlen) {
     struct ktls_ctx_opts opts = {
@@ -140,7 +140,7 @@ ssize_t tool_io_write(struct syncio *io, const void *buf, size_t len) {
     return n >= 0 ? n : errno == EINTR ? -EAGAIN : -errno;
 }
 
-/* ---- requests and replies ------------------------------------------------------------------------------------------------- */
+/* ---- requests and replies ---- */
 
 int tool_conn_send(struct tool_conn *c, struct slice bytes, int64_t deadline_us) {
     int rc = syncio_write_full(&c->io, bytes.ptr, bytes.len, deadline_us);
@@ -248,7 +248,7 @@ int tool_conn_callv(struct tool_conn *c, struct resp_value **ret, int64_t deadli
     return tool_conn_call(c, argc, argv, ret, deadline_us);
 }
 
-/* ---- session set-up ------------------------------------------------------------------------------------------------------- */
+/* ---- session set-up ---- */
 
 static int check_reply(struct tool_conn *c, int rc, struct resp_value *v) {
     if (rc != 0) return rc;

@@ -46,7 +46,7 @@ void tool_target_text(const struct tool_target *t, char *out, unsigned cap) {
         snprintf(out, cap, strchr(t->host, ':') ? "[%s]:%d" : "%s:%d", t->host, t->port);
 }
 
-/* ---- URI ------------------------------------------------------------------------------------------------------------------ */
+/* ---- URI ---- */
 
 static int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -123,7 +123,7 @@ int tool_uri_parse(struct tool_target *t, const char *uri) {
     return 0;
 }
 
-/* ---- options -------------------------------------------------------------------------------------------------------------- */
+/* ---- options ---- */
 
 static void take_secret(const char **dst, char *word) {
     *dst = tool_keep(mem_strdup(word));

@@ -173,8 +173,7 @@ static void send_all(int fd, const void *data, size_t len) {
     }
 }
 
-/* ---- Kernel or not
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Kernel or not ---- */
 
 MAYBE_UNUSED static bool kernel_usable(void) {
     struct ktls_probe p;
@@ -194,8 +193,7 @@ MAYBE_UNUSED static bool kernel_usable(void) {
         }                                                                                                                        \
     } while (0)
 
-/* ---- The library's side
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- The library's side ---- */
 
 MAYBE_UNUSED static struct ktls_ctx_opts server_opts(enum ktls_policy policy) {
     return (struct ktls_ctx_opts){ .size = sizeof(struct ktls_ctx_opts),
@@ -224,8 +222,7 @@ static struct ktls_ctx *new_ctx(const struct ktls_ctx_opts *o) {
     return ctx;
 }
 
-/* ---- The OpenSSL peer
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- The OpenSSL peer ---- */
 
 struct peer {
     SSL_CTX *ctx;
@@ -365,8 +362,7 @@ MAYBE_UNUSED static ssize_t lib_read_result(struct ktls_conn *conn) {
     return -EAGAIN;
 }
 
-/* ---- A whole connection
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- A whole connection ---- */
 
 struct session {
     struct ktls_ctx *ctx;

@@ -12,8 +12,7 @@
 #include <sys/sendfile.h>
 #include <sys/wait.h>
 
-/* ---- A peer whose keys the test knows
- * ------------------------------------------------------------------------------------------ */
+/* ---- A peer whose keys the test knows ---- */
 
 static uint8_t peer_secret[2][KTLS_SECRET_MAX]; /* by enum ktls_role of the sender */
 
@@ -67,8 +66,7 @@ static void expect_alert_at_peer(struct session *s, int alert) {
     ERR_clear_error();
 }
 
-/* ---- As the caller of a plain socket sees it
- * -------------------------------------------------------------------------------------- */
+/* ---- As the caller of a plain socket sees it ---- */
 
 static void test_control_close_notify_by_plain_recv(void **state) {
     (void)state;
@@ -124,8 +122,7 @@ static void test_control_fin_without_close_notify_is_truncation(void **state) {
     session_end(&s);
 }
 
-/* ---- Alerts and violations
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- Alerts and violations ---- */
 
 static void test_control_fatal_alert_is_named(void **state) {
     (void)state;
@@ -259,8 +256,7 @@ static void test_control_bad_record_is_answered_by_alert(void **state) {
     session_end(&s);
 }
 
-/* ---- KeyUpdate
- * -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- KeyUpdate ---- */
 
 static bool can_rekey(void) {
     struct ktls_probe p;

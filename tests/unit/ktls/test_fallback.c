@@ -6,8 +6,7 @@
 
 #include "ktls_test.h"
 
-/* ---- Userspace, and why
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- Userspace, and why ---- */
 
 static void expect_user(const struct ktls_ctx_opts *o, int version, const char *cipher, enum ktls_reason want) {
     struct session s;
@@ -110,8 +109,7 @@ static void test_require_without_kernel_fails(void **state) {
     session_end(&s);
 }
 
-/* ---- Not TLS
- * ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Not TLS ---- */
 
 static void expect_not_tls(enum ktls_role role, const char *bytes, size_t len, const char *word) {
     struct ktls_ctx_opts o = role == KTLS_SERVER ? server_opts(KTLS_POLICY_AUTO) : client_opts(KTLS_POLICY_AUTO);
@@ -176,8 +174,7 @@ static void test_peer_closing_in_handshake_is_reset(void **state) {
     session_end(&s);
 }
 
-/* ---- Certificates
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Certificates ---- */
 
 static void use_cert(SSL_CTX *c, const char *cert, const char *key) {
     SSL_CTX_use_certificate_chain_file(c, cert);

@@ -11,8 +11,7 @@ static void open_user(struct session *s, int version) {
     session_open(s, &o, version, NULL);
 }
 
-/* ---- Over the fd
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Over the fd ---- */
 
 /* The socket fills up in the middle of a record; the retry moves its buffer and has more to say. */
 static void test_write_full_socket_retries_with_moved_buffer(void **state) {
@@ -195,8 +194,7 @@ static void test_user_key_update_both_sides(void **state) {
     session_end(&s);
 }
 
-/* ---- In memory
- * -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- In memory ---- */
 
 static void mem_to_peer(struct session *s) {
     const void *data;

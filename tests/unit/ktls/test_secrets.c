@@ -32,8 +32,7 @@ struct report {
     uint8_t needle[N_NEEDLES][NEEDLE_LEN]; /* masked */
 };
 
-/* ---- The child
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- The child ---- */
 
 static struct report masked;
 
@@ -88,8 +87,7 @@ static void child(int fd, int report_fd, int version) {
     _exit(0);
 }
 
-/* ---- The search
- * -------------------------------------------------------------------------------------------------------------------- */
+/* ---- The search ---- */
 
 static struct report wanted;
 static uint8_t window[65536 + NEEDLE_LEN];
@@ -148,8 +146,7 @@ static void search(int found[N_NEEDLES], bool tell) {
     fclose(maps);
 }
 
-/* ---- The tests
- * ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- The tests ---- */
 
 static void check(enum ktls_policy policy, int version, enum ktls_mode want) {
     struct ktls_ctx_opts o = server_opts(policy);
