@@ -122,10 +122,11 @@ static void shortest_decimal(double a, struct decimal *ret) {
         if (uneven && reads_back(text, sizeof text, precision, a * (1 + 0x1p-55L), a)) break;
     }
     const char *p = text;
+    ret->digits[0] = '0';
     for (ret->n = 0; *p != 'e'; p++)
         if (*p != '.') ret->digits[ret->n++] = *p;
     ret->exp10 = (int)strtol(p + 1, NULL, 10) - ret->n + 1;
-    for (; ret->digits[ret->n - 1] == '0'; ret->n--) ret->exp10++;
+    for (; ret->n > 1 && ret->digits[ret->n - 1] == '0'; ret->n--) ret->exp10++;
 }
 
 static size_t put_scientific(char *buf, const struct decimal *d) {

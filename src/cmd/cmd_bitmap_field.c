@@ -7,6 +7,8 @@
  */
 #include "cmd/cmd_bitmap.h"
 
+#include <assert.h>
+
 #include "base/alloc.h"
 
 enum field_verb { FIELD_GET, FIELD_SET, FIELD_INCRBY };
@@ -194,10 +196,12 @@ static void field_run(struct cmd_ctx *c, const struct field_prog *prog) {
     reply_array(c->r, (size_t)prog->n);
     for (int i = 0; i < prog->n; i++) {
         const struct field_op *op = &prog->ops[i];
-        if (op->verb == FIELD_GET)
+        if (op->verb == FIELD_GET) {
             reply_int(c->r, field_number(field_load(rp, len, op), op));
-        else
+        } else {
+            assert(wp); /* prog->writes said so */
             changes += field_write(c, op, wp, len);
+        }
     }
     /* A string that grew has changed even when every operation failed. */
     if (changes == 0 && !grown) return;

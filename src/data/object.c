@@ -148,6 +148,7 @@ static void own_copy(struct obj **slot, size_t min_len) {
     size_t len = old.len > min_len ? old.len : min_len;
     size_t cap = len > old.len ? cap_for_growth(len) : len;
     char *data = cap ? mem_alloc(cap) : NULL;
+    assert(data || len == 0);
     if (old.len) memcpy(data, old.ptr, old.len);
     if (len > old.len) memset(data + old.len, 0, len - old.len);
     struct obj *copy = obj_string_from_raw_take(data, len, cap);

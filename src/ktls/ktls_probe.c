@@ -57,7 +57,7 @@ static void close_pair(struct pair *p) {
 
 /* Anybody on the host may connect to the listener: only the connection from our own port is taken. */
 static int accept_own(int listener, int connecting) {
-    struct sockaddr_in want, got;
+    struct sockaddr_in want = { 0 }, got = { 0 };
     socklen_t len = sizeof want;
     if (getsockname(connecting, (struct sockaddr *)&want, &len) < 0) return -errno;
     for (int tries = 0; tries < 8; tries++) {
@@ -128,7 +128,7 @@ static int set_key(const struct pair *p, const struct suite *s, enum ktls_dir di
 
 /* The kernel encrypts, we open. 0 or -errno. */
 static int check_tx(const struct pair *p, struct suite *s) {
-    uint8_t rec[sizeof message + KTLS_SEAL_OVERHEAD], text[sizeof rec], type;
+    uint8_t rec[sizeof message + KTLS_SEAL_OVERHEAD] = { 0 }, text[sizeof rec], type;
     ssize_t n = send(p->kernel, message, sizeof message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0) return -errno;
     int r = read_full(p->plain, rec, KTLS_RECORD_HEADER);

@@ -11,6 +11,7 @@
  * Stricter than the request parser, because a server has no excuse: every line and every bulk must end in CRLF. */
 #include "proto/resp_reply.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 
@@ -188,6 +189,7 @@ static void fill_scalar(struct resp_value *v, const struct token *t) {
         v->null_array = t->null_array;
         break;
     case RESP_T_VERBATIM:
+        assert(t->text.ptr && t->text.len >= 4);
         memcpy(v->ext, t->text.ptr, 3);
         v->str = own((struct slice){ t->text.ptr + 4, t->text.len - 4 });
         break;

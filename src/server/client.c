@@ -383,6 +383,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     atomic_store(&c->flags, (kind == LISTEN_UNIX ? CLIENT_UNIX : 0u) | (kind == LISTEN_TLS ? CLIENT_TLS : 0u));
     c->conn.io.fd = fd;
     set_addresses(c);
+    c->fd = fd;
     int64_t before = atomic_fetch_add(&srv->n_clients, 1);
     atomic_fetch_add_explicit(&th->n_clients, 1, memory_order_relaxed);
     if (before >= cfg_get(&srv->cfg->maxclients)) {
@@ -450,7 +451,7 @@ void client_format(struct client *c, struct buf *out) {
     size_t qbuf = RLX(c->qbuf_len), qfree = RLX(c->qbuf_free), omem = RLX(c->out_mem), mmem = RLX(c->multi_mem);
     buf_printf(out,
                "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=0 psub=0 ssub=0 multi=%d watch=%d",
-               (unsigned long long)c->s.id, c->addr, c->laddr, c->conn.io.fd, c->name ? c->name : "",
+               (unsigned long long)c->s.id, c->addr, c->laddr, c->fd, c->name ? c->name : "",
                (long long)((now - c->created_us) / 1000000), (long long)((now - RLX(c->last_us)) / 1000000), flags_text(c, flags),
                RLX(c->s.db), RLX(c->s.multi_count), RLX(c->s.watch_count));
     buf_printf(

@@ -147,7 +147,7 @@ static const char *parse_number(const struct directive *d, struct slice v, int64
 static const char *set_bind(struct config *c, int n, const struct slice *words) {
     if (n == 1 && words[0].len == 0) n = 0;
     if (n > CONFIG_MAX_BIND) return "Too many bind addresses specified.";
-    char *fresh[CONFIG_MAX_BIND];
+    char *fresh[CONFIG_MAX_BIND] = { 0 };
     for (int i = 0; i < n; i++) fresh[i] = mem_memdup0(words[i].ptr, words[i].len);
     for (int i = 0; i < c->n_bind; i++) mem_free(c->bind[i]);
     memcpy(c->bind, fresh, sizeof(fresh[0]) * (size_t)n);

@@ -124,7 +124,7 @@ void process_title_set(struct server *srv) {
     mem_free(template);
     size_t n = text.len < title_area.len - 1 ? text.len : title_area.len - 1;
     memset(title_area.start, 0, title_area.len);
-    memcpy(title_area.start, text.data, n);
+    if (n) memcpy(title_area.start, text.data, n);
     buf_done(&text);
 }
 

@@ -107,7 +107,7 @@ static void put_docs(struct buf *out, const struct resp_value *docs, struct slic
     for (size_t i = 0; i + 1 < docs->n; i += 2) {
         const struct resp_value *doc = &docs->el[i + 1];
         struct slice its_group = text_field(doc, "group");
-        bool same = its_group.len == group.len && strncasecmp(its_group.ptr, group.ptr, group.len) == 0;
+        bool same = group.len && its_group.len == group.len && strncasecmp(its_group.ptr, group.ptr, group.len) == 0;
         if (group.len == 0 || same) put_command(out, docs->el[i].str, doc, group.len == 0);
     }
 }

@@ -43,8 +43,7 @@ static struct resp_value *scan_page(struct cli *c, struct scan *s) {
     if (v->type != RESP_T_ARRAY) fail("Non ARRAY response from SCAN!", (struct slice){ 0 });
     if (v->n != 2 || v->el[1].type != RESP_T_ARRAY || v->el[0].str.len >= sizeof(s->cursor))
         fail("Invalid element count from SCAN!", (struct slice){ 0 });
-    memcpy(s->cursor, v->el[0].str.ptr, v->el[0].str.len);
-    s->cursor[v->el[0].str.len] = '\0';
+    snprintf(s->cursor, sizeof s->cursor, "%.*s", (int)v->el[0].str.len, v->el[0].str.ptr);
     s->done = strcmp(s->cursor, "0") == 0;
     return v;
 }

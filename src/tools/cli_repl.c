@@ -54,8 +54,7 @@ static void history_load(const char *path) {
     if (!f) return;
     char *line = NULL;
     size_t cap = 0, count = 0;
-    ssize_t n;
-    while ((n = getline(&line, &cap, f)) > 0) {
+    while (getline(&line, &cap, f) > 0) {
         line[strcspn(line, "\r\n")] = '\0';
         if (*line) add_history(line);
         count++;

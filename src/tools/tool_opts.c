@@ -5,6 +5,7 @@
  * Threads: the main thread, before others exist. */
 #include "tools/tool_opts.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -174,6 +175,7 @@ static bool flag_option(struct tool_target *t, const char *opt) {
 }
 
 int tool_opt_parse(struct tool_target *t, int argc, char **argv, int *i) {
+    assert(t);
     const char *opt = argv[*i];
     if (flag_option(t, opt)) return 1;
     if (*i + 1 >= argc) return 0;
