@@ -48,6 +48,7 @@ enum cmd_flag {
     CMD_TOUCHES_ARBITRARY_KEYS = 1 << 26,
     CMD_NEVER_QUEUED = 1 << 27, /* runs at once inside MULTI (EXEC, DISCARD, WATCH, MULTI, QUIT, RESET) */
     CMD_IS_EXEC = 1 << 28,
+    CMD_SYSCMD = 1 << 30,   /* COMMAND DOCS: for those who work on the server itself */
     CMD_PROTECTED = 1 << 29 /* refused unless enabled by configuration (DEBUG); the `before` hook decides */
 };
 
@@ -116,6 +117,7 @@ struct cmd_arg { /* COMMAND DOCS "arguments"; arrays end with a zeroed element *
     const char *token, *since;
     unsigned flags;
     const struct cmd_arg *sub;
+    const char *display, *deprecated_since; /* NULL: shown by name; not deprecated */
 };
 struct cmd_history {
     const char *since, *what;

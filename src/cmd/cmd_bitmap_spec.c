@@ -10,6 +10,10 @@
         .keystep = (step_)                                                                                                       \
     }
 #define KEY_ONE(flags_) .keys = { KEY_RANGE(flags_, 1, 0, 1) }
+#define KEY_NOTED(flags_, notes_)                                                                                                \
+    .keys = {                                                                                                                    \
+        { .flags = (flags_), .begin = KEY_BEGIN_INDEX, .index = 1, .find = KEY_FIND_RANGE, .keystep = 1, .notes = (notes_) }     \
+    }
 
 static const struct cmd_arg unit_args[] = {
     { .name = "byte", .type = ARG_PURE_TOKEN, .token = "BYTE" },
@@ -138,7 +142,7 @@ const struct cmd_spec cmd_specs_bitmap[] = {
       .arity = -2,
       .flags = CMD_WRITE | CMD_DENYOOM,
       .cats = CAT_BITMAP,
-      KEY_ONE(KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE_FLAGS),
+      KEY_NOTED(KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE_FLAGS, "Reads only, where every operation is a GET"),
       .get_keys = bitmap_field_keys,
       .summary = "Reads, sets and increments integers of any width at any bit offset of a string.",
       .since = "3.2.0",

@@ -29,7 +29,6 @@ static const struct flag_name cmd_flag_names[] = {
     { CMD_ASKING, "asking" },
     { CMD_FAST, "fast" },
     { CMD_NO_AUTH, "no_auth" },
-    { CMD_MAY_REPLICATE, "may_replicate" },
     { CMD_NO_MANDATORY_KEYS, "no_mandatory_keys" },
     { CMD_NO_ASYNC_LOADING, "no_async_loading" },
     { CMD_NO_MULTI, "no_multi" },
@@ -187,7 +186,11 @@ static void reply_info(struct reply *r, const struct cmd *c) {
     reply_set(r, tips);
     for (size_t i = 0; i < tips; i++) reply_bulk_cstr(r, c->spec->tips[i]);
     reply_key_specs(r, c->spec);
-    reply_set(r, (size_t)c->n_subs);
+    if (c->n_subs) {
+        reply_array(r, (size_t)c->n_subs);
+    } else {
+        reply_set(r, 0); /* so says 7.2 */
+    }
     for (int i = 0; i < c->n_subs; i++) reply_info(r, c->subs[i]);
 }
 
@@ -250,17 +253,18 @@ static void reply_args(struct reply *r, const struct cmd_arg *args) {
     for (size_t i = 0; i < n; i++) {
         const struct cmd_arg *a = &args[i];
         bool shown = a->type != ARG_ONEOF && a->type != ARG_BLOCK; /* these have no text of their own to show */
-        reply_map(r, 2u + shown + (a->type == ARG_KEY) + (a->token != NULL) + (a->since != NULL) + (a->flags != 0) +
-                         (a->sub != NULL));
+        reply_map(r, 2u + shown + (a->type == ARG_KEY) + (a->token != NULL) + (a->since != NULL) + (a->deprecated_since != NULL) +
+                         (a->flags != 0) + (a->sub != NULL));
         docs_field(r, "name", a->name);
         docs_field(r, "type", types[a->type]);
-        if (shown) docs_field(r, "display_text", a->name);
+        if (shown) docs_field(r, "display_text", a->display ? a->display : a->name);
         if (a->type == ARG_KEY) {
             reply_bulk_cstr(r, "key_spec_index");
             reply_int(r, a->key_spec_index);
         }
         docs_field(r, "token", a->token);
         docs_field(r, "since", a->since);
+        docs_field(r, "deprecated_since", a->deprecated_since);
         if (a->flags) {
             reply_bulk_cstr(r, "flags");
             reply_flags(r, a->flags, arg_flag_names);
@@ -286,18 +290,20 @@ static void reply_history(struct reply *r, const struct cmd_history *h) {
 
 static void reply_docs(struct reply *r, const struct cmd *c) {
     const struct cmd_spec *s = c->spec;
-    bool deprecated = s->deprecated_since != NULL;
+    bool deprecated = s->deprecated_since != NULL, syscmd = s->flags & CMD_SYSCMD;
     reply_bulk_cstr(r, c->full_name);
-    reply_map(r, (size_t)(s->summary != NULL) + (s->since != NULL) + (s->group != NULL) + (s->complexity != NULL) +
-                     2u * deprecated + (s->replaced_by != NULL) + (s->history != NULL) + (s->args != NULL) + (c->n_subs > 0));
+    reply_map(r, (size_t)(s->summary != NULL) + (s->since != NULL) + (s->group != NULL) + (s->complexity != NULL) + deprecated +
+                     (deprecated || syscmd) + (s->replaced_by != NULL) + (s->history != NULL) + (s->args != NULL) +
+                     (c->n_subs > 0));
     docs_field(r, "summary", s->summary);
     docs_field(r, "since", s->since);
     docs_field(r, "group", s->group);
     docs_field(r, "complexity", s->complexity);
-    if (deprecated) {
+    if (deprecated || syscmd) {
         reply_bulk_cstr(r, "doc_flags");
-        reply_set(r, 1);
-        reply_simple(r, "deprecated");
+        reply_set(r, (size_t)deprecated + syscmd);
+        if (deprecated) reply_simple(r, "deprecated");
+        if (syscmd) reply_simple(r, "syscmd");
     }
     docs_field(r, "deprecated_since", s->deprecated_since);
     docs_field(r, "replaced_by", s->replaced_by);
@@ -351,8 +357,7 @@ static void list_one(struct cmd *c, void *arg) {
         reply_bulk_cstr(a->r, c->full_name);
         a->n++;
     }
-    if (a->by_cat || a->pattern.ptr)
-        for (int i = 0; i < c->n_subs; i++) list_one(c->subs[i], arg);
+    for (int i = 0; i < c->n_subs; i++) list_one(c->subs[i], arg);
 }
 
 static void command_list_command(struct cmd_ctx *c) {
@@ -377,7 +382,7 @@ static void command_list_command(struct cmd_ctx *c) {
     }
     struct reply_deferred d = reply_deferred_begin(c->r);
     if (!none) cmd_each(c->eng->table, list_one, &a);
-    reply_deferred_set(c->r, d, a.n);
+    reply_deferred_array(c->r, d, a.n);
 }
 
 /* ---- GETKEYS ---- */
@@ -400,8 +405,11 @@ static void getkeys(struct cmd_ctx *c, bool with_flags) {
     }
     int n = cmd_keys(cmd, argc, argv, NULL, NULL, 0);
     if (n <= 0) {
-        reply_error(c->r, n < 0 || !(cmd->flags & CMD_NO_MANDATORY_KEYS) ? "ERR Invalid arguments specified for command"
-                                                                         : "ERR The command has no key arguments");
+        if (cmd->flags & CMD_NO_MANDATORY_KEYS) {
+            reply_array(c->r, 0);
+        } else {
+            reply_error(c->r, "ERR Invalid arguments specified for command");
+        }
         return;
     }
     int *pos = mem_calloc((size_t)n, sizeof *pos);

@@ -10,6 +10,10 @@
         .keystep = (step_)                                                                                                       \
     }
 #define KEY_ONE(flags_) .keys = { KEY_RANGE(flags_, 1, 0, 1) }
+#define KEY_NOTED(flags_, notes_)                                                                                                \
+    .keys = {                                                                                                                    \
+        { .flags = (flags_), .begin = KEY_BEGIN_INDEX, .index = 1, .find = KEY_FIND_RANGE, .keystep = 1, .notes = (notes_) }     \
+    }
 
 static const struct cmd_arg key_value_args[] = { { .name = "key", .type = ARG_KEY },
                                                  { .name = "value", .type = ARG_STRING },
@@ -165,7 +169,7 @@ const struct cmd_spec cmd_specs_string[] = {
       .arity = -2,
       .flags = CMD_WRITE | CMD_FAST,
       .cats = CAT_STRING,
-      KEY_ONE(KEY_RW | KEY_ACCESS | KEY_UPDATE),
+      KEY_NOTED(KEY_RW | KEY_ACCESS | KEY_UPDATE, "Written in that its expiry changes"),
       .summary = "Reads a string and sets or clears the expiry of its key.",
       .since = "6.2.0",
       .complexity = "O(1)",
@@ -292,7 +296,7 @@ const struct cmd_spec cmd_specs_string[] = {
       .arity = -3,
       .flags = CMD_WRITE | CMD_DENYOOM,
       .cats = CAT_STRING,
-      KEY_ONE(KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE_FLAGS),
+      KEY_NOTED(KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE_FLAGS, "Read as well with the option GET"),
       .get_keys = string_set_keys,
       .summary =
           "Writes a string, whatever the key held before; optionally on a condition, with an expiry, or returning the old value.",

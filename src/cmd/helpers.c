@@ -2,6 +2,7 @@
  * What command families share: key look-up with type check, argument conversion, effects, HELP replies. Runs on the session's I/O
  * thread under the locks of the command.
  */
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -80,16 +81,16 @@ void cmd_wrongtype(struct cmd_ctx *c) {
     reply_error(c->r, "WRONGTYPE Operation against a key holding the wrong kind of value");
 }
 
-static void upper_name(const struct cmd *cmd, char *out, size_t cap) {
-    const struct cmd *top = cmd->parent ? cmd->parent : cmd;
-    snprintf(out, cap, "%s", top->full_name);
-    for (char *p = out; *p; p++)
-        if (*p >= 'a' && *p <= 'z') *p = (char)(*p - 32);
+/* The command's name as the client typed it, which rename-command may have chosen. */
+static void upper_name(const struct cmd_ctx *c, char *out, size_t cap) {
+    size_t len = c->argv[0].len < cap ? c->argv[0].len : cap - 1;
+    for (size_t i = 0; i < len; i++) out[i] = (char)toupper((unsigned char)c->argv[0].ptr[i]);
+    out[len] = 0;
 }
 
 void cmd_unknown_sub(struct cmd_ctx *c) {
     char name[64];
-    upper_name(c->cmd, name, sizeof name);
+    upper_name(c, name, sizeof name);
     struct slice sub = c->argc > 1 ? c->argv[1] : SLICE_LIT("");
     reply_errorf(c->r, "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try %s HELP.",
                  (int)(sub.len < 128 ? sub.len : 128), sub.ptr, name);
@@ -98,7 +99,7 @@ void cmd_unknown_sub(struct cmd_ctx *c) {
 void cmd_help(struct cmd_ctx *c, const char *const *lines) {
     char name[64];
     size_t n = 0;
-    upper_name(c->cmd, name, sizeof name);
+    upper_name(c, name, sizeof name);
     while (lines[n]) n++;
     reply_array(c->r, n + 3);
     char head[128];

@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/str.h"
-#include "server/client.h"
+#include "server/cmd_client.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
@@ -41,9 +41,32 @@ static bool wanted(const struct id_filter *f, uint64_t id) {
     return false;
 }
 
+static const struct line *line_find(const struct line *line, size_t n, struct slice id) {
+    int64_t v;
+    if (!str_to_ll(id, &v)) return NULL;
+    return bsearch(&(struct line){ .id = (uint64_t)v }, line, n, sizeof *line, by_id);
+}
+
+/* By id; where ids were asked for, in their order, as often as asked. Frees the texts. */
+static void reply_lines(struct cmd_ctx *c, struct buf *lines, const struct id_filter *f) {
+    struct buf out = { 0 };
+    struct line *line = (struct line *)(void *)lines->data;
+    size_t n = lines->len / sizeof *line, wants = f->n ? (size_t)f->n : n;
+    if (n) qsort(line, n, sizeof *line, by_id);
+    for (size_t i = 0; n && i < wants; i++) {
+        const struct line *l = f->n ? line_find(line, n, f->ids[i]) : &line[i];
+        if (!l) continue;
+        buf_append_cstr(&out, l->text);
+        buf_append_char(&out, '\n');
+    }
+    for (size_t i = 0; i < n; i++) mem_free(line[i].text);
+    reply_verbatim(c->r, out.data ? out.data : "", out.len, "txt");
+    buf_done(&out);
+}
+
 static void list_reply(struct cmd_ctx *c, const struct id_filter *f) {
     struct server *srv = server_of(c);
-    struct buf lines = { 0 }, out = { 0 };
+    struct buf lines = { 0 };
     for (int t = 0; t < srv->n_threads; t++) {
         struct io_thread *th = &srv->threads[t];
         pthread_mutex_lock(&th->registry_lock);
@@ -57,17 +80,8 @@ static void list_reply(struct cmd_ctx *c, const struct id_filter *f) {
         }
         pthread_mutex_unlock(&th->registry_lock);
     }
-    struct line *line = (struct line *)(void *)lines.data;
-    size_t n = lines.len / sizeof *line;
-    if (n) qsort(line, n, sizeof *line, by_id);
-    for (size_t i = 0; i < n; i++) {
-        buf_append_cstr(&out, line[i].text);
-        buf_append_char(&out, '\n');
-        mem_free(line[i].text);
-    }
-    reply_verbatim(c->r, out.data ? out.data : "", out.len, "txt");
+    reply_lines(c, &lines, f);
     buf_done(&lines);
-    buf_done(&out);
 }
 
 /* Client types of Redis; 3 and less are known names. */
@@ -80,10 +94,10 @@ static int client_type(struct slice name) {
 }
 
 static void unknown_type(struct cmd_ctx *c, struct slice name) {
-    reply_errorf(c->r, "ERR Unknown client type '%.*s'", (int)(name.len < 128 ? name.len : 128), name.ptr);
+    reply_errorf(c->r, "ERR Unknown client type '%.*s'", (int)name.len, name.ptr);
 }
 
-static void client_list_command(struct cmd_ctx *c) {
+void client_list_command(struct cmd_ctx *c) {
     struct id_filter f = { 0 };
     if (c->argc == 4 && slice_ieq(c->argv[2], "type")) {
         int type = client_type(c->argv[3]);
@@ -108,7 +122,7 @@ static void client_list_command(struct cmd_ctx *c) {
     list_reply(c, &f);
 }
 
-static void client_info_command(struct cmd_ctx *c) {
+void client_info_command(struct cmd_ctx *c) {
     struct client *cl = client_of(c->s);
     struct buf out = { 0 };
     pthread_mutex_lock(&cl->th->registry_lock);
@@ -119,7 +133,7 @@ static void client_info_command(struct cmd_ctx *c) {
     buf_done(&out);
 }
 
-static void client_id_command(struct cmd_ctx *c) {
+void client_id_command(struct cmd_ctx *c) {
     reply_int(c->r, (int64_t)c->s->id);
 }
 
@@ -195,7 +209,7 @@ static bool kill_option(struct cmd_ctx *c, struct kill_filter *f, struct slice n
         f->laddr = v;
     } else if (slice_ieq(name, "user")) {
         if (!slice_eq(v, SLICE_LIT("default"))) {
-            reply_errorf(c->r, "ERR No such user '%.*s'", (int)(v.len < 128 ? v.len : 128), v.ptr);
+            reply_errorf(c->r, "ERR No such user '%.*s'", (int)v.len, v.ptr);
             return false;
         }
         f->user = v;
@@ -208,7 +222,7 @@ static bool kill_option(struct cmd_ctx *c, struct kill_filter *f, struct slice n
     return true;
 }
 
-static void client_kill_command(struct cmd_ctx *c) {
+void client_kill_command(struct cmd_ctx *c) {
     struct kill_filter f = { .type = -1, .skip_me = true };
     if (c->argc == 3) { /* CLIENT KILL ip:port */
         f.addr = c->argv[2];
@@ -238,7 +252,7 @@ static bool printable(struct slice v) {
     return true;
 }
 
-static void client_setname_command(struct cmd_ctx *c) {
+void client_setname_command(struct cmd_ctx *c) {
     struct client *cl = client_of(c->s);
     if (!printable(c->argv[2])) {
         reply_error(c->r, "ERR Client names cannot contain spaces, newlines or special characters.");
@@ -248,7 +262,7 @@ static void client_setname_command(struct cmd_ctx *c) {
     reply_ok(c->r);
 }
 
-static void client_getname_command(struct cmd_ctx *c) {
+void client_getname_command(struct cmd_ctx *c) {
     const struct client *cl = client_of(c->s);
     if (cl->name) {
         reply_bulk_cstr(c->r, cl->name);
@@ -257,12 +271,12 @@ static void client_getname_command(struct cmd_ctx *c) {
     }
 }
 
-static void client_setinfo_command(struct cmd_ctx *c) {
+void client_setinfo_command(struct cmd_ctx *c) {
     struct client *cl = client_of(c->s);
     struct slice what = c->argv[2];
     bool is_name = slice_ieq(what, "lib-name");
     if (!is_name && !slice_ieq(what, "lib-ver")) {
-        reply_errorf(c->r, "ERR Unrecognized option '%.*s'", (int)(what.len < 128 ? what.len : 128), what.ptr);
+        reply_errorf(c->r, "ERR Unrecognized option '%.*s'", (int)what.len, what.ptr);
         return;
     }
     if (!printable(c->argv[3])) {
@@ -275,10 +289,14 @@ static void client_setinfo_command(struct cmd_ctx *c) {
 
 /* ---- PAUSE ---- */
 
-static void client_pause_command(struct cmd_ctx *c) {
+void client_pause_command(struct cmd_ctx *c) {
     struct server *srv = server_of(c);
     bool all = true;
     int64_t ms, now = clock_wall_ms();
+    if (c->argc > 4) {
+        cmd_unknown_sub(c);
+        return;
+    }
     if (c->argc == 4) {
         if (slice_ieq(c->argv[3], "write")) {
             all = false;
@@ -309,7 +327,7 @@ static void resume_posted(struct io_thread *th, void *arg) {
     client_resume_paused(th);
 }
 
-static void client_unpause_command(struct cmd_ctx *c) {
+void client_unpause_command(struct cmd_ctx *c) {
     struct server *srv = server_of(c);
     atomic_store(&srv->pause_until_ms, 0);
     for (int t = 0; t < srv->n_threads; t++) io_thread_post(&srv->threads[t], resume_posted, NULL);
@@ -333,7 +351,7 @@ static void set_flag(struct client *cl, unsigned bit, bool on) {
     }
 }
 
-static void client_no_evict_command(struct cmd_ctx *c) {
+void client_no_evict_command(struct cmd_ctx *c) {
     int on = on_off(c, c->argv[2]);
     if (on < 0) return;
     c->s->no_evict = on;
@@ -341,7 +359,7 @@ static void client_no_evict_command(struct cmd_ctx *c) {
     reply_ok(c->r);
 }
 
-static void client_no_touch_command(struct cmd_ctx *c) {
+void client_no_touch_command(struct cmd_ctx *c) {
     int on = on_off(c, c->argv[2]);
     if (on < 0) return;
     c->s->no_touch = on;
@@ -349,7 +367,7 @@ static void client_no_touch_command(struct cmd_ctx *c) {
     reply_ok(c->r);
 }
 
-static void client_reply_command(struct cmd_ctx *c) {
+void client_reply_command(struct cmd_ctx *c) {
     struct session *s = c->s;
     if (slice_ieq(c->argv[2], "on")) {
         s->reply_mode = REPLY_ON;
@@ -357,6 +375,7 @@ static void client_reply_command(struct cmd_ctx *c) {
         reply_ok(c->r);
     } else if (slice_ieq(c->argv[2], "off")) {
         s->reply_mode = REPLY_OFF;
+        s->reply.muted = true; /* the rest of a transaction too */
     } else if (slice_ieq(c->argv[2], "skip")) {
         if (s->reply_mode != REPLY_OFF) s->reply_mode = REPLY_SKIP_NEXT;
     } else {
@@ -364,8 +383,12 @@ static void client_reply_command(struct cmd_ctx *c) {
     }
 }
 
-static void client_unblock_command(struct cmd_ctx *c) {
+void client_unblock_command(struct cmd_ctx *c) {
     int64_t id;
+    if (c->argc > 4) {
+        cmd_unknown_sub(c);
+        return;
+    }
     if (c->argc == 4 && !slice_ieq(c->argv[3], "timeout") && !slice_ieq(c->argv[3], "error")) {
         reply_error(c->r, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
         return;
@@ -376,22 +399,22 @@ static void client_unblock_command(struct cmd_ctx *c) {
 
 /* ---- client-side caching: this build never invalidates, so it never says it would ---- */
 
-static void client_tracking_command(struct cmd_ctx *c) {
+void client_tracking_command(struct cmd_ctx *c) {
     int on = on_off(c, c->argv[2]);
     if (on == 0) reply_ok(c->r);
     if (on == 1) reply_error(c->r, "ERR client tracking is not available in this version of Kettle");
 }
 
-static void client_caching_command(struct cmd_ctx *c) {
+void client_caching_command(struct cmd_ctx *c) {
     reply_error(c->r,
                 "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled");
 }
 
-static void client_getredir_command(struct cmd_ctx *c) {
+void client_getredir_command(struct cmd_ctx *c) {
     reply_int(c->r, -1);
 }
 
-static void client_trackinginfo_command(struct cmd_ctx *c) {
+void client_trackinginfo_command(struct cmd_ctx *c) {
     reply_map(c->r, 3);
     reply_bulk_cstr(c->r, "flags");
     reply_set(c->r, 1);
@@ -402,7 +425,7 @@ static void client_trackinginfo_command(struct cmd_ctx *c) {
     reply_array(c->r, 0);
 }
 
-static void client_help_command(struct cmd_ctx *c) {
+void client_help_command(struct cmd_ctx *c) {
     static const char *const lines[] = {
         "CACHING (YES|NO)",
         "    Track, or do not track, the keys of the next command (OPTIN, OPTOUT).",
@@ -454,53 +477,3 @@ static void client_help_command(struct cmd_ctx *c) {
     };
     cmd_help(c, lines);
 }
-
-#define CONN_FLAGS (CMD_NOSCRIPT | CMD_LOADING | CMD_STALE)
-#define SUB(n, fn, ar, fl, sum, snc, cx)                                                                                         \
-    {                                                                                                                            \
-        .name = n, .run = fn, .arity = ar, .flags = fl, .cats = CAT_CONNECTION, .summary = sum, .since = snc, .complexity = cx,  \
-        .group = "connection"                                                                                                    \
-    }
-
-static const struct cmd_spec client_subs[] = {
-    SUB("caching", client_caching_command, 3, CONN_FLAGS, "Says whether the next command's keys are tracked.", "6.0.0", "O(1)"),
-    SUB("getname", client_getname_command, 2, CONN_FLAGS, "Name of the connection.", "2.6.9", "O(1)"),
-    SUB("getredir", client_getredir_command, 2, CONN_FLAGS, "Client that receives this connection's invalidations.", "6.0.0",
-        "O(1)"),
-    SUB("help", client_help_command, 2, CMD_LOADING | CMD_STALE, "Lists the subcommands.", "5.0.0", "O(1)"),
-    SUB("id", client_id_command, 2, CONN_FLAGS, "Id of the connection.", "5.0.0", "O(1)"),
-    SUB("info", client_info_command, 2, CONN_FLAGS, "Facts about the connection.", "6.2.0", "O(1)"),
-    SUB("kill", client_kill_command, -3, CMD_ADMIN | CONN_FLAGS, "Closes connections.", "2.4.0",
-        "O(N) where N is the number of client connections"),
-    SUB("list", client_list_command, -2, CMD_ADMIN | CONN_FLAGS, "Lists connections.", "2.4.0",
-        "O(N) where N is the number of client connections"),
-    SUB("no-evict", client_no_evict_command, 3, CMD_ADMIN | CONN_FLAGS, "Spares the connection from client eviction.", "7.0.0",
-        "O(1)"),
-    SUB("no-touch", client_no_touch_command, 3, CONN_FLAGS, "Keeps the connection's commands from changing LRU/LFU.", "7.2.0",
-        "O(1)"),
-    SUB("pause", client_pause_command, -3, CMD_ADMIN | CONN_FLAGS, "Puts off commands of all connections.", "3.0.0", "O(1)"),
-    SUB("reply", client_reply_command, 3, CONN_FLAGS, "Chooses whether replies are sent.", "3.2.0", "O(1)"),
-    SUB("setinfo", client_setinfo_command, 4, CONN_FLAGS, "Records the client library's name or version.", "7.2.0", "O(1)"),
-    SUB("setname", client_setname_command, 3, CONN_FLAGS, "Names the connection.", "2.6.9", "O(1)"),
-    SUB("tracking", client_tracking_command, -3, CONN_FLAGS, "Switches client-side caching.", "6.0.0",
-        "O(1). Some options may introduce additional complexity."),
-    SUB("trackinginfo", client_trackinginfo_command, 2, CONN_FLAGS, "State of client-side caching.", "6.2.0", "O(1)"),
-    SUB("unblock", client_unblock_command, -3, CMD_ADMIN | CONN_FLAGS, "Wakes a blocked client.", "5.0.0",
-        "O(log N) where N is the number of client connections"),
-    SUB("unpause", client_unpause_command, 2, CMD_ADMIN | CONN_FLAGS, "Ends a pause.", "6.2.0",
-        "O(N) Where N is the number of paused clients"),
-    { 0 },
-};
-
-const struct cmd_spec cmd_specs_client[] = {
-    { .name = "client",
-      .arity = -2,
-      .flags = 0,
-      .cats = 0,
-      .subs = client_subs,
-      .summary = "Commands about connections.",
-      .since = "2.4.0",
-      .group = "connection",
-      .complexity = "Depends on subcommand." },
-    { 0 },
-};

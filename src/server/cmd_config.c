@@ -63,10 +63,11 @@ static const char *apply_maxclients(struct server *srv) {
 const char *server_apply_config(void *arg, const char *const *names, int n) {
     struct server *srv = arg;
     struct config *cfg = srv->cfg;
-    bool tls = false, relisten = false, pass = false, title = false, clients = false;
+    bool tls = false, relisten = false, bind = false, pass = false, title = false, clients = false;
     for (int i = 0; i < n; i++) {
         tls |= starts_with(names[i], "tls-") && strcmp(names[i], "tls-handshake-timeout") != 0;
         relisten |= wants_relisten(names[i]);
+        bind |= !strcmp(names[i], "bind");
         pass |= !strcmp(names[i], "requirepass");
         title |= !strcmp(names[i], "proc-title-template") || wants_relisten(names[i]);
         clients |= !strcmp(names[i], "maxclients");
@@ -74,7 +75,8 @@ const char *server_apply_config(void *arg, const char *const *names, int n) {
     const char *err = NULL;
     if (tls) err = apply_tls(srv, cfg_get(&cfg->tls_port));
     if (!err && clients) err = apply_maxclients(srv);
-    if (!err && relisten) err = io_threads_relisten(srv);
+    if (!err && relisten && io_threads_relisten(srv) != 0)
+        err = bind ? "Failed to bind to specified addresses." : "Unable to listen on this port. Check server logs.";
     if (err) return err;
     if (pass) {
         char *p = config_str_dup(cfg, &cfg->requirepass);
@@ -198,6 +200,8 @@ static const struct cmd_arg set_pair[] = { { .name = "parameter", .type = ARG_ST
 static const struct cmd_arg set_args[] = { { .name = "data", .type = ARG_BLOCK, .flags = ARG_MULTIPLE, .sub = set_pair }, { 0 } };
 static const struct cmd_history multi_history[] = { { "7.0.0", "Takes several directives in one call." }, { 0 } };
 
+static const char *const all_nodes_tips[] = { "request_policy:all_nodes", "response_policy:all_succeeded", NULL };
+
 static const struct cmd_spec config_subs[] = {
     { .name = "get",
       .run = config_get_command,
@@ -218,12 +222,14 @@ static const struct cmd_spec config_subs[] = {
       .group = "server",
       .complexity = "O(N) when N is the number of configuration parameters provided",
       .args = set_args,
+      .tips = all_nodes_tips,
       .history = multi_history },
     { .name = "resetstat",
       .run = config_resetstat_command,
       .arity = 2,
       .flags = FLAGS,
       .summary = "Zeroes the statistics.",
+      .tips = all_nodes_tips,
       .since = "2.0.0",
       .group = "server",
       .complexity = "O(1)" },
@@ -232,6 +238,7 @@ static const struct cmd_spec config_subs[] = {
       .arity = 2,
       .flags = FLAGS,
       .summary = "Writes the running configuration to its file.",
+      .tips = all_nodes_tips,
       .since = "2.8.0",
       .group = "server",
       .complexity = "O(1)" },

@@ -96,8 +96,7 @@ static void hello_command(struct cmd_ctx *c) {
                 return;
             }
         } else {
-            reply_errorf(c->r, "ERR Syntax error in HELLO option '%.*s'",
-                         (int)(c->argv[next].len < 128 ? c->argv[next].len : 128), c->argv[next].ptr);
+            reply_errorf(c->r, "ERR Syntax error in HELLO option '%.*s'", (int)c->argv[next].len, c->argv[next].ptr);
             return;
         }
     }
@@ -149,8 +148,10 @@ static void reset_command(struct cmd_ctx *c) {
     session_set_resp(c->s, 2);
     atomic_store(&c->s->db, 0);
     c->s->authenticated = !atomic_load(&c->eng->auth_required);
-    c->s->reply_mode = REPLY_ON;
-    c->s->reply.muted = false;
+    if (c->s->reply_mode != REPLY_SKIP_THIS) { /* a skip is about this very reply */
+        c->s->reply_mode = REPLY_ON;
+        c->s->reply.muted = false;
+    }
     c->s->no_touch = c->s->no_evict = false;
     atomic_fetch_and(&cl->flags, ~(unsigned)(CLIENT_NO_EVICT | CLIENT_NO_TOUCH));
     client_set_string(cl, &cl->name, (struct slice){ 0 });

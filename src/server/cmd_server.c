@@ -195,6 +195,20 @@ static const struct cmd_arg info_args[] = { { .name = "section", .type = ARG_STR
 static const struct cmd_arg usage_args[] = { { .name = "key", .type = ARG_KEY },
                                              { .name = "count", .type = ARG_INTEGER, .token = "SAMPLES", .flags = ARG_OPTIONAL },
                                              { 0 } };
+static const struct cmd_arg save_args[] = { { .name = "nosave", .type = ARG_PURE_TOKEN, .token = "NOSAVE" },
+                                            { .name = "save", .type = ARG_PURE_TOKEN, .token = "SAVE" },
+                                            { 0 } };
+static const struct cmd_arg shutdown_args[] = {
+    { .name = "save-selector", .type = ARG_ONEOF, .flags = ARG_OPTIONAL, .sub = save_args },
+    { .name = "now", .type = ARG_PURE_TOKEN, .token = "NOW", .since = "7.0.0", .flags = ARG_OPTIONAL },
+    { .name = "force", .type = ARG_PURE_TOKEN, .token = "FORCE", .since = "7.0.0", .flags = ARG_OPTIONAL },
+    { .name = "abort", .type = ARG_PURE_TOKEN, .token = "ABORT", .since = "7.0.0", .flags = ARG_OPTIONAL },
+    { 0 },
+};
+static const struct cmd_history shutdown_history[] = { { "7.0.0", "Options `NOW`, `FORCE` and `ABORT`." }, { 0 } };
+static const struct cmd_arg lolwut_args[] = {
+    { .name = "version", .type = ARG_INTEGER, .token = "VERSION", .flags = ARG_OPTIONAL }, { 0 }
+};
 static const struct cmd_history info_history[] = { { "7.0.0", "Takes several section names." }, { 0 } };
 
 static const struct cmd_spec memory_subs[] = {
@@ -248,11 +262,13 @@ const struct cmd_spec cmd_specs_server[] = {
       .summary = "Ends the server in order.",
       .since = "1.0.0",
       .group = "server",
+      .args = shutdown_args,
+      .history = shutdown_history,
       .complexity = "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)" },
     { .name = "debug",
       .run = debug_command,
       .arity = -2,
-      .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_PROTECTED | CMD_SELF_LOCK,
+      .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_LOADING | CMD_STALE | CMD_PROTECTED | CMD_SELF_LOCK | CMD_SYSCMD,
       .summary = "Commands for testing a server.",
       .since = "1.0.0",
       .group = "server",
@@ -270,6 +286,7 @@ const struct cmd_spec cmd_specs_server[] = {
       .flags = CMD_READONLY | CMD_FAST,
       .summary = "Draws a kettle, and says the version.",
       .since = "5.0.0",
-      .group = "server" },
+      .group = "server",
+      .args = lolwut_args },
     { 0 },
 };

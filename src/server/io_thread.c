@@ -199,13 +199,14 @@ static void relisten_posted(struct io_thread *th, void *arg) {
     mem_free(plan);
 }
 
-const char *io_threads_relisten(struct server *srv) {
+int io_threads_relisten(struct server *srv) {
     struct listen_plan *plans = mem_calloc((size_t)srv->n_threads, sizeof *plans);
     /* Ports in use by this very process cannot be told from others' here: the old listeners are still open, so the check is left
      * out. */
-    if (make_plans(srv, plans, false, false, false) != 0) {
+    int r = make_plans(srv, plans, false, false, false);
+    if (r) {
         mem_free(plans);
-        return "Unable to listen on this port or address. Check server logs.";
+        return r;
     }
     for (int t = 0; t < srv->n_threads; t++) {
         struct listen_plan *one = mem_alloc(sizeof *one);
@@ -213,7 +214,7 @@ const char *io_threads_relisten(struct server *srv) {
         io_thread_post(&srv->threads[t], relisten_posted, one);
     }
     mem_free(plans);
-    return NULL;
+    return 0;
 }
 
 /* ---- life ---- */

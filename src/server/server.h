@@ -107,8 +107,8 @@ int io_threads_listen(struct server *srv);      /* all listeners of the configur
 void io_threads_start(struct server *srv);      /* threads 1..n-1 started */
 void io_thread_run(struct io_thread *th);       /* thread 0: runs in the caller */
 void io_threads_join(struct server *srv);
-/* CONFIG SET port/tls-port/bind: opens everything new first, then swaps. NULL or an error text. Any I/O thread. */
-const char *io_threads_relisten(struct server *srv);
+/* CONFIG SET port/tls-port/bind: opens everything new first, then swaps. 0 or -errno, logged. Any I/O thread. */
+int io_threads_relisten(struct server *srv);
 void io_threads_stop(struct server *srv); /* asks every thread to close its clients in order and end. Any thread */
 void io_thread_post(struct io_thread *th, void (*fn)(struct io_thread *th, void *arg), void *arg); /* runs fn on that thread */
 

@@ -109,7 +109,31 @@ def test_command_info_in_resp3(server):
         spec = entry[8].value[0]
         assert spec.kind == "%"
         keys = [k.py for k, _ in spec.value]
-        assert keys in ([b"flags", b"begin_search", b"find_keys"], [b"notes", b"flags", b"begin_search", b"find_keys"])
+        assert keys == [b"notes", b"flags", b"begin_search", b"find_keys"]
+        assert entry[9].kind == "~"
+        assert conn.node("COMMAND", "LIST").kind == "*"
+        assert conn.node("COMMAND", "LIST", "FILTERBY", "PATTERN", "get").kind == "*"
+
+
+def plain(node):
+    """Sets as lists: their elements here may be maps."""
+    if node.kind in "*~":
+        return [plain(n) for n in node.value]
+    return {k.py.decode(): plain(v) for k, v in node.value} if node.kind == "%" else node.py
+
+
+def test_command_docs_of_client_subcommands(server):
+    with server.connect(proto=3) as conn:
+        docs = plain(conn.node("COMMAND", "DOCS", "client|kill"))["client|kill"]
+        old, new = docs["arguments"][0]["arguments"]
+        assert old["display_text"] == b"ip:port" and old["deprecated_since"] == b"2.8.12"
+        assert [a["name"] for a in new["arguments"]] == [b"client-id", b"client-type", b"username", b"addr", b"laddr", b"skipme"]
+        for name in ("client|list", "client|pause", "client|setinfo", "client|unblock", "shutdown", "lolwut"):
+            assert plain(conn.node("COMMAND", "DOCS", name))[name]["arguments"], name
+        assert plain(conn.node("COMMAND", "DOCS", "debug"))["debug"]["doc_flags"] == ["syscmd"]
+        config_set = plain(conn.node("COMMAND", "INFO", "config|set"))[0]
+        assert config_set[7] == [b"request_policy:all_nodes", b"response_policy:all_succeeded"]
+        assert conn.node("COMMAND", "INFO", "config").value[0].value[9].kind == "*"
 
 
 def test_command_count_list_and_all(conn):
@@ -119,6 +143,7 @@ def test_command_count_list_and_all(conn):
     assert count == len(everything)
     assert {e[0] for e in everything} <= set(listed)
     assert {n.encode() for n in COMMANDS} - {b"quit"} <= set(listed)
+    assert {b"client|list", b"config|get", b"object|encoding"} <= set(listed)
     assert set(conn.ok("COMMAND", "LIST", "FILTERBY", "PATTERN", "bit*")) >= {b"bitcount", b"bitop", b"bitpos", b"bitfield"}
     strings = set(conn.ok("COMMAND", "LIST", "FILTERBY", "ACLCAT", "string"))
     assert {b"get", b"set", b"append", b"lcs"} <= strings and b"ping" not in strings

@@ -106,7 +106,7 @@ struct harness_case {
     const char *line, *reply;
 };
 
-static void harness_cases(struct harness *h, const struct harness_case *cases) {
+static inline void harness_cases(struct harness *h, const struct harness_case *cases) {
     for (; cases->line != NULL; cases++) {
         const char *got = harness_run(h, cases->line);
         if (strcmp(got, cases->reply) != 0) print_error("%s\n", cases->line);
@@ -115,7 +115,7 @@ static void harness_cases(struct harness *h, const struct harness_case *cases) {
 }
 
 /* The reply, and what the hooks heard; the latter as a glob pattern, for times. */
-static void harness_effects(struct harness *h, const char *line, const char *reply, const char *log_glob) {
+static inline void harness_effects(struct harness *h, const char *line, const char *reply, const char *log_glob) {
     const char *got = harness_run(h, line);
     if (strcmp(got, reply) != 0 || !str_glob(slice_cstr(log_glob), buf_slice(&h->log), false))
         print_error("%s: log %s\n", line, buf_cstr(&h->log));
