@@ -188,6 +188,8 @@ struct cmd_ctx {
     int64_t now_ms; /* wall clock, constant for the command and for a whole EXEC */
     bool in_exec;
     uint64_t locked; /* shards held */
+    uint64_t gate;   /* engine.gate when the command was let through */
+    bool is_stale;   /* the gate has moved since: nothing was done, the dispatcher asks again */
     uint64_t usec;   /* time it took, set when it has run */
 };
 

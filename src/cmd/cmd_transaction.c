@@ -63,6 +63,10 @@ static void exec_command(struct cmd_ctx *c) {
     }
     uint64_t mask = s->queue_shards | session_watch_shards(s, c->ks);
     if (mask) dispatch_lock(c, mask);
+    if (mask && dispatch_is_stale(c)) {
+        dispatch_unlock(c);
+        return;
+    }
     c->now_ms = clock_wall_ms();
     bool go = watches_hold(c);
     session_unwatch_locked(s, c->ks, mask);

@@ -10,6 +10,7 @@
  */
 #include "cmd/dispatch.h"
 
+#include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,14 +128,12 @@ static void reject(struct engine *e, struct session *s, struct cmd *cmd, const c
 static void reject_unknown(struct engine *e, struct session *s, int argc, const struct slice *argv) {
     char text[512], args[160];
     size_t n = 0;
-    struct cmd *container = cmd_lookup(e->table, argv[0]);
-    if (container) {
+    if (cmd_lookup(e->table, argv[0])) { /* a container: the name as typed, which rename-command may have chosen */
         char name[64];
-        snprintf(name, sizeof name, "%s", container->full_name);
-        for (char *p = name; *p; p++)
-            if (*p >= 'a' && *p <= 'z') *p = (char)(*p - 32);
-        snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try %s HELP.", (int)(argv[1].len < 128 ? argv[1].len : 128),
-                 argv[1].ptr, name);
+        size_t len = argv[0].len < sizeof name ? argv[0].len : sizeof name - 1;
+        for (size_t i = 0; i < len; i++) name[i] = (char)toupper((unsigned char)argv[0].ptr[i]);
+        snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try %.*s HELP.", (int)(argv[1].len < 128 ? argv[1].len : 128),
+                 argv[1].ptr, (int)len, name);
         reject(e, s, NULL, text);
         return;
     }
@@ -182,6 +181,18 @@ void dispatch_unlock(struct cmd_ctx *c) {
     c->locked = 0;
 }
 
+/* A command that held its locks before this one got them has done its work; one that gets them later sees the gate moved. */
+void dispatch_close_gate(struct cmd_ctx *c) {
+    atomic_fetch_add_explicit(&c->eng->gate, 1, memory_order_release);
+    dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)));
+    dispatch_unlock(c);
+}
+
+bool dispatch_is_stale(struct cmd_ctx *c) {
+    c->is_stale = atomic_load_explicit(&c->eng->gate, memory_order_acquire) != c->gate;
+    return c->is_stale;
+}
+
 /* ---- running ---- */
 
 static void count_latency(struct cmd *cmd, uint64_t usec) {
@@ -203,6 +214,7 @@ void dispatch_run(struct cmd_ctx *c) {
     crash_note_command(cmd->full_name);
     cmd->spec->run(c);
     crash_note_command(NULL);
+    if (c->is_stale) return;
     uint64_t usec = (uint64_t)(clock_mono_ns() - start) / 1000;
     atomic_fetch_add_explicit(&cmd->calls, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&cmd->usec, usec, memory_order_relaxed);
@@ -214,16 +226,19 @@ void dispatch_run(struct cmd_ctx *c) {
     c->usec = usec;
 }
 
-static void execute(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv) {
-    struct cmd_ctx c = { .eng = e, .ks = e->ks, .s = s, .cmd = cmd, .argc = argc, .argv = argv, .r = &s->reply };
+/* False when the gate moved before the locks were held: nothing was done. */
+static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv, uint64_t gate) {
+    struct cmd_ctx c = { .eng = e, .ks = e->ks, .s = s, .cmd = cmd, .argc = argc, .argv = argv, .r = &s->reply, .gate = gate };
     c.db = atomic_load_explicit(&s->db, memory_order_relaxed);
-    c.now_ms = clock_wall_ms();
     if (!(cmd->flags & CMD_SELF_LOCK)) c.locked = dispatch_shards(e, cmd, argc, argv);
     if (c.locked) ks_lock(e->ks, c.locked);
-    dispatch_run(&c);
+    c.now_ms = clock_wall_ms(); /* with the locks held: in a shard, time does not go back */
+    if (!c.locked || !dispatch_is_stale(&c)) dispatch_run(&c);
     if (c.locked) ks_unlock(e->ks, c.locked);
+    if (c.is_stale) return false;
     atomic_fetch_add_explicit(&e->n_commands, 1, memory_order_relaxed);
     if (e->hooks.after) e->hooks.after(e->hooks.arg, &c, c.usec);
+    return true;
 }
 
 static void queue(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv) {
@@ -259,34 +274,38 @@ static bool allowed(struct engine *e, struct session *s, struct cmd *cmd, int ar
     return true;
 }
 
+/* One attempt at a known command. False: the rules changed meanwhile, try again. */
+static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv,
+                    enum dispatch_result *ret) {
+    uint64_t gate = atomic_load_explicit(&e->gate, memory_order_acquire);
+    if (e->hooks.before) {
+        bool postpone = false;
+        const char *refusal = e->hooks.before(e->hooks.arg, s, cmd, argc, argv, &postpone);
+        if (refusal) {
+            reject(e, s, cmd, refusal);
+            return true;
+        }
+        if (postpone) {
+            *ret = DISPATCH_POSTPONED;
+            return true;
+        }
+    }
+    atomic_store_explicit(&s->last_cmd, cmd, memory_order_relaxed);
+    if (!s->in_multi || (cmd->flags & CMD_NEVER_QUEUED)) return execute(e, s, cmd, argc, argv, gate);
+    queue(e, s, cmd, argc, argv);
+    return true;
+}
+
 enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, const struct slice *argv) {
+    enum dispatch_result result = DISPATCH_OK;
     struct cmd *cmd = cmd_lookup_argv(e->table, argc, argv);
     s->reply.errors = 0;
     if (!cmd) {
         reject_unknown(e, s, argc, argv);
-        advance_reply_mode(s);
-        return DISPATCH_OK;
-    }
-    if (!allowed(e, s, cmd, argc)) {
-        advance_reply_mode(s);
-        return DISPATCH_OK;
-    }
-    if (e->hooks.before) {
-        bool postpone = false;
-        const char *refusal = e->hooks.before(e->hooks.arg, s, cmd, argc, argv, &postpone);
-        if (postpone) return DISPATCH_POSTPONED;
-        if (refusal) {
-            reject(e, s, cmd, refusal);
-            advance_reply_mode(s);
-            return DISPATCH_OK;
+    } else if (allowed(e, s, cmd, argc)) {
+        while (!attempt(e, s, cmd, argc, argv, &result)) {
         }
     }
-    atomic_store_explicit(&s->last_cmd, cmd, memory_order_relaxed);
-    if (s->in_multi && !(cmd->flags & CMD_NEVER_QUEUED)) {
-        queue(e, s, cmd, argc, argv);
-    } else {
-        execute(e, s, cmd, argc, argv);
-    }
-    advance_reply_mode(s);
-    return DISPATCH_OK;
+    if (result == DISPATCH_OK) advance_reply_mode(s);
+    return result;
 }

@@ -39,6 +39,8 @@ struct engine {
     struct engine_hooks hooks;
     struct engine_errors *errors; /* errorstats; own lock */
     void *server;                 /* for families that live in server/ */
+    /* Moved by dispatch_close_gate: what hooks.before allowed under an older value must be asked again. */
+    _Atomic uint64_t gate;
     /* settings read by commands; relaxed atomics, CONFIG SET writes them */
     _Atomic uint64_t proto_max_bulk_len;
     _Atomic bool auth_required; /* the default user has a password */
@@ -57,6 +59,11 @@ enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, con
 /* For CMD_SELF_LOCK commands: c->locked follows. */
 void dispatch_lock(struct cmd_ctx *c, uint64_t mask);
 void dispatch_unlock(struct cmd_ctx *c);
+/* After a change that makes hooks.before refuse or postpone what it allowed until now (CLIENT PAUSE): when this returns, no
+ * command that was let through under the old rules is still running or will run. For CMD_SELF_LOCK commands. */
+void dispatch_close_gate(struct cmd_ctx *c);
+/* Locks held: true when the gate has moved since the command was let through; c->is_stale is set then. */
+bool dispatch_is_stale(struct cmd_ctx *c);
 /* An error reply that did not come from a command (protocol error, maxclients): counted in errorstats. */
 void engine_count_error(struct engine *e, const char *text);
 /* errorstats, sorted by code; fn(code, count). Thread-safe. */

@@ -144,7 +144,7 @@ unsigned ks_expire_cycle(struct keyspace *ks, int shard, int64_t now_ms, unsigne
 /* Moves rehashing and shrinking on for a shard, for at most budget_us. True when work is left. */
 bool ks_rehash_cycle(struct keyspace *ks, int shard, int64_t budget_us);
 void ks_set_active_expire(struct keyspace *ks, bool enabled); /* DEBUG SET-ACTIVE-EXPIRE */
-/* On a replica keys that are due are hidden, not deleted, and the expire cycle rests: its primary sends the deletions. Atomic. */
+/* On a replica, and while clients are paused, keys that are due are hidden, not deleted, and the expire cycle rests. Atomic. */
 void ks_set_keep_expired(struct keyspace *ks, bool keep);
 /* While a forked child writes a snapshot: no rehashing, no access clocks, so that pages stay shared. Atomic. */
 void ks_set_child_active(struct keyspace *ks, bool active);

@@ -80,7 +80,7 @@ void ks_set_active_expire(struct keyspace *ks, bool enabled) {
 }
 
 void ks_set_keep_expired(struct keyspace *ks, bool keep) {
-    atomic_store_explicit(&ks->keep_expired, keep, memory_order_relaxed);
+    atomic_store(&ks->keep_expired, keep);
 }
 
 void ks_set_child_active(struct keyspace *ks, bool active) {

@@ -229,17 +229,41 @@ static bool over_maxmemory(struct server *srv) {
     return atomic_load_explicit(&srv->stats.memory_sample, memory_order_relaxed) > limit;
 }
 
+/* ---- CLIENT PAUSE ---- */
+
+static bool client_pause_covers(struct server *srv, unsigned flags) {
+    int64_t until = atomic_load_explicit(&srv->pause_until_ms, memory_order_relaxed);
+    if (!until || clock_wall_ms() >= until) return false;
+    return atomic_load(&srv->pause_all) || (flags & (CMD_WRITE | CMD_MAY_REPLICATE));
+}
+
+/* While clients are paused the data set stays as it is: keys that run out are hidden, not deleted. */
+void client_pause_begin(struct server *srv, int64_t until_ms, bool all) {
+    int64_t now = clock_wall_ms();
+    pthread_mutex_lock(&srv->pause_lock);
+    int64_t until = atomic_load(&srv->pause_until_ms);
+    bool running = until > now; /* a pause under way is never made weaker or shorter */
+    atomic_store(&srv->pause_all, all || (running && atomic_load(&srv->pause_all)));
+    if (!running || until_ms > until) atomic_store(&srv->pause_until_ms, until_ms);
+    ks_set_keep_expired(srv->ks, true);
+    pthread_mutex_unlock(&srv->pause_lock);
+}
+
+void client_pause_end(struct server *srv, int64_t now_ms) {
+    if (!atomic_load_explicit(&srv->pause_until_ms, memory_order_relaxed)) return;
+    pthread_mutex_lock(&srv->pause_lock);
+    if (atomic_load(&srv->pause_until_ms) <= now_ms) {
+        atomic_store(&srv->pause_until_ms, 0);
+        ks_set_keep_expired(srv->ks, false);
+    }
+    pthread_mutex_unlock(&srv->pause_lock);
+}
+
 const char *client_before_command(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                                   bool *ret_postpone) {
     struct server *srv = arg;
     (void)argc;
     (void)argv;
-    int64_t until = atomic_load_explicit(&srv->pause_until_ms, memory_order_relaxed);
-    if (until && clock_wall_ms() < until) {
-        unsigned flags = cmd->flags & CMD_IS_EXEC ? s->queue_flags : cmd->flags;
-        if (atomic_load(&srv->pause_all) || (flags & (CMD_WRITE | CMD_MAY_REPLICATE))) *ret_postpone = true;
-    }
-    if ((cmd->flags & CMD_DENYOOM) && over_maxmemory(srv)) return "OOM command not allowed when used memory > 'maxmemory'.";
     if (cmd->flags & CMD_PROTECTED) {
         int64_t mode = cfg_get(&srv->cfg->enable_debug_command);
         struct client *c = client_of(s);
@@ -249,6 +273,11 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
                    "local connection, "
                    "otherwise you need to set this option in the configuration file, and then restart the server.";
     }
+    /* EXEC is what its queue is. While a transaction is queued anything is refused that would make the queue grow. */
+    unsigned flags = cmd->flags & CMD_IS_EXEC ? s->queue_flags : cmd->flags;
+    bool grows = (flags & CMD_DENYOOM) || (s->in_multi && !(cmd->flags & CMD_NEVER_QUEUED));
+    if (grows && over_maxmemory(srv)) return "OOM command not allowed when used memory > 'maxmemory'.";
+    *ret_postpone = client_pause_covers(srv, flags);
     return NULL;
 }
 

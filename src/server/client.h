@@ -43,6 +43,9 @@ void client_resume_paused(struct io_thread *th);
 void client_check_idle(struct client *c, int64_t now_us);
 const char *client_before_command(void *srv, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                                   bool *ret_postpone);
+/* CLIENT PAUSE and UNPAUSE. Any thread. */
+void client_pause_begin(struct server *srv, int64_t until_ms, bool all);
+void client_pause_end(struct server *srv, int64_t now_ms);              /* when it runs no longer than now_ms */
 void client_set_string(struct client *c, char **field, struct slice v); /* under the registry lock */
 static inline struct client *client_of(struct session *s) {
     return s->owner;

@@ -314,11 +314,8 @@ void client_pause_command(struct cmd_ctx *c) {
         reply_error(c->r, "ERR timeout is out of range");
         return;
     }
-    /* A pause under way is never made weaker or shorter. */
-    int64_t until = atomic_load(&srv->pause_until_ms);
-    bool running = until > now;
-    atomic_store(&srv->pause_all, all || (running && atomic_load(&srv->pause_all)));
-    if (!running || now + ms > until) atomic_store(&srv->pause_until_ms, now + ms);
+    client_pause_begin(srv, now + ms, all);
+    dispatch_close_gate(c); /* the reply promises that nothing is being written any more */
     reply_ok(c->r);
 }
 
@@ -329,7 +326,7 @@ static void resume_posted(struct io_thread *th, void *arg) {
 
 void client_unpause_command(struct cmd_ctx *c) {
     struct server *srv = server_of(c);
-    atomic_store(&srv->pause_until_ms, 0);
+    client_pause_end(srv, INT64_MAX);
     for (int t = 0; t < srv->n_threads; t++) io_thread_post(&srv->threads[t], resume_posted, NULL);
     reply_ok(c->r);
 }

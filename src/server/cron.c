@@ -90,6 +90,7 @@ static void cron_fired(struct loop_timer *t) {
     if (th->index == 0) {
         srv->cron_loops++;
         expire_and_rehash(srv);
+        client_pause_end(srv, clock_wall_ms());
         sample(srv);
         check_shutdown(th);
     }

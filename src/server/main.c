@@ -187,6 +187,7 @@ static void init_server(struct server *srv, int argc, char **argv) {
     rand_hex_id(srv->run_id, 40);
     atomic_store(&srv->next_client_id, 1);
     pthread_mutex_init(&srv->auth_lock, NULL);
+    pthread_mutex_init(&srv->pause_lock, NULL);
     pthread_mutex_init(&srv->config_set_lock, NULL);
     srv->argc = argc;
     srv->argv = mem_calloc((size_t)argc + 1, sizeof *srv->argv);

@@ -79,9 +79,10 @@ struct server {
     struct server_stats stats;
     _Atomic uint64_t next_client_id;
     _Atomic int64_t n_clients; /* all threads; counts connections in handshake too */
-    /* CLIENT PAUSE */
+    /* CLIENT PAUSE; changed under pause_lock, read without */
+    pthread_mutex_t pause_lock;
     _Atomic int64_t pause_until_ms; /* wall; 0: not paused */
-    _Atomic bool pause_all;
+    _Atomic bool pause_all;         /* every command, not only writes */
     /* requirepass: a digest, so that comparing takes the same time whatever was given; guarded by auth_lock */
     pthread_mutex_t auth_lock;
     unsigned char pass_digest[32];

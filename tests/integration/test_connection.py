@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Connection commands: AUTH, HELLO, CLIENT *, ECHO, PING, QUIT, RESET, SELECT."""
 import re
+import threading
 import time
 
 import pytest
@@ -425,11 +426,85 @@ def test_client_pause_write_holds_exec_and_expiry(server, conn, other):
     assert other.read().py == ["OK"]
 
 
+def test_client_pause_keeps_expired_keys_until_it_ends(conn, other):
+    conn.ok("FLUSHALL")
+    conn.ok("SET", "soon", "v", "PX", 50)
+    conn.ok("SET", "late", "v")
+    conn.ok("CLIENT", "PAUSE", 10000, "WRITE")
+    try:
+        time.sleep(0.3)
+        assert conn("GET", "soon") is None and conn("EXISTS", "soon") == 0
+        assert conn("DBSIZE") == 2
+    finally:
+        conn.ok("CLIENT", "UNPAUSE")
+    wait_for(lambda: conn("DBSIZE") == 1, 5)
+    conn.ok("SET", "soon", "v", "PX", 50)
+    conn.ok("CLIENT", "PAUSE", 300, "ALL")
+    wait_for(lambda: conn("DBSIZE") == 1, 5)  # the end of the pause is enough
+
+
+def test_client_pause_write_stops_writers_of_all_threads(make_server):
+    server = make_server(config="io-threads 4\n")
+    stop = threading.Event()
+
+    def write(index):
+        with server.connect() as own:
+            while not stop.is_set():
+                own.pipeline([("INCR", "n%d" % index), ("MULTI",), ("INCR", "m%d" % index), ("INCR", "m"), ("EXEC",)] * 8)
+
+    keys = ["m"] + ["%s%d" % (kind, index) for kind in "nm" for index in range(4)]
+    writers = [threading.Thread(target=write, args=(index,)) for index in range(4)]
+    with server.connect() as conn:
+        for writer in writers:
+            writer.start()
+        try:
+            for _ in range(15):
+                time.sleep(0.02)
+                conn.ok("CLIENT", "PAUSE", 10000, "WRITE")
+                before = conn.ok("MGET", *keys)
+                time.sleep(0.02)
+                assert conn.ok("MGET", *keys) == before
+                conn.ok("CLIENT", "UNPAUSE")
+        finally:
+            stop.set()
+            conn.ok("CLIENT", "UNPAUSE")
+            for writer in writers:
+                writer.join()
+        assert int(conn.ok("GET", "m")) == sum(int(conn.ok("GET", "m%d" % index)) for index in range(4))
+
+
+def test_client_list_id_in_the_order_asked(conn, other):
+    mine, others = conn.ok("CLIENT", "ID"), other.ok("CLIENT", "ID")
+    ids = [others, mine, 999999999, others]
+    lines = conn.ok("CLIENT", "LIST", "ID", *ids).decode().splitlines()
+    assert [int(line.split()[0][3:]) for line in lines] == [others, mine, others]
+
+
+def test_client_long_words_are_shown_whole_in_errors(c):
+    word = "x" * 300
+    assert c.err("CLIENT", "LIST", "TYPE", word) == "ERR Unknown client type '%s'" % word
+    assert c.err("CLIENT", "KILL", "USER", word) == "ERR No such user '%s'" % word
+    assert c.err("HELLO", c.proto, word) == "ERR Syntax error in HELLO option '%s'" % word
+
+
+def test_client_reply_within_a_transaction_and_reset(server):
+    with server.connect() as conn:
+        conn.send(b"".join(encode(*a) for a in [("MULTI",), ("PING",), ("CLIENT", "REPLY", "OFF"), ("PING",), ("EXEC",), ("PING",),
+                                                ("RESET",), ("ECHO", "x")]))
+        got = conn.read_exact(len(b"+OK\r\n" + b"+QUEUED\r\n" * 3 + b"*3\r\n+PONG\r\n+RESET\r\n$1\r\nx\r\n"))
+        assert got == b"+OK\r\n" + b"+QUEUED\r\n" * 3 + b"*3\r\n+PONG\r\n+RESET\r\n$1\r\nx\r\n"
+    with server.connect() as conn:
+        conn.send(encode("CLIENT", "REPLY", "SKIP") + encode("RESET") + encode("ECHO", "x"))
+        assert conn.read().py == b"x"
+
+
 def test_client_pause_errors(c):
     run(c, f"""
         CLIENT PAUSE x => -ERR timeout is not an integer or out of range
         CLIENT PAUSE -1 => -ERR timeout is negative
         CLIENT PAUSE 10 FOO => -ERR CLIENT PAUSE mode must be WRITE or ALL
+        CLIENT PAUSE 10 WRITE x => -ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.
+        CLIENT UNBLOCK 1 ERROR x => -ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.
         CLIENT PAUSE => {arity('client|pause')}
         CLIENT UNPAUSE x => {arity('client|unpause')}
         CLIENT UNPAUSE

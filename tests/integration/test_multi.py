@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from resp import encode, run
+from harness import wait_for
+from resp import ReplyError, encode, run
 
 EXECABORT = "-EXECABORT Transaction discarded because of previous errors."
 
@@ -54,6 +55,34 @@ def test_exec_discard_without_multi_and_nesting(c):
         WATCH => {arity('watch')}
         UNWATCH x => {arity('unwatch')}
     """)
+
+
+def test_out_of_memory_inside_multi(make_server):
+    """Nothing may make the queue grow; EXEC is refused when a queued command would be."""
+    oom = "OOM command not allowed when used memory > 'maxmemory'."
+    server = make_server()
+    with server.connect() as conn, server.connect() as admin:
+        for line in ("MULTI", "SET k v"):
+            conn.ok(line)
+        admin.ok("CONFIG SET maxmemory 1")
+        wait_for(lambda: isinstance(admin("SET x y"), ReplyError))
+        run(conn, f"""
+            EXEC => -EXECABORT Transaction discarded because of: {oom}
+            EXEC => -ERR EXEC without MULTI
+            GET k => nil
+            MULTI
+            GET k => -{oom}
+            EXEC => {EXECABORT}
+            MULTI
+            DISCARD
+        """)
+        conn.ok("MULTI")
+        admin.ok("CONFIG SET maxmemory 0")
+        wait_for(lambda: not isinstance(admin("SET x y"), ReplyError))
+        conn.ok("GET k")
+        admin.ok("CONFIG SET maxmemory 1")
+        wait_for(lambda: isinstance(admin("SET x y"), ReplyError))
+        assert conn("EXEC") == [None]
 
 
 def test_discard(c):
