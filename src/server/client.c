@@ -410,7 +410,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     c->created_us = clock_mono_us();
     atomic_store(&c->last_us, c->created_us);
     atomic_store(&c->flags, (kind == LISTEN_UNIX ? CLIENT_UNIX : 0u) | (kind == LISTEN_TLS ? CLIENT_TLS : 0u));
-    c->conn.io.fd = fd;
+    c->fd = c->conn.io.fd = fd;
     set_addresses(c);
     c->fd = fd;
     int64_t before = atomic_fetch_add(&srv->n_clients, 1);

@@ -473,6 +473,27 @@ def test_client_pause_write_stops_writers_of_all_threads(make_server):
         assert int(conn.ok("GET", "m")) == sum(int(conn.ok("GET", "m%d" % index)) for index in range(4))
 
 
+def test_client_list_while_others_come_and_go(server, conn):
+    stop = threading.Event()
+
+    def come_and_go():
+        while not stop.is_set():
+            with server.connect() as own:
+                own.ok("CLIENT", "SETNAME", "x")
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(60):
+            lines = conn.ok("CLIENT", "LIST").decode().splitlines()
+            assert all(re.match(r"id=\d+ addr=\S+ laddr=\S+ fd=\d+ name=x? ", line) for line in lines)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_client_list_id_in_the_order_asked(conn, other):
     mine, others = conn.ok("CLIENT", "ID"), other.ok("CLIENT", "ID")
     ids = [others, mine, 999999999, others]

@@ -7,7 +7,9 @@ import time
 import pytest
 
 import differential
+import edges
 import harness
+from resp import encode, split_args
 
 SECONDS = float(os.environ.get("KETTLE_DIFF_SECONDS", "6"))
 SEED = int(os.environ.get("KETTLE_DIFF_SEED", "1"))
@@ -30,3 +32,26 @@ def test_replies_are_the_same(reference, server, proto):
                                       proto=proto)
         seed += 10
     assert total > 200
+
+
+def replies(conn, commands):
+    """Sent in portions, so that neither side's buffers fill while nobody reads."""
+    out = []
+    for start in range(0, len(commands), 200):
+        portion = commands[start:start + 200]
+        conn.send(b"".join(encode(*command) for command in portion))
+        out += [conn.read().render() for _ in portion]
+    return out
+
+
+@pytest.mark.parametrize("session", edges.SESSIONS, ids=lambda session: session.__name__)
+def test_edge_cases(reference, server, proto, session):
+    commands = [split_args(command) if isinstance(command, str) else [differential.as_bytes(word) for word in command]
+                for command in session()]
+    got = []
+    for side in (reference, server):
+        with side.connect(proto=proto) as conn:
+            conn.ok("FLUSHALL")
+            got.append(replies(conn, commands))
+    wrong = [(command, *pair) for command, *pair in zip(commands, *got) if pair[0] != pair[1]]
+    assert not wrong, "%d differ; command, reference, server:\n%s" % (len(wrong), "\n".join("%r\n  %s\n  %s" % w for w in wrong[:20]))
