@@ -129,7 +129,7 @@ static void reject_unknown(struct engine *e, struct session *s, int argc, const 
     char text[512], args[160];
     size_t n = 0;
     if (cmd_lookup(e->table, argv[0])) { /* a container: the name as typed, which rename-command may have chosen */
-        char name[64];
+        char name[64] = "";
         size_t len = argv[0].len < sizeof name ? argv[0].len : sizeof name - 1;
         for (size_t i = 0; i < len; i++) name[i] = (char)toupper((unsigned char)argv[0].ptr[i]);
         snprintf(text, sizeof text, "ERR unknown subcommand '%.*s'. Try %.*s HELP.", (int)(argv[1].len < 128 ? argv[1].len : 128),

@@ -84,6 +84,17 @@ static void debug_sleep(struct cmd_ctx *c) {
     reply_ok(c->r);
 }
 
+/* Bytes of a string in an RDB file, before compression: numbers of at most 11 characters as integers, else length and bytes. */
+static size_t rdb_string_len(struct slice v) {
+    int64_t n;
+    if (v.len <= 11 && str_to_ll(v, &n)) {
+        if (n == (int8_t)n) return 2;
+        if (n == (int16_t)n) return 3;
+        if (n == (int32_t)n) return 5;
+    }
+    return v.len + (v.len < 64 ? 1 : v.len < 16384 ? 2 : 5);
+}
+
 static void debug_object(struct cmd_ctx *c) {
     char tmp[STR_LL_MAX];
     if (c->argc != 3) {
@@ -99,7 +110,7 @@ static void debug_object(struct cmd_ctx *c) {
         struct slice v = obj_string_bytes(o, tmp);
         char line[256];
         snprintf(line, sizeof line, "Value at:%p refcount:%u encoding:%s serializedlength:%zu lru:%u lru_seconds_idle:%u",
-                 (const void *)o, atomic_load(&((struct obj *)(uintptr_t)o)->refs), obj_encoding_name(o), v.len + 1,
+                 (const void *)o, atomic_load(&((struct obj *)(uintptr_t)o)->refs), obj_encoding_name(o), rdb_string_len(v),
                  (unsigned)((c->now_ms / 1000 - entry_idle_s(e, c->now_ms)) & 0xffffff), entry_idle_s(e, c->now_ms));
         reply_simple(c->r, line);
     }

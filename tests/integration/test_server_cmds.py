@@ -455,6 +455,13 @@ def test_lolwut(conn):
     assert conn.ok("LOLWUT").rstrip(b"\n").splitlines()[-1].startswith(b"Redis ver. ")
 
 
+def test_debug_object_serializedlength(conn):
+    for value, size in ((b"10", 2), (b"-128", 2), (b"1000", 3), (b"100000", 5), (b"2147483648", 11), (b"01", 3), (b"", 1),
+                        (bytes(range(70)), 72), (os.urandom(20000), 20005)):
+        conn.ok("SET", "k", value)
+        assert "serializedlength:%d " % size in conn.ok("DEBUG", "OBJECT", "k"), value[:12]
+
+
 def test_debug(conn):
     started = time.monotonic()
     assert conn("DEBUG", "SLEEP", "0.2") == "OK"
