@@ -91,7 +91,7 @@ static struct cmd *cmd_new(struct cmd_table *t, const struct cmd_spec *spec, con
     if (spec->subs) {
         int n = 0;
         while (spec->subs[n].name) n++;
-        c->subs = mem_calloc((size_t)n, sizeof *c->subs);
+        c->subs = mem_calloc((size_t)n, sizeof(struct cmd *));
         for (c->n_subs = 0; c->n_subs < n; c->n_subs++) c->subs[c->n_subs] = cmd_new(t, &spec->subs[c->n_subs], c);
     }
     return c;
@@ -101,7 +101,7 @@ void cmd_table_register(struct cmd_table *t, const struct cmd_spec *specs) {
     for (; specs->name; specs++) {
         if (t->n == t->cap) {
             t->cap = t->cap ? t->cap * 2 : 64;
-            t->all = mem_realloc(t->all, sizeof(*t->all) * (size_t)t->cap);
+            t->all = mem_realloc(t->all, sizeof(struct cmd *) * (size_t)t->cap);
         }
         struct cmd *c = cmd_new(t, specs, NULL);
         t->all[t->n++] = c;
@@ -150,9 +150,9 @@ static int by_name(const void *a, const void *b) {
 }
 
 void cmd_each(const struct cmd_table *t, void (*fn)(struct cmd *c, void *arg), void *arg) {
-    struct cmd **sorted = mem_calloc((size_t)t->n + 1, sizeof *sorted);
-    memcpy(sorted, t->all, sizeof(*sorted) * (size_t)t->n);
-    qsort(sorted, (size_t)t->n, sizeof *sorted, by_name);
+    struct cmd **sorted = mem_calloc((size_t)t->n + 1, sizeof(struct cmd *));
+    memcpy(sorted, t->all, sizeof(struct cmd *) * (size_t)t->n);
+    qsort(sorted, (size_t)t->n, sizeof(struct cmd *), by_name);
     for (int i = 0; i < t->n; i++)
         if (is_reachable(t, sorted[i])) fn(sorted[i], arg);
     mem_free(sorted);

@@ -79,14 +79,14 @@ struct server {
     struct server_stats stats;
     _Atomic uint64_t next_client_id;
     _Atomic int64_t n_clients; /* all threads; counts connections in handshake too */
-    /* CLIENT PAUSE; changed under pause_lock, read without */
+    /* CLIENT PAUSE; changed under pause_lock, read without; pause_all below */
     pthread_mutex_t pause_lock;
     _Atomic int64_t pause_until_ms; /* wall; 0: not paused */
-    _Atomic bool pause_all;         /* every command, not only writes */
     /* requirepass: a digest, so that comparing takes the same time whatever was given; guarded by auth_lock */
     pthread_mutex_t auth_lock;
     unsigned char pass_digest[32];
     bool has_pass;
+    _Atomic bool pause_all; /* every command, not only writes */
     /* process */
     int64_t start_mono_us, start_wall_ms;
     char run_id[41];
