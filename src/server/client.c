@@ -412,7 +412,6 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     atomic_store(&c->flags, (kind == LISTEN_UNIX ? CLIENT_UNIX : 0u) | (kind == LISTEN_TLS ? CLIENT_TLS : 0u));
     c->fd = c->conn.io.fd = fd;
     set_addresses(c);
-    c->fd = fd;
     int64_t before = atomic_fetch_add(&srv->n_clients, 1);
     atomic_fetch_add_explicit(&th->n_clients, 1, memory_order_relaxed);
     if (before >= cfg_get(&srv->cfg->maxclients)) {
