@@ -19,16 +19,20 @@
 #include "net/conn.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "net/conn_priv.h"
 
 #define ALERT_LINGER_US 500000
-#define FLUSH_ROUNDS 16 /* of conn_thread_flush before the loop gets a turn */
+#define HANDSHAKE_BUDGET_US 2000 /* of one turn: a storm of handshakes must not keep established connections waiting */
+#define FLUSH_ROUNDS 16          /* of conn_thread_flush before the loop gets a turn */
 
 static void io_poll(struct loop_io *io, short revents);
 static void io_closed(struct loop_io *io);
@@ -60,7 +64,7 @@ static void flush_hook(void *arg) {
 }
 
 int conn_thread_init(struct conn_thread *t, struct loop *l) {
-    *t = (struct conn_thread){ .loop = l, .again = { .fn = flush_again } };
+    *t = (struct conn_thread){ .loop = l, .again = { .fn = flush_again }, .handshake_budget_us = HANDSHAKE_BUDGET_US };
     list_init(&t->flush);
     t->scratch = mem_alloc(LOOP_RECV_BUF);
     loop_set_before_sleep(l, flush_hook, t);
@@ -68,6 +72,7 @@ int conn_thread_init(struct conn_thread *t, struct loop *l) {
 }
 
 void conn_thread_flush(struct conn_thread *t) {
+    t->handshake_us = 0; /* a new turn begins */
     for (int round = 0; round < FLUSH_ROUNDS && !list_empty(&t->flush); round++) {
         struct list batch;
         list_init(&batch);
@@ -114,7 +119,7 @@ static void handshake_done(struct conn *c) {
     opened(c);
 }
 
-static void handshake_step(struct conn *c) {
+static void handshake_go(struct conn *c) {
     int r = ktls_handshake(c->tls);
     if (r == KTLS_WANT_READ)
         loop_poll(&c->io, POLLIN);
@@ -126,6 +131,22 @@ static void handshake_step(struct conn *c) {
         conn_close_lingering(c, CONN_END_HANDSHAKE, ktls_conn_error(c->tls)->text);
 }
 
+/* False: this turn has had its share of handshakes, others are waiting. */
+static bool may_handshake(const struct conn *c) {
+    return c->thread->handshake_us < c->thread->handshake_budget_us;
+}
+
+static void handshake_step(struct conn *c) {
+    if (!may_handshake(c)) { /* still readable, or writable, in the next turn */
+        loop_poll(&c->io, ktls_conn_wants(c->tls) == KTLS_WANT_WRITE ? POLLOUT : POLLIN);
+        return;
+    }
+    int64_t start = clock_mono_us();
+    struct conn_thread *t = c->thread;
+    handshake_go(c);
+    t->handshake_us += clock_mono_us() - start;
+}
+
 static void handshake_expired(struct loop_timer *t) {
     conn_close(conn_of_timer(t), CONN_END_HANDSHAKE_TIMEOUT, "TLS handshake timed out");
 }
@@ -134,6 +155,10 @@ static void begin(struct loop_timer *t) {
     struct conn *c = conn_of_timer(t);
     if (!c->tls) {
         opened(c);
+        return;
+    }
+    if (!may_handshake(c)) {
+        conn_arm(c, loop_now_us(c->io.loop), begin);
         return;
     }
     if (c->handshake_timeout_us > 0) conn_arm(c, loop_now_us(c->io.loop) + c->handshake_timeout_us, handshake_expired);
@@ -225,8 +250,28 @@ void conn_close(struct conn *c, enum conn_end why, const char *text) {
     loop_io_close(&c->io);
 }
 
+/* Bytes the kernel still holds for the peer. */
+static int unacked(const struct conn *c) {
+    int n = 0;
+    return ioctl(c->io.fd, SIOCOUTQ, &n) == 0 ? n : 0;
+}
+
+/* Whether the peer took anything since the last look. The socket's buffer may be megabytes, and is not reported writable before a
+ * third of it is free: so the kernel is asked too. */
+static bool took_some(struct conn *c) {
+    int left = unacked(c), before = c->unacked;
+    c->unacked = left;
+    if (c->write_shut && left == 0) return false; /* it has everything, and only keeps us waiting */
+    return c->progress || left < before;
+}
+
 static void closing_expired(struct loop_timer *t) {
     struct conn *c = conn_of_timer(t);
+    if (c->end == CONN_END_LOCAL && took_some(c)) { /* a slow reader, not a dead one */
+        c->progress = false;
+        conn_arm(c, loop_now_us(c->io.loop) + c->flush_timeout_us, closing_expired);
+        return;
+    }
     conn_close(c, CONN_END_LOCAL, c->out.bytes ? "output not taken in time" : "");
 }
 
@@ -238,6 +283,9 @@ void conn_close_after_flush(struct conn *c, int64_t timeout_us) {
     }
     c->state = CONN_FLUSHING;
     c->end = CONN_END_LOCAL;
+    c->progress = false;
+    c->unacked = unacked(c);
+    c->flush_timeout_us = timeout_us;
     conn_arm(c, loop_now_us(c->io.loop) + timeout_us, closing_expired);
     if (!c->ctl_blocked) loop_recv_start(&c->io);
     conn_flush_later(c);
@@ -248,7 +296,7 @@ void conn_close_lingering(struct conn *c, enum conn_end why, const char *text) {
     set_end(c, why, text);
     c->state = CONN_FLUSHING;
     c->notified = c->write_shut = true;
-    c->ctl_blocked = false;
+    c->progress = c->ctl_blocked = false;
     list_remove(&c->flush_node);
     if (c->transport == CONN_TLS_USER) conn_push_ciphertext(c);
     loop_send_hold(&c->io, true);

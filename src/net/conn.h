@@ -59,6 +59,9 @@ struct conn {
     bool notified;            /* close_notify was sent, or none is due */
     bool notify_blocked;      /* the kernel has no room for it yet */
     bool peer_eof;
+    bool progress; /* the socket took bytes since the closing deadline was set */
+    int unacked;   /* bytes in the socket's send queue at that time */
+    int64_t flush_timeout_us;
     ssize_t sent_n;
     size_t discarded; /* bytes read and dropped while closing */
     int64_t handshake_timeout_us;
@@ -72,6 +75,8 @@ struct conn_thread {
     struct list flush;       /* connections with output to send before the loop sleeps */
     char *scratch;           /* decrypted bytes of tls-user, LOOP_RECV_BUF */
     struct loop_timer again; /* output was queued while flushing: no sleep yet */
+    int64_t handshake_us;    /* spent on handshakes in this turn */
+    int64_t handshake_budget_us;
 };
 /* Makes conn_thread_flush the loop's before-sleep hook; who sets a hook of his own after this calls conn_thread_flush from it.
  * Always 0. */
@@ -91,9 +96,10 @@ void conn_flush_later(struct conn *c); /* once per batch of replies: sent before
 void conn_flush_now(struct conn *c);
 void conn_pause_reading(struct conn *c);
 void conn_resume_reading(struct conn *c);
-/* Sends what is queued, then close_notify and FIN, then waits for the peer's FIN and closes; at most timeout_us in all. What the
- * peer still sends is read and dropped (1 MiB at most), because closing over unread bytes makes the kernel send RST, which may
- * cost the peer the reply. No more on_data. During the handshake it closes at once. */
+/* Sends what is queued, then close_notify and FIN, then waits for the peer's FIN and closes. It ends early when the peer takes
+ * nothing for timeout_us (twice that at most), and so does the wait for its FIN: a large reply over a slow line arrives whole.
+ * What the peer still sends is read and dropped (1 MiB at most), because closing over unread bytes makes the kernel send RST,
+ * which may cost the peer the reply. No more on_data. During the handshake it closes at once. */
 void conn_close_after_flush(struct conn *c, int64_t timeout_us);
 /* Drops what is queued; close_notify is tried once. on_closed follows from the loop. Safe to call twice. */
 void conn_close(struct conn *c, enum conn_end why, const char *text);

@@ -42,6 +42,7 @@ static bool account(struct conn *c, ssize_t n) {
         conn_io_failed(c, (int)-n, "write");
         return false;
     }
+    if (n > 0) c->progress = true;
     if (c->transport != CONN_TLS_USER) {
         obuf_consume(&c->out, (size_t)n);
         c->bytes_out += (uint64_t)n;
@@ -137,6 +138,7 @@ static bool send_user(struct conn *c) {
         struct iovec piece = { (void *)(uintptr_t)data, (size_t)len };
         ssize_t n = loop_send_try(&c->io, &piece, 1);
         if (n >= 0) {
+            c->progress = true;
             ktls_mem_sent(c->tls, (size_t)n);
         } else if (n == -EAGAIN) {
             park_ciphertext(c, data, (size_t)len);

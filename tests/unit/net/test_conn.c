@@ -257,6 +257,39 @@ static void test_close_after_flush_gives_up_at_the_deadline(void **state) {
     assert_string_equal(app.text, "output not taken in time");
 }
 
+#define SLOW_BYTES (12u << 20)
+
+static void reply_and_close(struct app *a) {
+    produce(a, SLOW_BYTES);
+    conn_close_after_flush(&a->c, 150000);
+}
+
+/* Takes several times the deadline, and never pauses for as long as it. */
+static int slow_reader_peer(struct peer *p) {
+    size_t piece = SLOW_BYTES / 40, n = 0;
+    char *data = malloc(SLOW_BYTES + 1);
+    for (int i = 0; i < 40 && n == (size_t)i * piece; i++) {
+        n += peer_read_upto(p, data + n, piece);
+        sleep_ms(20);
+    }
+    n += peer_read_upto(p, data + n, SLOW_BYTES + 1 - n);
+    bool ok = n == SLOW_BYTES && is_pattern(data, 0, n) && p->err == 0;
+    free(data);
+    return ok;
+}
+
+static void test_close_after_flush_waits_for_a_slow_reader(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { 0 };
+    app.on_open = reply_and_close;
+    start_pair(&p, slow_reader_peer, 0);
+    run_to_close(&p);
+    assert_int_equal(p.result, 1);
+    assert_int_equal(app.end, CONN_END_LOCAL);
+    assert_string_equal(app.text, "");
+}
+
 static void close_now(struct app *a, char *data, size_t len) {
     (void)data;
     (void)len;
@@ -416,6 +449,7 @@ int main(void) {
         over_all(test_error_reply_survives_a_peer_that_is_still_sending),
         over_all(test_close_after_flush_ends_when_the_peer_closes),
         over_all(test_close_after_flush_gives_up_at_the_deadline),
+        over_all(test_close_after_flush_waits_for_a_slow_reader),
         over_all(test_close_inside_on_data),
         over_all(test_replies_reach_a_peer_that_half_closed),
         over_tcp(test_reset_by_peer_is_an_error),

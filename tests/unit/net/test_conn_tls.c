@@ -272,6 +272,64 @@ static void test_texts(void **state) {
                         kind == KIND_KTLS ? "ktls:TLSv1.3:TLS_AES_128_GCM_SHA256" : "user:TLSv1.3:TLS_AES_128_GCM_SHA256");
 }
 
+/* ---- many handshakes at once ---- */
+
+#define CROWD 8
+
+static struct app crowd[CROWD];
+static int crowd_closed, crowd_turns_with_more_than_one, opened_this_turn;
+
+static void crowd_open(struct conn *c) {
+    app_of(c)->n_open++;
+    opened_this_turn++;
+}
+
+static void crowd_on_closed(struct conn *c, enum conn_end why, const char *text) {
+    (void)text;
+    app_of(c)->end = why;
+    if (++crowd_closed == CROWD) loop_stop(loop);
+}
+
+static void crowd_before_sleep(void *arg) {
+    if (opened_this_turn > 1) crowd_turns_with_more_than_one++;
+    opened_this_turn = 0;
+    conn_thread_flush(arg);
+}
+
+static int leaving_at_once_peer(struct peer *p) {
+    peer_finish(p);
+    return 1;
+}
+
+/* One handshake step uses up the turn's budget: the others wait for the next turn, and nobody is forgotten. */
+static void test_handshakes_are_spread_over_turns(void **state) {
+    (void)state;
+    NEED_KIND();
+    static const struct conn_ops ops = { crowd_open, app_data, app_drained, crowd_on_closed };
+    struct conn_params params = { .tls_ctx = server_ctx };
+    struct peer peers[CROWD];
+    memset(crowd, 0, sizeof(crowd));
+    memset(peers, 0, sizeof(peers));
+    crowd_closed = crowd_turns_with_more_than_one = opened_this_turn = 0;
+    thread.handshake_budget_us = 1;
+    loop_set_before_sleep(loop, crowd_before_sleep, &thread);
+    for (int i = 0; i < CROWD; i++) {
+        int server;
+        tcp_pair(&server, &peers[i].fd);
+        peers[i].fn = leaving_at_once_peer;
+        conn_start(&crowd[i].c, &thread, server, &ops, &params);
+        pthread_create(&peers[i].th, NULL, peer_main, &peers[i]);
+    }
+    loop_run(loop);
+    for (int i = 0; i < CROWD; i++) {
+        peer_join(&peers[i]);
+        assert_int_equal(peers[i].result, 1);
+        assert_int_equal(crowd[i].n_open, 1);
+        assert_int_equal(crowd[i].end, CONN_END_EOF);
+    }
+    assert_int_equal(crowd_turns_with_more_than_one, 0);
+}
+
 static const enum kind kinds[] = { KIND_USER, KIND_KTLS };
 #define over(f, name, i)                                                                                                         \
     { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
@@ -289,6 +347,7 @@ int main(void) {
         over_both(test_key_update_from_the_peer),
         over_both(test_key_update_while_the_socket_is_full),
         over_both(test_texts),
+        over_both(test_handshakes_are_spread_over_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
