@@ -30,5 +30,7 @@ bool auth_check(struct server *srv, struct slice user, struct slice pass) {
     bool ok = !srv->has_pass || CRYPTO_memcmp(given, srv->pass_digest, sizeof given) == 0;
     pthread_mutex_unlock(&srv->auth_lock);
     OPENSSL_cleanse(given, sizeof given);
-    return ok && slice_eq(user, SLICE_LIT("default"));
+    ok = ok && slice_eq(user, SLICE_LIT("default"));
+    if (!ok) atomic_fetch_add_explicit(&srv->stats.auth_failures, 1, memory_order_relaxed);
+    return ok;
 }

@@ -21,7 +21,10 @@
 #include "base/log.h"
 #include "net/listen.h"
 
-#define CLOSE_FLUSH_US 1000000 /* how long a closing client may take to read its last reply */
+#define CLOSE_FLUSH_US 1000000    /* a closing client that takes none of its last reply for so long has lost it */
+#define MAX_PAUSE_WAIT_MS 3600000 /* then the timer looks again: a pause may be longer than the clock can count */
+#define UNAUTHENTICATED_OUTPUT                                                                                                   \
+    (1 << 20) /* of replies not read by a client that has not said who it is; more than one read makes */
 
 static struct client *client_of_conn(struct conn *conn) {
     return list_entry(conn, struct client, conn);
@@ -57,9 +60,14 @@ static void describe(struct client *c, char *out, size_t cap) {
 
 /* ---- limits ---- */
 
+static bool is_authenticated(const struct client *c) {
+    return c->s.authenticated || !atomic_load_explicit(&c->srv->eng.auth_required, memory_order_relaxed);
+}
+
 static bool over_output_limit(struct client *c) {
     const struct config *cfg = c->srv->cfg;
-    size_t used = c->conn.out.mem;
+    size_t used = c->conn.out.mem > OBUF_CHUNK ? c->conn.out.mem - OBUF_CHUNK : 0; /* redis-server's first 16 KiB are free too */
+    if (used > UNAUTHENTICATED_OUTPUT && !is_authenticated(c)) return true;
     int64_t hard = cfg_get(&cfg->obuf_limit[OBL_NORMAL].hard), soft = cfg_get(&cfg->obuf_limit[OBL_NORMAL].soft);
     if (hard && used >= (size_t)hard) return true;
     if (!soft || used < (size_t)soft) {
@@ -72,7 +80,7 @@ static bool over_output_limit(struct client *c) {
         c->soft_limit_since_us = now;
         return false;
     }
-    return now - c->soft_limit_since_us > cfg_get(&cfg->obuf_limit[OBL_NORMAL].soft_seconds) * 1000000;
+    return (now - c->soft_limit_since_us) / 1000000 >= cfg_get(&cfg->obuf_limit[OBL_NORMAL].soft_seconds);
 }
 
 static bool check_output_limit(struct client *c) {
@@ -98,14 +106,20 @@ static bool check_query_limit(struct client *c) {
 
 /* ---- commands ---- */
 
+void client_arm_unpause(struct io_thread *th) {
+    int64_t left_ms = atomic_load(&th->srv->pause_until_ms) - clock_wall_ms();
+    if (left_ms < 0) left_ms = 0;
+    if (left_ms > MAX_PAUSE_WAIT_MS) left_ms = MAX_PAUSE_WAIT_MS;
+    loop_timer_set(th->loop, &th->unpause, clock_mono_us() + left_ms * 1000 + 1000);
+}
+
 static void pause_client(struct client *c) {
     resp_parser_done(&c->parser); /* the command is parsed again when the pause is over */
     resp_parser_init(&c->parser);
     conn_pause_reading(&c->conn);
     list_remove(&c->paused_node);
     list_push_back(&c->th->paused, &c->paused_node);
-    int64_t left_ms = atomic_load(&c->srv->pause_until_ms) - clock_wall_ms();
-    loop_timer_set(c->th->loop, &c->th->unpause, clock_mono_us() + (left_ms > 0 ? left_ms : 0) * 1000 + 1000);
+    client_arm_unpause(c->th);
 }
 
 static void protocol_error(struct client *c) {
@@ -143,7 +157,7 @@ static size_t run_commands(struct client *c, char *data, size_t len) {
         struct resp_limits lim = {
             .max_bulk_len = (size_t)cfg_get(&cfg->proto_max_bulk_len),
             .max_inline = 64 * 1024,
-            .authenticated = c->s.authenticated || !atomic_load_explicit(&c->srv->eng.auth_required, memory_order_relaxed),
+            .authenticated = is_authenticated(c),
         };
         size_t used = 0;
         enum resp_result r = resp_parse(&c->parser, &lim, data + off, len - off, &used);
@@ -179,7 +193,6 @@ static void keep(struct client *c, const char *data, size_t len) {
 static void on_data(struct conn *conn, char *data, size_t len) {
     struct client *c = client_of_conn(conn);
     atomic_store_explicit(&c->last_us, loop_now_us(c->th->loop), memory_order_relaxed);
-    c->in_batch = true;
     if (c->qbuf.len == 0 && list_empty(&c->paused_node)) {
         size_t done = run_commands(c, data, len);
         keep(c, data + done, len - done);
@@ -187,7 +200,6 @@ static void on_data(struct conn *conn, char *data, size_t len) {
         keep(c, data, len);
         if (list_empty(&c->paused_node)) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
     }
-    c->in_batch = false;
     if (c->qbuf.len == 0) buf_done(&c->qbuf);
     resp_parser_trim(&c->parser);
     conn_flush_later(conn);
@@ -385,8 +397,21 @@ static void set_addresses(struct client *c) {
     c->laddr = mem_strdup(text);
 }
 
+static const char maxclients_text[] = "-ERR max number of clients reached\r\n";
+
+/* A connection too many is told so, over TLS after its handshake; but those being told must not eat up the descriptors. */
+static bool is_beyond_refusal(struct server *srv, int fd, enum listener_kind kind) {
+    if (atomic_load_explicit(&srv->n_clients, memory_order_relaxed) < cfg_get(&srv->cfg->maxclients) + MAX_REFUSALS) return false;
+    if (kind != LISTEN_TLS && send(fd, maxclients_text, sizeof maxclients_text - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        log_debug("A refused client was gone already");
+    atomic_fetch_add_explicit(&srv->stats.rejected, 1, memory_order_relaxed);
+    close(fd);
+    return true;
+}
+
 void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     struct server *srv = th->srv;
+    if (is_beyond_refusal(srv, fd, kind)) return;
     struct conn_params params = { .is_unix = kind == LISTEN_UNIX,
                                   .handshake_timeout_us = cfg_get(&srv->cfg->tls_handshake_timeout) * 1000000 };
     if (kind == LISTEN_TLS) {
@@ -415,7 +440,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     int64_t before = atomic_fetch_add(&srv->n_clients, 1);
     atomic_fetch_add_explicit(&th->n_clients, 1, memory_order_relaxed);
     if (before >= cfg_get(&srv->cfg->maxclients)) {
-        c->refusal = "-ERR max number of clients reached\r\n";
+        c->refusal = maxclients_text;
         atomic_fetch_add_explicit(&srv->stats.rejected, 1, memory_order_relaxed);
     } else {
         atomic_fetch_add_explicit(&srv->stats.connections, 1, memory_order_relaxed);
@@ -436,6 +461,9 @@ void client_close(struct client *c) {
 
 void client_check_idle(struct client *c, int64_t now_us) {
     if (conn_is_closing(&c->conn)) return;
+    /* A client that still takes a long reply is not idle. */
+    if (c->conn.bytes_out != c->bytes_out_seen) atomic_store_explicit(&c->last_us, now_us, memory_order_relaxed);
+    publish(c);
     int64_t limit = cfg_get(&c->srv->cfg->timeout);
     if (limit && c->conn.state == CONN_OPEN && list_empty(&c->paused_node) &&
         now_us - atomic_load_explicit(&c->last_us, memory_order_relaxed) > limit * 1000000) {

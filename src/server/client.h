@@ -23,7 +23,6 @@ struct client {
     char *addr, *laddr;              /* (S) */
     char *name, *lib_name, *lib_ver; /* (S) NULL: not set */
     char *tls_text;                  /* (S) */
-    bool in_batch;                   /* its commands are being run now */
     bool soft_limit_on;
     bool counted_tls;
     int64_t created_us;
@@ -40,6 +39,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind);
 void client_format(struct client *c, struct buf *out); /* CLIENT LIST line without newline; owner's registry_lock held */
 void client_close(struct client *c);                   /* owner: after what is queued is sent */
 void client_resume_paused(struct io_thread *th);
+void client_arm_unpause(struct io_thread *th); /* the timer that ends the pause of th's clients */
 void client_check_idle(struct client *c, int64_t now_us);
 const char *client_before_command(void *srv, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                                   bool *ret_postpone);

@@ -60,23 +60,36 @@ static const char *apply_maxclients(struct server *srv) {
     return err;
 }
 
-const char *server_apply_config(void *arg, const char *const *names, int n) {
+/* The name in the call that a failure of one of its kind is about. */
+static const char *first_of(const char *const *names, int n, bool (*is_kind)(const char *name)) {
+    for (int i = 0; i < n; i++)
+        if (is_kind(names[i])) return names[i];
+    return NULL;
+}
+
+static bool is_tls(const char *name) {
+    return starts_with(name, "tls-") && strcmp(name, "tls-handshake-timeout") != 0;
+}
+
+const char *server_apply_config(void *arg, const char *const *names, int n, const char **ret_blamed) {
     struct server *srv = arg;
     struct config *cfg = srv->cfg;
-    bool tls = false, relisten = false, bind = false, pass = false, title = false, clients = false;
+    bool tls = false, relisten = false, pass = false, title = false, clients = false;
     for (int i = 0; i < n; i++) {
-        tls |= starts_with(names[i], "tls-") && strcmp(names[i], "tls-handshake-timeout") != 0;
+        tls |= is_tls(names[i]);
         relisten |= wants_relisten(names[i]);
-        bind |= !strcmp(names[i], "bind");
         pass |= !strcmp(names[i], "requirepass");
         title |= !strcmp(names[i], "proc-title-template") || wants_relisten(names[i]);
         clients |= !strcmp(names[i], "maxclients");
     }
     const char *err = NULL;
-    if (tls) err = apply_tls(srv, cfg_get(&cfg->tls_port));
-    if (!err && clients) err = apply_maxclients(srv);
-    if (!err && relisten && io_threads_relisten(srv) != 0)
-        err = bind ? "Failed to bind to specified addresses." : "Unable to listen on this port. Check server logs.";
+    if (tls && (err = apply_tls(srv, cfg_get(&cfg->tls_port)))) *ret_blamed = first_of(names, n, is_tls);
+    if (!err && clients && (err = apply_maxclients(srv))) *ret_blamed = "maxclients";
+    if (!err && relisten && !io_threads_relisten(srv)) {
+        *ret_blamed = first_of(names, n, wants_relisten);
+        err = !strcmp(*ret_blamed, "bind") ? "Failed to bind to specified addresses."
+                                           : "Unable to listen on this port. Check server logs.";
+    }
     if (err) return err;
     if (pass) {
         char *p = config_str_dup(cfg, &cfg->requirepass);
@@ -166,12 +179,15 @@ static void config_resetstat_command(struct cmd_ctx *c) {
     ks_stats_reset(c->ks);
     struct server_stats *s = &srv->stats;
     _Atomic uint64_t *counters[] = { &s->connections,          &s->rejected,    &s->query_buffer_closes,
-                                     &s->output_buffer_closes, &s->idle_closes, &s->tls_handshake_timeouts };
+                                     &s->output_buffer_closes, &s->idle_closes, &s->tls_handshake_timeouts,
+                                     &s->auth_failures,        &s->expire_us,   &s->expire_time_cap };
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) atomic_store(counters[i], 0);
     for (int t = 0; t < srv->n_threads; t++) {
         struct io_thread *th = &srv->threads[t];
         atomic_store(&th->bytes_in, 0);
         atomic_store(&th->bytes_out, 0);
+        atomic_store(&th->reads, 0);
+        atomic_store(&th->writes, 0);
     }
     hist_reset(srv->tls.handshake_us);
     reply_ok(c->r);

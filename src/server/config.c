@@ -24,6 +24,7 @@ static const char fatal_version[] = "7.2.4";
 struct loader {
     struct config *c;
     bool seen[512]; /* directives met in this load: the first line of a multi-line one resets its default */
+    bool trusted;   /* it may name files and directories */
     int depth;
     int line_no;
     char err[512];
@@ -142,7 +143,33 @@ static int include(struct loader *l, const char *pattern) {
     return r;
 }
 
-/* Redis 7 takes several values for some single-valued directives given in quotes only; a plain surplus word is an error. */
+/* `dir` takes effect at once, as in redis-server: paths that follow it may be relative to it. Shown absolute from then on. */
+static const char *enter_dir(struct config *c) {
+    char cwd[PATH_MAX];
+    if (!c->dir || chdir(c->dir) != 0) return strerror(c->dir ? errno : EINVAL);
+    if (!getcwd(cwd, sizeof cwd)) return strerror(errno);
+    mem_free(c->dir);
+    c->dir = mem_strdup(cwd);
+    return NULL;
+}
+
+static const char *set_words_of_line(struct loader *l, int i, int n, const struct slice *words) {
+    const char *err = directive_set(l->c, i, n, words, !l->seen[i]);
+    l->seen[i] = true;
+    return !err && l->trusted && strcmp(directives[i].name, "dir") == 0 ? enter_dir(l->c) : err;
+}
+
+/* A directive of several words takes them in one pair of quotes too: save "900 1 300 10". */
+static const char *set_quoted_words(struct loader *l, int i, struct slice text) {
+    int argc = 0;
+    struct buf *argv = str_split_args(text, &argc);
+    struct slice words[64] = { text };
+    for (int k = 0; k < argc && k < 64; k++) words[k] = buf_slice(&argv[k]);
+    const char *err = argc > 64 ? "wrong number of arguments" : set_words_of_line(l, i, argc ? argc : 1, words);
+    str_split_free(argv, argc);
+    return err;
+}
+
 static int apply_line(struct loader *l, int argc, struct buf *argv) {
     struct slice words[64];
     str_to_lower(argv[0].data, argv[0].len);
@@ -159,8 +186,8 @@ static int apply_line(struct loader *l, int argc, struct buf *argv) {
         err = "wrong number of arguments";
     } else {
         for (int k = 1; k < argc; k++) words[k - 1] = (struct slice){ argv[k].data ? argv[k].data : "", argv[k].len };
-        err = directive_set(l->c, i, argc - 1, words, !l->seen[i]);
-        l->seen[i] = true;
+        bool quoted = argc == 2 && (directives[i].flags & DIR_MULTI_ARG) && memchr(words[0].ptr, ' ', words[0].len);
+        err = quoted ? set_quoted_words(l, i, words[0]) : set_words_of_line(l, i, argc - 1, words);
     }
     if (!err) return 0;
     snprintf(l->err, sizeof l->err, "%s", err);
@@ -214,18 +241,17 @@ static void fatal(const struct loader *l) {
 }
 
 /* "--port 7777 --save ''" to lines: every word that begins with -- opens one, unless the directive before it has had no value
- * yet. */
+ * yet and needs one; --save needs none. */
 static void args_to_lines(int argc, char **argv, int from, struct buf *out) {
-    bool open = false, has_value = true;
+    bool has_value = true;
     for (int i = from; i < argc; i++) {
         const char *a = argv[i];
         if (a[0] == '-' && a[1] == '-' && has_value) {
-            if (open) buf_append_char(out, '\n');
+            bool is_last = i + 1 >= argc;
+            buf_append_char(out, '\n');
             buf_append_cstr(out, a + 2);
-            open = true;
-            has_value = i + 1 >= argc || !strncmp(argv[i + 1], "--", 2);
-            /* "--save" and such without a value mean an empty one */
-            if (has_value) buf_append_cstr(out, !strcasecmp(a + 2, "save") || i + 1 >= argc ? " \"\"" : "");
+            has_value = !strcasecmp(a + 2, "save") && (is_last || !strncmp(argv[i + 1], "--", 2));
+            if (has_value) buf_append_cstr(out, " \"\"");
         } else {
             buf_append_char(out, ' ');
             str_quote(out, slice_cstr(a));
@@ -252,6 +278,7 @@ int config_load_args(struct config *c, int argc, char **argv) {
     struct loader *l = mem_zalloc(sizeof *l);
     int at = 1, r = 0;
     l->c = c;
+    l->trusted = true;
     if (argc > at && argv[at][0] != '-') r = load_config_file(c, argv[at++], &text);
     if (r == 0 && text.len && text.data[text.len - 1] != '\n') buf_append_char(&text, '\n');
     for (int i = at; r == 0 && i < argc; i++) {
@@ -356,11 +383,12 @@ static char *current(struct config *c, int i) {
     return buf_steal(&value, NULL);
 }
 
-static const char *dir_change(int i, struct slice value) {
+static const char *dir_change(struct config *c, int i) {
     if (strcmp(directives[i].name, "dir") != 0) return NULL;
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%.*s", (int)(value.len < PATH_MAX ? value.len : 0), value.ptr);
-    return chdir(path) == 0 ? NULL : strerror(errno);
+    pthread_mutex_lock(&c->lock);
+    const char *err = enter_dir(c);
+    pthread_mutex_unlock(&c->lock);
+    return err;
 }
 
 /* Checks that do not need the new value: unknown, immutable, protected, twice in one call. */
@@ -392,7 +420,7 @@ static int check_names(struct config *c, int n, const struct slice *pairs, struc
 static void put_back(struct config *c, struct change *ch, int n) {
     for (int k = n - 1; k >= 0; k--) {
         set_one(c, ch[k].index, slice_cstr(ch[k].old));
-        dir_change(ch[k].index, slice_cstr(ch[k].old));
+        dir_change(c, ch[k].index);
     }
 }
 
@@ -405,16 +433,19 @@ int config_set(struct config *c, int n, const struct slice *pairs, const struct 
         one->old = current(c, one->index);
         names[done] = directives[one->index].name;
         why = set_one(c, one->index, one->value);
-        if (!why) why = dir_change(one->index, one->value);
+        if (!why) why = dir_change(c, one->index);
         done++;
     }
     struct slice blamed = done ? pairs[2 * (done - 1)] : pairs[0];
-    if (r == 0 && !why && apply) why = apply->apply(apply->arg, names, n);
+    const char *about = NULL;
+    if (r == 0 && !why && apply) why = apply->apply(apply->arg, names, n, &about);
     if (why) {
+        for (int k = 0; about && k < n; k++)
+            if (strcmp(about, names[k]) == 0) blamed = pairs[2 * k];
         snprintf(err, errlen, "CONFIG SET failed (possibly related to argument '%.*s') - %s",
                  (int)(blamed.len < 128 ? blamed.len : 128), blamed.ptr, why);
         put_back(c, ch, done);
-        if (done == n && apply) apply->apply(apply->arg, names, n);
+        if (done == n && apply) apply->apply(apply->arg, names, n, &about);
         r = -EINVAL;
     }
     for (int k = 0; k < n; k++) {

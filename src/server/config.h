@@ -99,11 +99,12 @@ struct config *config_free(struct config *c); /* wipes passwords */
 int config_load_args(struct config *c, int argc, char **argv);
 
 /* What CONFIG SET asks of the running server once the new values are stored. Returns NULL when done, or an error text (static or
- * thread-local): then every directive of the call is put back and apply is called again for what had been applied. Called with
+ * thread-local), with the name it is about in *ret_blamed: then every directive of the call is put back and apply is called again
+ * for what had been applied. Called with
  * the CONFIG SET lock held, not c->lock. name: canonical directive name. */
 struct config_apply {
     void *arg;
-    const char *(*apply)(void *arg, const char *const *names, int n);
+    const char *(*apply)(void *arg, const char *const *names, int n, const char **ret_blamed);
 };
 
 /* CONFIG GET: fn for every directive whose name or alias matches one of the patterns, sorted by name. */

@@ -55,4 +55,11 @@ void directive_get(const struct config *c, int i, struct buf *out);
  * such line of a file resets what the default put there. */
 const char *directive_set(struct config *c, int i, int n, const struct slice *words, bool first);
 
+/* Texts with a grammar of their own (config_check.c). NULL, or why not. Values without one are always fine. */
+const char *directive_check(const char *name, int n, const struct slice *words);
+#define CONFIG_EVENTS_NAME "notify-keyspace-events"
+#define CONFIG_EVENTS_MAX 16
+/* Checked event classes as CONFIG GET shows them: each once, in Redis's order. */
+struct slice config_events_text(struct slice v, char out[CONFIG_EVENTS_MAX]);
+
 #endif

@@ -92,7 +92,8 @@ static void append_changed(struct config *c, const bool *written, bool signed_al
         struct buf now = { 0 }, def = { 0 };
         if (written[i] || (directives[i].flags & DIR_HIDDEN)) continue;
         directive_get(c, i, &now);
-        directive_get(fresh, i, &def);
+        /* The directory has no default: it is where the server was started. */
+        if (strcmp(directives[i].name, "dir") != 0) directive_get(fresh, i, &def);
         if (!slice_eq(buf_slice(&now), buf_slice(&def))) {
             if (!signed_already) buf_printf(out, "%s\n", signature);
             signed_already = true;

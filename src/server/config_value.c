@@ -191,7 +191,7 @@ static const char *set_percentiles(struct config *c, int n, const struct slice *
     if (n > 16) return "too many latency percentiles";
     for (int i = 0; i < n; i++)
         if (!str_to_double(words[i], &p[i]) || p[i] < 0 || p[i] > 100)
-            return "latency percentiles must contain only numbers between 0 and 100";
+            return "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]";
     if (n) memcpy(c->latency_percentiles, p, sizeof(p[0]) * (size_t)n);
     c->n_latency_percentiles = n;
     return NULL;
@@ -233,17 +233,17 @@ static const char *set_words(char **slot, int n, const struct slice *words, bool
     return NULL;
 }
 
-static bool template_is_valid(struct slice t) {
-    static const char *const vars[] = { "{title}",    "{listen-addr}", "{server-mode}", "{port}",
-                                        "{tls-port}", "{unixsocket}",  "{config-file}" };
-    for (size_t i = 0; i < t.len; i++) {
-        if (t.ptr[i] != '{') continue;
-        bool known = false;
-        for (size_t k = 0; k < sizeof vars / sizeof *vars; k++)
-            known |= t.len - i >= strlen(vars[k]) && memcmp(t.ptr + i, vars[k], strlen(vars[k])) == 0;
-        if (!known) return false;
+static const char *set_text(struct config *c, int i, int n, const struct slice *words) {
+    const struct directive *d = &directives[i];
+    char events[CONFIG_EVENTS_MAX];
+    struct slice canonical;
+    const char *err = directive_check(d->name, n, words);
+    if (err) return err;
+    if (strcmp(d->name, CONFIG_EVENTS_NAME) == 0) {
+        canonical = config_events_text(words[0], events);
+        words = &canonical;
     }
-    return true;
+    return set_words(d->off == NO_FIELD ? &c->other[i] : str_field(c, d), n, words, d->flags & DIR_SECRET);
 }
 
 static const char *set_number(struct config *c, int i, struct slice v) {
@@ -282,9 +282,7 @@ const char *directive_set(struct config *c, int i, int n, const struct slice *wo
         return add_rename(c, n, words);
     case DIR_WORDS:
     case DIR_STR:
-        if (!strcmp(d->name, "proc-title-template") && !template_is_valid(words[0]))
-            return "template format is invalid or contains unknown variables";
-        return set_words(d->off == NO_FIELD ? &c->other[i] : str_field(c, d), n, words, d->flags & DIR_SECRET);
+        return set_text(c, i, n, words);
     default:
         return set_number(c, i, words[0]);
     }

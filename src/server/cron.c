@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -33,13 +35,28 @@ static void check_clients(struct io_thread *th) {
 static void expire_and_rehash(struct server *srv) {
     int64_t start = clock_mono_us(), now_ms = clock_wall_ms();
     int n = ks_n_shards(srv->ks);
+    bool capped = false;
     for (int s = 0; s < n; s++) {
         bool more = true;
         while (more && clock_mono_us() - start < EXPIRE_BUDGET_US) ks_expire_cycle(srv->ks, s, now_ms, EXPIRE_BATCH, &more);
+        capped |= more;
     }
+    atomic_fetch_add_explicit(&srv->stats.expire_us, (uint64_t)(clock_mono_us() - start), memory_order_relaxed);
+    if (capped) atomic_fetch_add_explicit(&srv->stats.expire_time_cap, 1, memory_order_relaxed);
     if (!cfg_get(&srv->cfg->activerehashing)) return;
     start = clock_mono_us();
     for (int s = 0; s < n && clock_mono_us() - start < REHASH_BUDGET_US; s++) ks_rehash_cycle(srv->ks, s, REHASH_BUDGET_US / 4);
+}
+
+static uint64_t us_of(struct timeval tv) {
+    return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
+}
+
+static void sample_cpu(struct server *srv) {
+    struct rusage mine;
+    if (getrusage(RUSAGE_THREAD, &mine) != 0) return;
+    atomic_store_explicit(&srv->stats.main_sys_us, us_of(mine.ru_stime), memory_order_relaxed);
+    atomic_store_explicit(&srv->stats.main_user_us, us_of(mine.ru_utime), memory_order_relaxed);
 }
 
 static void sample(struct server *srv) {
@@ -59,6 +76,7 @@ static void sample(struct server *srv) {
     srv->last_in = in;
     srv->last_out = out;
     srv->last_sample_us = now;
+    sample_cpu(srv);
     struct mem_stats ms;
     mem_stats_get(&ms);
     if ((int64_t)ms.allocated > atomic_load(&srv->stats.peak_memory))
@@ -69,6 +87,7 @@ static void check_shutdown(struct io_thread *th) {
     struct server *srv = th->srv;
     if (!atomic_load(&srv->shutdown_asked) || th->stopping) return;
     log_notice("User requested shutdown...");
+    process_notify_stopping(srv);
     io_threads_stop(srv);
 }
 

@@ -19,7 +19,24 @@
 
 #define RLX(x) ((unsigned long long)atomic_load_explicit(&(x), memory_order_relaxed))
 
+/* One line a kind of listener, numbered as redis-server numbers the kinds. */
+static void listener_line(struct server *srv, struct buf *o, int number, const char *name, int64_t port) {
+    if (!port) return;
+    buf_printf(o, "listener%d:name=%s", number, name);
+    pthread_mutex_lock(&srv->cfg->lock);
+    for (int i = 0; i < srv->cfg->n_bind; i++) buf_printf(o, ",bind=%s", srv->cfg->bind[i]);
+    pthread_mutex_unlock(&srv->cfg->lock);
+    buf_printf(o, ",port=%lld\r\n", (long long)port);
+}
+
+static void unix_listener_line(struct server *srv, struct buf *o, int number) {
+    char *path = config_str_dup(srv->cfg, &srv->cfg->unixsocket);
+    if (path) buf_printf(o, "listener%d:name=unix,bind=%s\r\n", number, path);
+    mem_free(path);
+}
+
 static void section_server(struct server *srv, struct buf *o) {
+    static const char *const supervisors[] = { "no", "upstart", "systemd" };
     struct utsname u;
     uname(&u);
     int64_t up = (clock_mono_us() - srv->start_mono_us) / 1000000, now = clock_wall_us();
@@ -34,8 +51,8 @@ static void section_server(struct server *srv, struct buf *o) {
         u.sysname, u.release, u.machine, (int)(sizeof(long) * 8), loop_backend_name(srv->threads[0].loop));
     buf_printf(o,
                "atomicvar_api:c11-builtin\r\ngcc_version:%s\r\nopenssl_version:%s\r\nprocess_id:%ld\r\nprocess_supervised:"
-               "no\r\nrun_id:%s\r\ntcp_port:%lld\r\n",
-               __VERSION__, OpenSSL_version(OPENSSL_VERSION_STRING), (long)getpid(), srv->run_id,
+               "%s\r\nrun_id:%s\r\ntcp_port:%lld\r\n",
+               __VERSION__, OpenSSL_version(OPENSSL_VERSION_STRING), (long)getpid(), supervisors[srv->supervised], srv->run_id,
                (long long)cfg_get(&srv->cfg->port));
     buf_printf(o,
                "server_time_usec:%lld\r\nuptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\nhz:%lld\r\nconfigured_hz:%lld\r\nlru_"
@@ -45,15 +62,9 @@ static void section_server(struct server *srv, struct buf *o) {
     buf_printf(o, "executable:%s\r\nconfig_file:%s\r\nio_threads_active:%d\r\nio_threads:%d\r\n",
                srv->exec_path ? srv->exec_path : "", srv->cfg->config_file ? srv->cfg->config_file : "", srv->n_threads > 1,
                srv->n_threads);
-    pthread_mutex_lock(&srv->cfg->lock);
-    for (int i = 0, k = 0; i < srv->cfg->n_bind; i++) {
-        const char *addr = srv->cfg->bind[i][0] == '-' ? srv->cfg->bind[i] + 1 : srv->cfg->bind[i];
-        if (cfg_get(&srv->cfg->port))
-            buf_printf(o, "listener%d:name=tcp,bind=%s,port=%lld\r\n", k++, addr, (long long)cfg_get(&srv->cfg->port));
-        if (cfg_get(&srv->cfg->tls_port))
-            buf_printf(o, "listener%d:name=tls,bind=%s,port=%lld\r\n", k++, addr, (long long)cfg_get(&srv->cfg->tls_port));
-    }
-    pthread_mutex_unlock(&srv->cfg->lock);
+    listener_line(srv, o, 0, "tcp", cfg_get(&srv->cfg->port));
+    unix_listener_line(srv, o, 1);
+    listener_line(srv, o, 2, "tls", cfg_get(&srv->cfg->tls_port));
 }
 
 static void section_clients(struct server *srv, struct buf *o) {
@@ -106,6 +117,39 @@ static unsigned long long clients_memory(struct server *srv) {
     return sum;
 }
 
+static double ratio(size_t a, size_t b) {
+    return b ? (double)a / (double)b : 1;
+}
+
+static void memory_used(struct server *srv, struct buf *o, const struct mem_stats *m, uint64_t in_clients) {
+    uint64_t startup = RLX(srv->stats.startup_memory), overhead = startup + in_clients;
+    if ((int64_t)m->allocated > atomic_load(&srv->stats.peak_memory))
+        atomic_store(&srv->stats.peak_memory, (int64_t)m->allocated);
+    uint64_t peak = RLX(srv->stats.peak_memory), dataset, net;
+    for (int d = 0; d < ks_n_dbs(srv->ks); d++)
+        if (ks_size(srv->ks, d)) overhead += ks_overhead_bytes(srv->ks, d);
+    dataset = m->allocated > overhead ? m->allocated - overhead : 0;
+    net = m->allocated > startup ? m->allocated - startup : 0;
+    human(o, "used_memory", m->allocated);
+    human(o, "used_memory_rss", m->rss);
+    human(o, "used_memory_peak", peak);
+    buf_printf(o, "used_memory_peak_perc:%.2f%%\r\nused_memory_overhead:%llu\r\nused_memory_startup:%llu\r\n",
+               peak ? 100.0 * (double)m->allocated / (double)peak : 0, (unsigned long long)overhead, (unsigned long long)startup);
+    buf_printf(o, "used_memory_dataset:%llu\r\nused_memory_dataset_perc:%.2f%%\r\n", (unsigned long long)dataset,
+               net ? 100.0 * (double)dataset / (double)net : 0);
+}
+
+static void memory_ratios(struct buf *o, const struct mem_stats *m) {
+    buf_printf(o, "allocator_frag_ratio:%.2f\r\nallocator_frag_bytes:%zu\r\n", ratio(m->active, m->allocated),
+               m->active > m->allocated ? m->active - m->allocated : 0);
+    buf_printf(o, "allocator_rss_ratio:%.2f\r\nallocator_rss_bytes:%lld\r\n", ratio(m->resident, m->active),
+               (long long)m->resident - (long long)m->active);
+    buf_printf(o, "rss_overhead_ratio:%.2f\r\nrss_overhead_bytes:%lld\r\n", ratio(m->rss, m->resident),
+               (long long)m->rss - (long long)m->resident);
+    buf_printf(o, "mem_fragmentation_ratio:%.2f\r\nmem_fragmentation_bytes:%lld\r\n", ratio(m->rss, m->allocated),
+               (long long)m->rss - (long long)m->allocated);
+}
+
 static void section_memory(struct server *srv, struct buf *o) {
     static const char *const policies[] = { "noeviction",   "volatile-lru", "volatile-lfu", "volatile-random",
                                             "volatile-ttl", "allkeys-lru",  "allkeys-lfu",  "allkeys-random" };
@@ -113,83 +157,108 @@ static void section_memory(struct server *srv, struct buf *o) {
     struct ks_stats ks;
     mem_stats_get(&m);
     ks_stats_get(srv->ks, &ks);
-    if ((int64_t)m.allocated > atomic_load(&srv->stats.peak_memory)) atomic_store(&srv->stats.peak_memory, (int64_t)m.allocated);
-    uint64_t peak = RLX(srv->stats.peak_memory), overhead = 0;
-    for (int d = 0; d < ks_n_dbs(srv->ks); d++)
-        if (ks_size(srv->ks, d)) overhead += ks_overhead_bytes(srv->ks, d);
-    uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    unsigned long long in_clients = clients_memory(srv);
     buf_append_cstr(o, "# Memory\r\n");
-    human(o, "used_memory", m.allocated);
-    human(o, "used_memory_rss", m.rss);
-    human(o, "used_memory_peak", peak);
-    buf_printf(o,
-               "used_memory_peak_perc:%.2f%%\r\nused_memory_overhead:%llu\r\nused_memory_startup:0\r\nused_memory_dataset:%"
-               "llu\r\nused_memory_dataset_perc:%.2f%%\r\n",
-               peak ? 100.0 * (double)m.allocated / (double)peak : 0, (unsigned long long)overhead,
-               (unsigned long long)(m.allocated > overhead ? m.allocated - overhead : 0),
-               m.allocated > overhead ? 100.0 * (double)(m.allocated - overhead) / (double)m.allocated : 0);
+    memory_used(srv, o, &m, in_clients);
     buf_printf(o, "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n", m.allocated, m.active,
                m.resident);
-    human(o, "total_system_memory", total);
+    human(o, "total_system_memory", (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
+    /* No scripts, no functions. */
+    buf_append_cstr(o, "used_memory_lua:0\r\nused_memory_vm_eval:0\r\nused_memory_lua_human:0B\r\nused_memory_scripts_eval:0\r\n"
+                       "number_of_cached_scripts:0\r\nnumber_of_functions:0\r\nnumber_of_libraries:0\r\n"
+                       "used_memory_vm_functions:0\r\nused_memory_vm_total:0\r\nused_memory_vm_total_human:0B\r\n"
+                       "used_memory_functions:0\r\nused_memory_scripts:0\r\nused_memory_scripts_human:0B\r\n");
     human(o, "maxmemory", (uint64_t)cfg_get(&srv->cfg->maxmemory));
+    buf_printf(o, "maxmemory_policy:%s\r\n", policies[cfg_get(&srv->cfg->maxmemory_policy) & 7]);
+    memory_ratios(o, &m);
     buf_printf(o,
-               "maxmemory_policy:%s\r\nallocator_frag_ratio:%.2f\r\nallocator_frag_bytes:%zu\r\nmem_fragmentation_ratio:%."
-               "2f\r\nmem_fragmentation_bytes:%lld\r\n",
-               policies[cfg_get(&srv->cfg->maxmemory_policy) & 7], m.allocated ? (double)m.active / (double)m.allocated : 1,
-               m.active > m.allocated ? m.active - m.allocated : 0, m.allocated ? (double)m.rss / (double)m.allocated : 1,
-               (long long)m.rss - (long long)m.allocated);
-    buf_printf(o,
-               "mem_allocator:%s\r\nmem_clients_normal:%llu\r\nmem_clients_slaves:0\r\nmem_not_counted_for_evict:0\r\nactive_"
-               "defrag_running:0\r\nlazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n",
-               mem_allocator_name(), clients_memory(srv), (unsigned long long)ks.lazyfree_pending,
+               "mem_not_counted_for_evict:0\r\nmem_replication_backlog:0\r\nmem_total_replication_buffers:0\r\n"
+               "mem_clients_slaves:0\r\nmem_clients_normal:%llu\r\nmem_cluster_links:0\r\nmem_aof_buffer:0\r\n"
+               "mem_allocator:%s\r\nactive_defrag_running:0\r\n",
+               in_clients, mem_allocator_name());
+    buf_printf(o, "lazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n", (unsigned long long)ks.lazyfree_pending,
                (unsigned long long)ks.lazyfreed);
 }
 
+/* Nothing is loaded, saved or forked in this version: the figures of a redis-server that has not done so either. */
 static void section_persistence(struct server *srv, struct buf *o) {
+    buf_append_cstr(o, "# Persistence\r\nloading:0\r\nasync_loading:0\r\ncurrent_cow_peak:0\r\ncurrent_cow_size:0\r\n"
+                       "current_cow_size_age:0\r\ncurrent_fork_perc:0.00\r\ncurrent_save_keys_processed:0\r\n"
+                       "current_save_keys_total:0\r\n");
+    buf_printf(o, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:0\r\nrdb_last_save_time:%lld\r\n",
+               RLX(srv->eng.dirty), (long long)(srv->start_wall_ms / 1000));
+    buf_append_cstr(o, "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\nrdb_current_bgsave_time_sec:-1\r\n"
+                       "rdb_saves:0\r\nrdb_last_cow_size:0\r\nrdb_last_load_keys_expired:0\r\nrdb_last_load_keys_loaded:0\r\n");
+    buf_append_cstr(o, "aof_enabled:0\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n"
+                       "aof_last_rewrite_time_sec:-1\r\naof_current_rewrite_time_sec:-1\r\naof_last_bgrewrite_status:ok\r\n"
+                       "aof_rewrites:0\r\naof_rewrites_consecutive_failures:0\r\naof_last_write_status:ok\r\n"
+                       "aof_last_cow_size:0\r\nmodule_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
+}
+
+struct traffic {
+    unsigned long long in, out, reads, writes, io_reads, io_writes;
+};
+
+static struct traffic traffic_of(struct server *srv) {
+    struct traffic sum = { 0 };
+    for (int t = 0; t < srv->n_threads; t++) {
+        struct io_thread *th = &srv->threads[t];
+        sum.in += RLX(th->bytes_in);
+        sum.out += RLX(th->bytes_out);
+        sum.reads += RLX(th->reads);
+        sum.writes += RLX(th->writes);
+        if (t == 0) continue; /* the main thread */
+        sum.io_reads += RLX(th->reads);
+        sum.io_writes += RLX(th->writes);
+    }
+    return sum;
+}
+
+static void stats_of_keys(struct server *srv, struct buf *o) {
+    struct ks_stats ks;
+    ks_stats_get(srv->ks, &ks);
     buf_printf(o,
-               "# "
-               "Persistence\r\nloading:0\r\nasync_loading:0\r\nrdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:"
-               "0\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\n",
-               RLX(srv->eng.dirty));
+               "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:%llu\r\nexpired_stale_perc:0.00\r\n"
+               "expired_time_cap_reached_count:%llu\r\nexpire_cycle_cpu_milliseconds:%llu\r\n",
+               (unsigned long long)ks.expired, RLX(srv->stats.expire_time_cap), RLX(srv->stats.expire_us) / 1000);
+    buf_printf(o,
+               "evicted_keys:0\r\nevicted_clients:0\r\ntotal_eviction_exceeded_time:0\r\ncurrent_eviction_exceeded_time:0\r\n"
+               "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\n",
+               (unsigned long long)ks.hits, (unsigned long long)ks.misses);
+    /* Of subsystems this version lacks. */
+    buf_append_cstr(o, "pubsub_channels:0\r\npubsub_patterns:0\r\npubsubshard_channels:0\r\nlatest_fork_usec:0\r\n"
+                       "total_forks:0\r\nmigrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
+                       "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n"
+                       "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\ntracking_total_keys:0\r\n"
+                       "tracking_total_items:0\r\ntracking_total_prefixes:0\r\n");
 }
 
 static void section_stats(struct server *srv, struct buf *o) {
     struct server_stats *s = &srv->stats;
-    struct ks_stats ks;
-    unsigned long long in = 0, out = 0, reads = 0, writes = 0;
-    ks_stats_get(srv->ks, &ks);
-    for (int t = 0; t < srv->n_threads; t++) {
-        in += RLX(srv->threads[t].bytes_in);
-        out += RLX(srv->threads[t].bytes_out);
-        reads += RLX(srv->threads[t].reads);
-        writes += RLX(srv->threads[t].writes);
-    }
+    struct traffic t = traffic_of(srv);
+    buf_printf(
+        o, "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\ninstantaneous_ops_per_sec:%llu\r\n",
+        RLX(s->connections), RLX(srv->eng.n_commands), RLX(s->inst_ops));
     buf_printf(o,
-               "# "
-               "Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\ninstantaneous_ops_per_sec:%"
-               "llu\r\ntotal_net_input_bytes:%llu\r\n",
-               RLX(s->connections), RLX(srv->eng.n_commands), RLX(s->inst_ops), in);
+               "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\ntotal_net_repl_input_bytes:0\r\n"
+               "total_net_repl_output_bytes:0\r\n",
+               t.in, t.out);
     buf_printf(o,
-               "total_net_output_bytes:%llu\r\ninstantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\nrejected_"
-               "connections:%llu\r\n",
-               out, (double)RLX(s->inst_in) / 1024, (double)RLX(s->inst_out) / 1024, RLX(s->rejected));
-    buf_printf(o,
-               "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:%llu\r\nexpired_stale_perc:0."
-               "00\r\nexpired_time_cap_reached_count:0\r\nevicted_keys:0\r\nevicted_clients:0\r\n",
-               (unsigned long long)ks.expired);
-    buf_printf(o,
-               "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\npubsub_channels:0\r\npubsub_patterns:0\r\nlatest_fork_usec:"
-               "0\r\ntotal_forks:0\r\n",
-               (unsigned long long)ks.hits, (unsigned long long)ks.misses);
-    buf_printf(o,
-               "client_query_buffer_limit_disconnections:%llu\r\nclient_output_buffer_limit_disconnections:%llu\r\ntotal_error_"
-               "replies:%llu\r\n",
-               RLX(s->query_buffer_closes), RLX(s->output_buffer_closes), RLX(srv->eng.n_error_replies));
+               "instantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\ninstantaneous_input_repl_kbps:0.00\r\n"
+               "instantaneous_output_repl_kbps:0.00\r\nrejected_connections:%llu\r\n",
+               (double)RLX(s->inst_in) / 1024, (double)RLX(s->inst_out) / 1024, RLX(s->rejected));
+    stats_of_keys(srv, o);
+    buf_printf(o, "unexpected_error_replies:0\r\ntotal_error_replies:%llu\r\ndump_payload_sanitizations:0\r\n",
+               RLX(srv->eng.n_error_replies));
     buf_printf(o,
                "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\nio_threaded_reads_processed:%llu\r\nio_threaded_"
                "writes_processed:%llu\r\n",
-               reads, writes, reads - RLX(srv->threads[0].reads), writes - RLX(srv->threads[0].writes));
-    buf_printf(o, "unexpected_error_replies:0\r\ndump_payload_sanitizations:0\r\nacl_access_denied_auth:0\r\n");
+               t.reads, t.writes, t.io_reads, t.io_writes);
+    buf_printf(o,
+               "client_query_buffer_limit_disconnections:%llu\r\nclient_output_buffer_limit_disconnections:%llu\r\n"
+               "reply_buffer_shrinks:0\r\nreply_buffer_expands:0\r\nacl_access_denied_auth:%llu\r\nacl_access_denied_cmd:0\r\n"
+               "acl_access_denied_key:0\r\nacl_access_denied_channel:0\r\n",
+               RLX(s->query_buffer_closes), RLX(s->output_buffer_closes), RLX(s->auth_failures));
 }
 
 static void section_replication(struct server *srv, struct buf *o) {
@@ -205,9 +274,12 @@ static void cpu_line(struct buf *o, const char *name, struct timeval tv) {
     buf_printf(o, "%s:%ld.%06ld\r\n", name, (long)tv.tv_sec, (long)tv.tv_usec);
 }
 
+static struct timeval us_to_timeval(unsigned long long us) {
+    return (struct timeval){ .tv_sec = (time_t)(us / 1000000), .tv_usec = (suseconds_t)(us % 1000000) };
+}
+
 static void section_cpu(struct server *srv, struct buf *o) {
     struct rusage self, kids;
-    (void)srv;
     getrusage(RUSAGE_SELF, &self);
     getrusage(RUSAGE_CHILDREN, &kids);
     buf_append_cstr(o, "# CPU\r\n");
@@ -215,6 +287,8 @@ static void section_cpu(struct server *srv, struct buf *o) {
     cpu_line(o, "used_cpu_user", self.ru_utime);
     cpu_line(o, "used_cpu_sys_children", kids.ru_stime);
     cpu_line(o, "used_cpu_user_children", kids.ru_utime);
+    cpu_line(o, "used_cpu_sys_main_thread", us_to_timeval(RLX(srv->stats.main_sys_us)));
+    cpu_line(o, "used_cpu_user_main_thread", us_to_timeval(RLX(srv->stats.main_user_us)));
 }
 
 static void section_modules(struct server *srv, struct buf *o) {

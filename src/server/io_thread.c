@@ -79,8 +79,7 @@ static void plan_close(struct listen_plan *plan) {
     plan->n = 0;
 }
 
-/* SO_REUSEPORT would let two servers share a port by mistake: a bind without it tells first. Not for ports this process has
- * itself. */
+/* SO_REUSEPORT would let two servers share a port by mistake: a bind without it tells first. */
 static int port_is_free(const char *addr, int port, char *err, size_t errlen) {
     int fd = listen_tcp(addr, port, 1, false, err, errlen);
     if (fd < 0) return fd;
@@ -91,7 +90,6 @@ static int port_is_free(const char *addr, int port, char *err, size_t errlen) {
 static int plan_tcp(struct server *srv, struct listen_plan *plans, int port, enum listener_kind kind, bool check_free, char *err,
                     size_t errlen) {
     struct config *cfg = srv->cfg;
-    int opened = 0;
     for (int b = 0; b < cfg->n_bind; b++) {
         const char *addr = cfg->bind[b];
         bool optional = *addr == '-';
@@ -107,10 +105,7 @@ static int plan_tcp(struct server *srv, struct listen_plan *plans, int port, enu
             p->fd[p->n] = fd;
             p->kind[p->n++] = kind;
         }
-        if (r == 0) {
-            opened++;
-            continue;
-        }
+        if (r == 0) continue;
         log_warning("Warning: Could not create server TCP listening socket %s:%d: %s", addr, port, err);
         bool unavailable =
             r == -EADDRNOTAVAIL || r == -EAFNOSUPPORT || r == -EPROTONOSUPPORT || r == -ENOPROTOOPT || r == -ESOCKTNOSUPPORT;
@@ -118,33 +113,49 @@ static int plan_tcp(struct server *srv, struct listen_plan *plans, int port, enu
         if (unavailable && (optional || strchr(addr, '*'))) continue;
         return r;
     }
-    return opened ? 0 : -EADDRNOTAVAIL;
+    return 0;
 }
 
-static int make_plans(struct server *srv, struct listen_plan *plans, bool with_unix, bool check_tcp, bool check_tls) {
+static int plan_unix(struct config *cfg, struct listen_plan *plan, char *err, size_t errlen) {
+    if (!cfg->unixsocket || !*cfg->unixsocket) return 0;
+    int fd = listen_unix(cfg->unixsocket, (mode_t)cfg_get(&cfg->unixsocketperm), (int)cfg_get(&cfg->tcp_backlog), err, errlen);
+    if (fd < 0) {
+        log_warning("Failed opening Unix socket: %s", err);
+        return fd;
+    }
+    plan->fd[plan->n] = fd;
+    plan->kind[plan->n++] = LISTEN_UNIX;
+    return 0;
+}
+
+/* A port this process listens on cannot be told from one another server has: it is not checked. */
+static bool is_own_port(const struct server *srv, int port) {
+    return port == srv->listening_port || port == srv->listening_tls_port;
+}
+
+static int make_plans(struct server *srv, struct listen_plan *plans, bool with_unix) {
     struct config *cfg = srv->cfg;
     char err[256] = "";
     int port = (int)cfg_get(&cfg->port), tls_port = (int)cfg_get(&cfg->tls_port), r = 0;
     pthread_mutex_lock(&cfg->lock);
-    if (port) r = plan_tcp(srv, plans, port, LISTEN_TCP, check_tcp, err, sizeof err);
-    if (r) log_warning("Failed listening on port %d (tcp), aborting.", port);
+    if (port && port == tls_port) {
+        log_warning("port and tls-port are both %d.", port);
+        r = -EADDRINUSE;
+    }
+    if (!r && port) {
+        r = plan_tcp(srv, plans, port, LISTEN_TCP, !is_own_port(srv, port), err, sizeof err);
+        if (r) log_warning("Failed listening on port %d (tcp), aborting.", port);
+    }
     if (!r && tls_port) {
-        r = plan_tcp(srv, plans, tls_port, LISTEN_TLS, check_tls, err, sizeof err);
+        r = plan_tcp(srv, plans, tls_port, LISTEN_TLS, !is_own_port(srv, tls_port), err, sizeof err);
         if (r) log_warning("Failed listening on port %d (tls), aborting.", tls_port);
     }
-    if (!r && with_unix && cfg->unixsocket && *cfg->unixsocket) {
-        unlink(cfg->unixsocket);
-        int fd =
-            listen_unix(cfg->unixsocket, (mode_t)cfg_get(&cfg->unixsocketperm), (int)cfg_get(&cfg->tcp_backlog), err, sizeof err);
-        if (fd < 0) {
-            log_warning("Failed opening Unix socket: bind: %s", err);
-            r = fd;
-        } else {
-            plans[0].fd[plans[0].n] = fd;
-            plans[0].kind[plans[0].n++] = LISTEN_UNIX;
-        }
-    }
+    if (!r && with_unix) r = plan_unix(cfg, &plans[0], err, sizeof err);
     pthread_mutex_unlock(&cfg->lock);
+    if (!r) {
+        srv->listening_port = port;
+        srv->listening_tls_port = tls_port;
+    }
     for (int t = 0; r && t < srv->n_threads; t++) plan_close(&plans[t]);
     return r;
 }
@@ -174,7 +185,7 @@ static void stop_listening(struct io_thread *th, bool unix_too) {
 
 int io_threads_listen(struct server *srv) {
     struct listen_plan *plans = mem_calloc((size_t)srv->n_threads, sizeof *plans);
-    int r = make_plans(srv, plans, true, true, true);
+    int r = make_plans(srv, plans, true);
     int total = 0;
     for (int t = 0; r == 0 && t < srv->n_threads; t++) {
         total += plans[t].n;
@@ -199,14 +210,11 @@ static void relisten_posted(struct io_thread *th, void *arg) {
     mem_free(plan);
 }
 
-int io_threads_relisten(struct server *srv) {
+bool io_threads_relisten(struct server *srv) {
     struct listen_plan *plans = mem_calloc((size_t)srv->n_threads, sizeof *plans);
-    /* Ports in use by this very process cannot be told from others' here: the old listeners are still open, so the check is left
-     * out. */
-    int r = make_plans(srv, plans, false, false, false);
-    if (r) {
+    if (make_plans(srv, plans, false) != 0) {
         mem_free(plans);
-        return r;
+        return false;
     }
     for (int t = 0; t < srv->n_threads; t++) {
         struct listen_plan *one = mem_alloc(sizeof *one);
@@ -214,7 +222,7 @@ int io_threads_relisten(struct server *srv) {
         io_thread_post(&srv->threads[t], relisten_posted, one);
     }
     mem_free(plans);
-    return 0;
+    return true;
 }
 
 /* ---- life ---- */
@@ -228,7 +236,7 @@ static void unpause_fired(struct loop_timer *t) {
     struct io_thread *th = list_entry(t, struct io_thread, unpause);
     int64_t until = atomic_load(&th->srv->pause_until_ms), now = clock_wall_ms();
     if (until && now < until) {
-        loop_timer_set(th->loop, t, clock_mono_us() + (until - now) * 1000 + 1000);
+        client_arm_unpause(th);
         return;
     }
     client_resume_paused(th);

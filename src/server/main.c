@@ -114,7 +114,8 @@ static int start_tls(struct server *srv) {
     }
     int r = tls_load(&srv->tls, cfg, err, sizeof err);
     if (r) {
-        log_warning("Failed to configure TLS: %s. Check logs for more info.", err);
+        log_warning("%s", err);
+        log_warning("Failed to configure TLS. Check logs for more info.");
         return r;
     }
     if (cfg_get(&cfg->tls_ktls) == CFG_KTLS_NO) {
@@ -199,9 +200,9 @@ static void init_server(struct server *srv, int argc, char **argv) {
     }
 }
 
-static void set_pidfile(struct config *cfg) {
+static void set_pidfile(struct config *cfg, bool daemon) {
     const char *path = cfg->pidfile && *cfg->pidfile ? cfg->pidfile : NULL;
-    if (!path && cfg_get(&cfg->daemonize)) path = "/var/run/redis.pid";
+    if (!path && daemon) path = "/var/run/redis.pid";
     if (!path) return;
     int r = process_write_pidfile(path);
     if (r < 0) {
@@ -213,25 +214,26 @@ static void set_pidfile(struct config *cfg) {
 
 static int start(struct server *srv, bool no_args) {
     struct config *cfg = srv->cfg;
-    if (cfg->dir && *cfg->dir && chdir(cfg->dir) != 0) {
-        fprintf(stderr, "Can't chdir to '%s': %s\n", cfg->dir, strerror(errno));
-        return -errno;
-    }
-    if (cfg_get(&cfg->daemonize)) process_daemonize();
     int r = start_logging(cfg);
     if (r < 0) return r;
+    process_supervise(srv);
+    bool daemon = cfg_get(&cfg->daemonize) && srv->supervised == CFG_SUPERVISED_NO;
+    if (daemon) process_daemonize();
     log_start(srv, no_args);
-    crash_install("Kettle " KETTLE_VERSION);
-    process_raise_nofile(srv);
+    if (cfg_get(&cfg->crash_log_enabled)) crash_install("Kettle " KETTLE_VERSION);
+    if ((r = process_raise_nofile(srv)) < 0) return r;
     if ((r = check_features(cfg)) < 0 || (r = make_engine(srv)) < 0) return r;
     server_apply_all(srv);
     auth_set_password(srv, cfg->requirepass);
     process_banner(srv);
     if ((r = start_tls(srv)) < 0 || (r = io_threads_init(srv, (int)cfg_get(&cfg->io_threads))) < 0) return r;
     if ((r = io_threads_listen(srv)) < 0) return r;
-    set_pidfile(cfg);
+    set_pidfile(cfg, daemon);
     process_title_set(srv);
     process_signals(srv);
+    struct mem_stats m;
+    mem_stats_get(&m);
+    atomic_store(&srv->stats.startup_memory, (int64_t)m.allocated);
     return 0;
 }
 
@@ -249,7 +251,7 @@ int main(int argc, char **argv) {
     if (start(srv, argc == 1) < 0) return 1;
     io_threads_start(srv);
     log_ready(srv);
-    process_notify_supervisor(srv);
+    process_notify_ready(srv);
     io_thread_run(&srv->threads[0]);
     io_threads_join(srv);
     tear_down(srv);

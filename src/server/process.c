@@ -20,7 +20,7 @@
 #include "base/log.h"
 #include "server/server.h"
 
-#define RESERVED_FDS 32 /* listening sockets, log, wake-ups */
+#define RESERVED_FDS 32 /* log, /proc, certificates, what a library opens */
 
 extern char **environ;
 
@@ -128,33 +128,50 @@ void process_title_set(struct server *srv) {
     buf_done(&text);
 }
 
-void process_raise_nofile(struct server *srv) {
-    rlim_t want = (rlim_t)cfg_get(&srv->cfg->maxclients) + RESERVED_FDS;
+/* Descriptors that are not clients': loops and listening sockets of every thread, twice while CONFIG SET changes ports. */
+static rlim_t reserved_fds(struct server *srv) {
+    pthread_mutex_lock(&srv->cfg->lock);
+    int per_thread = 2 + 4 * (srv->cfg->n_bind ? srv->cfg->n_bind : 1);
+    pthread_mutex_unlock(&srv->cfg->lock);
+    return RESERVED_FDS + MAX_REFUSALS + (rlim_t)(cfg_get(&srv->cfg->io_threads) * per_thread);
+}
+
+int process_raise_nofile(struct server *srv) {
+    rlim_t reserved = reserved_fds(srv), want = (rlim_t)cfg_get(&srv->cfg->maxclients) + reserved;
     struct rlimit lim;
     if (getrlimit(RLIMIT_NOFILE, &lim) != 0) {
         log_warning("Unable to obtain the current NOFILE limit (%s), assuming 1024 and setting the max clients configuration "
                     "accordingly.",
                     strerror(errno));
-        atomic_store(&srv->cfg->maxclients, 1024 - RESERVED_FDS);
-        return;
+        atomic_store(&srv->cfg->maxclients, reserved < 1023 ? 1024 - (int64_t)reserved : 1);
+        return 0;
     }
-    if (lim.rlim_cur >= want) return;
+    if (lim.rlim_cur >= want) return 0;
     struct rlimit up = { .rlim_cur = want, .rlim_max = lim.rlim_max > want ? lim.rlim_max : want };
     if (setrlimit(RLIMIT_NOFILE, &up) == 0) {
         log_notice("Increased maximum number of open files to %llu (it was originally set to %llu).", (unsigned long long)want,
                    (unsigned long long)lim.rlim_cur);
-        return;
+        return 0;
     }
     up.rlim_cur = up.rlim_max = lim.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &up) != 0) up.rlim_cur = lim.rlim_cur;
-    long long have = (long long)up.rlim_cur - RESERVED_FDS;
+    long long have = (long long)up.rlim_cur - (long long)reserved;
+    if (have < 1) {
+        log_warning(
+            "Your current 'ulimit -n' of %llu is not enough for the server to start. Please increase your open file limit to "
+            "at least %llu. Exiting.",
+            (unsigned long long)up.rlim_cur, (unsigned long long)want);
+        return -EMFILE;
+    }
     log_warning("You requested maxclients of %lld requiring at least %llu max file descriptors.",
                 (long long)cfg_get(&srv->cfg->maxclients), (unsigned long long)want);
     log_warning("Server can't set maximum open files to %llu because of OS error: %s.", (unsigned long long)want,
                 strerror(EPERM));
-    log_warning("Current maximum open files is %llu. maxclients has been reduced to %lld to compensate for low ulimit.",
+    log_warning("Current maximum open files is %llu. maxclients has been reduced to %lld to compensate for low ulimit. If "
+                "you need higher maxclients increase 'ulimit -n'.",
                 (unsigned long long)up.rlim_cur, have);
-    atomic_store(&srv->cfg->maxclients, have > 1 ? have : 1);
+    atomic_store(&srv->cfg->maxclients, have);
+    return 0;
 }
 
 static size_t put_number(char *out, uint64_t v) {
@@ -207,23 +224,57 @@ void process_signals(struct server *srv) {
     sigaction(SIGINT, &sa, NULL);
 }
 
-void process_notify_supervisor(struct server *srv) {
+/* ---- supervisors ---- */
+
+static bool has_env(const char *name) {
+    const char *v = getenv(name);
+    return v && *v;
+}
+
+/* One datagram of sd_notify(3)'s protocol. */
+static void tell_systemd(const char *text) {
     const char *path = getenv("NOTIFY_SOCKET");
-    int64_t mode = cfg_get(&srv->cfg->supervised);
-    if (!path || !*path || (mode != CFG_SUPERVISED_SYSTEMD && mode != CFG_SUPERVISED_AUTO)) return;
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    size_t n = path ? strlen(path) : 0;
+    if (n == 0 || n >= sizeof sa.sun_path) return;
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return;
-    struct sockaddr_un sa = { .sun_family = AF_UNIX };
-    size_t n = strlen(path);
-    if (n < sizeof sa.sun_path) {
-        memcpy(sa.sun_path, path, n);
-        if (*path == '@') sa.sun_path[0] = 0;
-        static const char ready[] = "STATUS=Ready to accept connections\nREADY=1\n";
-        socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
-        if (sendto(fd, ready, sizeof ready - 1, MSG_NOSIGNAL, (struct sockaddr *)&sa, len) < 0)
-            log_warning("Cannot notify the supervisor: %s", strerror(errno));
-    }
+    memcpy(sa.sun_path, path, n);
+    if (*path == '@') sa.sun_path[0] = 0;
+    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+    if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&sa, len) < 0)
+        log_warning("Cannot notify the supervisor: %s", strerror(errno));
     close(fd);
+}
+
+void process_supervise(struct server *srv) {
+    int64_t mode = cfg_get(&srv->cfg->supervised);
+    if (mode == CFG_SUPERVISED_AUTO)
+        mode = has_env("UPSTART_JOB")     ? CFG_SUPERVISED_UPSTART
+               : has_env("NOTIFY_SOCKET") ? CFG_SUPERVISED_SYSTEMD
+                                          : CFG_SUPERVISED_NO;
+    if (mode == CFG_SUPERVISED_UPSTART && !has_env("UPSTART_JOB")) {
+        log_warning("Upstart supervision requested, but UPSTART_JOB not found!");
+        mode = CFG_SUPERVISED_NO;
+    } else if (mode == CFG_SUPERVISED_SYSTEMD && !has_env("NOTIFY_SOCKET")) {
+        log_warning("systemd supervision requested or auto-detected, but NOTIFY_SOCKET not found!");
+    } else if (mode == CFG_SUPERVISED_SYSTEMD) {
+        log_notice("Supervised by systemd. Please make sure you set appropriate values for TimeoutStartSec and TimeoutStopSec in "
+                   "your service unit.");
+    }
+    srv->supervised = (enum cfg_supervised)mode;
+}
+
+void process_notify_ready(struct server *srv) {
+    if (srv->supervised == CFG_SUPERVISED_SYSTEMD) tell_systemd("STATUS=Ready to accept connections\nREADY=1\n");
+    if (srv->supervised != CFG_SUPERVISED_UPSTART) return;
+    log_notice("Supervised by upstart, will stop to signal readiness.");
+    unsetenv("UPSTART_JOB");
+    raise(SIGSTOP);
+}
+
+void process_notify_stopping(struct server *srv) {
+    if (srv->supervised == CFG_SUPERVISED_SYSTEMD) tell_systemd("STOPPING=1\n");
 }
 
 void process_banner(struct server *srv) {

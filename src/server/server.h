@@ -23,7 +23,8 @@
 #define REDIS_COMPAT_VERSION "7.2.4" /* what clients that look at redis_version are told */
 
 #define MAX_IO_THREADS 64
-#define MAX_LISTENERS (CONFIG_MAX_BIND * 2)
+#define MAX_REFUSALS 32 /* connections beyond maxclients that are told so at a time; the others are closed unheard */
+#define MAX_LISTENERS (CONFIG_MAX_BIND * 2 + 1) /* tcp and tls on each address, the unix socket */
 
 struct server;
 
@@ -61,8 +62,11 @@ struct io_thread {
 };
 
 struct server_stats { /* relaxed atomics */
-    _Atomic uint64_t connections, rejected, query_buffer_closes, output_buffer_closes, idle_closes, unexpected_errors;
+    _Atomic uint64_t connections, rejected, query_buffer_closes, output_buffer_closes, idle_closes;
     _Atomic uint64_t tls_handshake_timeouts;
+    _Atomic uint64_t auth_failures, expire_us, expire_time_cap;
+    _Atomic uint64_t main_sys_us, main_user_us; /* processor time of thread 0, sampled by its cron */
+    _Atomic int64_t startup_memory;
     _Atomic int64_t peak_memory, memory_sample, memory_sampled_us;
     _Atomic uint64_t inst_ops, inst_in, inst_out; /* per second, sampled by the cron */
     _Atomic int64_t input_buffer_max, output_buffer_max;
@@ -93,8 +97,10 @@ struct server {
     char *exec_path;
     int argc;
     char **argv;
-    pthread_mutex_t config_set_lock; /* one CONFIG SET/REWRITE at a time */
-    _Atomic int shutdown_asked;      /* 0 no, 1 by signal, 2 by command */
+    enum cfg_supervised supervised;         /* by whom, after start-up: never AUTO */
+    pthread_mutex_t config_set_lock;        /* one CONFIG SET/REWRITE at a time */
+    int listening_port, listening_tls_port; /* under config_set_lock once threads run; 0: none */
+    _Atomic int shutdown_asked;             /* 0 no, 1 by signal, 2 by command */
     _Atomic int threads_running;
     /* cron's memory for instantaneous figures; thread 0 only */
     uint64_t last_ops, last_in, last_out;
@@ -108,8 +114,9 @@ int io_threads_listen(struct server *srv);      /* all listeners of the configur
 void io_threads_start(struct server *srv);      /* threads 1..n-1 started */
 void io_thread_run(struct io_thread *th);       /* thread 0: runs in the caller */
 void io_threads_join(struct server *srv);
-/* CONFIG SET port/tls-port/bind: opens everything new first, then swaps. 0 or -errno, logged. Any I/O thread. */
-int io_threads_relisten(struct server *srv);
+/* CONFIG SET port/tls-port/bind: opens everything new first, then swaps. False: nothing changed, logged why. Any I/O thread,
+ * under config_set_lock. */
+bool io_threads_relisten(struct server *srv);
 void io_threads_stop(struct server *srv); /* asks every thread to close its clients in order and end. Any thread */
 void io_thread_post(struct io_thread *th, void (*fn)(struct io_thread *th, void *arg), void *arg); /* runs fn on that thread */
 
@@ -120,8 +127,9 @@ void cron_start(struct io_thread *th); /* every thread: idle clients; thread 0: 
 extern const struct cmd_spec cmd_specs_client[], cmd_specs_server[], cmd_specs_config[];
 
 /* ---- cmd_config.c ---- */
-const char *server_apply_config(void *srv, const char *const *names, int n); /* struct config_apply's function */
-void server_apply_all(struct server *srv); /* start-up: engine and keyspace settings from the configuration */
+const char *server_apply_config(void *srv, const char *const *names, int n,
+                                const char **ret_blamed); /* struct config_apply's function */
+void server_apply_all(struct server *srv);                /* start-up: engine and keyspace settings from the configuration */
 
 /* ---- auth.c ---- */
 void auth_set_password(struct server *srv, const char *pass); /* NULL or "": none */
@@ -136,10 +144,13 @@ void process_daemonize(void);
 int process_write_pidfile(const char *path);
 void process_remove_pidfile_at_exit(const char *path);
 void process_title_init(int argc, char **argv);
-void process_title_set(struct server *srv);    /* by proc-title-template */
-void process_raise_nofile(struct server *srv); /* RLIMIT_NOFILE for maxclients; may lower maxclients, logged as Redis does */
+void process_title_set(struct server *srv); /* by proc-title-template */
+/* RLIMIT_NOFILE for maxclients; may lower maxclients. 0, or -EMFILE: not enough for a single client. Logged as Redis does. */
+int process_raise_nofile(struct server *srv);
 void process_signals(struct server *srv);
-void process_notify_supervisor(struct server *srv);
+void process_supervise(struct server *srv); /* by `supervised` and the environment: sets srv->supervised */
+void process_notify_ready(struct server *srv);
+void process_notify_stopping(struct server *srv);
 void process_banner(struct server *srv);
 void process_listen_text(struct server *srv, char *out, size_t cap); /* {listen-addr} */
 

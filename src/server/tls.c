@@ -21,7 +21,6 @@ int tls_init(struct tls_state *t) {
 
 void tls_done(struct tls_state *t) {
     t->ctx = ktls_ctx_unref(t->ctx);
-    t->client_ctx = ktls_ctx_unref(t->client_ctx);
     hist_free(t->handshake_us);
     t->handshake_us = NULL;
     pthread_mutex_destroy(&t->lock);
@@ -81,9 +80,22 @@ int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) 
         .num_tickets = -1,
     };
     bool no_ca = (!o.ca_file || !*o.ca_file) && (!o.ca_dir || !*o.ca_dir);
+    struct ktls_ctx_opts link = o; /* what this server is as a client of others */
+    link.role = KTLS_CLIENT;
+    link.verify = KTLS_VERIFY_NONE; /* only the files are tried here */
+    link.cert_file = cfg->tls_client_cert_file;
+    link.key_file = cfg->tls_client_key_file;
+    link.key_pass = cfg->tls_client_key_file_pass;
+    bool has_client_cert = link.cert_file && *link.cert_file;
     int r;
     if (protocols < 0) {
         snprintf(err, errlen, "Invalid tls-protocols specified. Use a combination of TLSv1, TLSv1.1, TLSv1.2 and TLSv1.3.");
+        r = -EINVAL;
+    } else if (!o.cert_file || !*o.cert_file) {
+        snprintf(err, errlen, "No tls-cert-file configured!");
+        r = -EINVAL;
+    } else if (!o.key_file || !*o.key_file) {
+        snprintf(err, errlen, "No tls-key-file configured!");
         r = -EINVAL;
     } else if (no_ca && o.verify != KTLS_VERIFY_NONE) {
         snprintf(err, errlen,
@@ -91,7 +103,10 @@ int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) 
                  "tls-auth-clients are enabled!");
         r = -EINVAL;
     } else {
-        r = ktls_ctx_new(&o, &fresh, err, errlen);
+        struct ktls_ctx *tried = NULL;
+        r = has_client_cert ? ktls_ctx_new(&link, &tried, err, errlen) : 0;
+        ktls_ctx_unref(tried);
+        if (r == 0) r = ktls_ctx_new(&o, &fresh, err, errlen);
     }
     pthread_mutex_unlock(&cfg->lock);
     if (r) return r;

@@ -14,9 +14,8 @@
 #define TLS_MAX_CIPHER_NAMES 32
 
 struct tls_state {
-    pthread_mutex_t lock;        /* ctx pointer and the cipher table; innermost */
-    struct ktls_ctx *ctx;        /* NULL: no TLS configured */
-    struct ktls_ctx *client_ctx; /* outbound links (replication, cluster), NULL until wanted */
+    pthread_mutex_t lock; /* ctx pointer and the cipher table; innermost */
+    struct ktls_ctx *ctx; /* NULL: no TLS configured */
     struct ktls_probe probe;
     struct hist *handshake_us;
     struct {

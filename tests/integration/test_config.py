@@ -70,6 +70,71 @@ def test_stdin(make_server):
         assert one(conn, "timeout") == "21" and one(conn, "maxmemory") == "3145728"
 
 
+def test_stdin_beats_the_file_and_arguments_beat_both(make_server):
+    server = make_server(config="timeout 21\nhz 20\n", config_stdin=True, directives={"hz": "30"})
+    with server.connect() as conn:
+        assert one(conn, "timeout") == "21" and one(conn, "hz") == "30"
+
+
+def test_several_words_in_one_argument(make_server):
+    server = make_server(config='save "900 1 300 10"\n', directives={
+        "save": None, "bind": "127.0.0.1 127.0.0.2", "client-output-buffer-limit": "normal 1mb 2mb 3 pubsub 1mb 2mb 4"})
+    with server.connect(host="127.0.0.2") as conn:
+        assert one(conn, "save") == "900 1 300 10" and one(conn, "bind") == "127.0.0.1 127.0.0.2"
+        limits = one(conn, "client-output-buffer-limit")
+        assert limits.startswith("normal 1048576 2097152 3 ") and limits.endswith(" pubsub 1048576 2097152 4")
+
+
+def test_a_value_that_looks_like_an_option(make_server):
+    server = make_server(directives={"requirepass": "--secret"})
+    with server.connect() as conn:
+        assert conn("AUTH", "--secret") == "OK"
+        conn.ok("CONFIG", "SET", "requirepass", "")
+
+
+def test_dir_takes_effect_where_it_stands(make_server, tmp_path):
+    (tmp_path / "inner.conf").write_text("timeout 55\n")
+    (tmp_path / "sub").mkdir()
+    server = make_server(config="dir %s\ninclude inner.conf\n" % tmp_path, directives={"dir": "sub"})
+    with server.connect() as conn:
+        assert one(conn, "timeout") == "55" and one(conn, "dir") == str(tmp_path / "sub")
+
+
+def test_rewrite_keeps_comments_includes_and_the_directory(make_server, tmp_path):
+    inner = tmp_path / "inner.conf"
+    inner.write_text("# not ours to touch\ntimeout 55\n")
+    server = make_server(directives={"dir": None, "enable-protected-configs": "yes"},
+                         config="# first\ninclude %s\n\n   # indented\nhz 20\nrename-command LOLWUT teapot\n" % inner)
+    with server.connect() as conn:
+        conn.ok("CONFIG", "SET", "hz", "30", "timeout", "66", "dir", str(tmp_path))
+        conn.ok("CONFIG", "REWRITE")
+    with open(os.path.join(server.dir, "kettle.conf")) as handle:
+        lines = handle.read().splitlines()
+    assert lines[:6] == ["# first", "include %s" % inner, "", "   # indented", "hz 30", "rename-command LOLWUT teapot"]
+    assert "timeout 66" in lines and "dir %s" % tmp_path in lines
+    assert inner.read_text() == "# not ours to touch\ntimeout 55\n"
+    server.proc.terminate()
+    server.wait_exit()
+    out = subprocess.run([server.env.server, os.path.join(server.dir, "kettle.conf"), "--port", "0", "--tls-port", "0",
+                          "--unixsocket", "/nonexistent/k.sock", "--logfile", ""],
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=server.env.timeout(10))
+    assert b"FATAL CONFIG" not in out.stdout
+
+
+def test_texts_with_a_grammar(make_server):
+    server = make_server()
+    with server.connect() as conn:
+        conn.ok("CONFIG", "SET", "notify-keyspace-events", "KEA")
+        assert one(conn, "notify-keyspace-events") == "AKE"
+        conn.ok("CONFIG", "SET", "notify-keyspace-events", "Elg$m")
+        assert one(conn, "notify-keyspace-events") == "g$lEm"
+        assert "Invalid event class character" in conn.err("CONFIG", "SET", "notify-keyspace-events", "?")
+        assert conn.err("CONFIG", "SET", "oom-score-adj-values", "1 2").endswith("wrong number of arguments")
+        assert "must be between -2000 and 2000" in conn.err("CONFIG", "SET", "oom-score-adj-values", "1 2 3000")
+        assert "must be one of the following" in conn.err("CONFIG", "SET", "shutdown-on-sigterm", "perhaps")
+        assert one(conn, "notify-keyspace-events") == "g$lEm" and one(conn, "oom-score-adj-values") == "0 200 800"
+
+
 def test_include(make_server, tmp_path):
     inner = tmp_path / "inner.conf"
     inner.write_text("timeout 55\nhz 30\n")

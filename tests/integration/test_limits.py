@@ -2,6 +2,7 @@
 """Limits and listening: maxclients, timeout, buffers, addresses, unix sockets, protected mode, process title."""
 import os
 import re
+import resource
 import socket
 import ssl
 import subprocess
@@ -117,6 +118,115 @@ def test_output_buffer_soft_limit(make_server):
                  step=0.1, what="the slow client to be closed")
 
 
+def drip(conn, total, seconds):
+    """Reads `total` bytes over about so many seconds, with a small receive buffer."""
+    got = 0
+    started = time.monotonic()
+    while got < total:
+        due = total * (time.monotonic() - started) / seconds
+        if got > due:
+            time.sleep(0.05)
+            continue
+        data = conn.sock.recv(65536)
+        if not data:
+            break
+        got += len(data)
+    return got
+
+
+def slow_connection(server):
+    conn = server.connect()
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    conn.sock.settimeout(server.env.timeout(10))
+    return conn
+
+
+def test_quit_behind_a_large_reply_waits_for_a_slow_reader(make_server):
+    server = make_server()
+    size = 12000000
+    with server.connect() as conn, slow_connection(server) as slow:
+        conn.ok("SET", "big", b"x" * size)
+        slow.send(encode("GET", "big") + encode("QUIT"))
+        reply = b"$%d\r\n" % size
+        assert drip(slow, len(reply) + size + 2 + 5, 4) == len(reply) + size + 2 + 5
+
+
+def test_timeout_spares_a_client_that_still_reads(make_server):
+    server = make_server(directives={"timeout": "2"})
+    size = 24000000
+    with server.connect() as conn, slow_connection(server) as slow:
+        conn.ok("SET", "big", b"x" * size)
+        slow.send(encode("GET", "big"))
+        assert drip(slow, size, 6) >= size
+
+
+def test_output_limit_of_a_client_that_has_not_authenticated(make_server):
+    server = make_server()
+    if not server.env.is_kettle:
+        pytest.skip("redis-server has this limit from 7.2.8 on")
+    with server.connect() as conn, server.connect() as known:
+        assert known("PING") == "PONG"
+        conn.ok("CONFIG", "SET", "requirepass", "x")
+        with slow_connection(server) as stranger:
+            stranger.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stranger.sock.settimeout(1)
+            try:
+                for _ in range(300):
+                    stranger.send(b"PING\r\n" * 10000)
+            except OSError:
+                pass
+            wait_for(lambda: int(conn.info("stats")["client_output_buffer_limit_disconnections"]) == 1,
+                     server.env.timeout(5), what="the stranger to be closed")
+        assert conn("AUTH", "x") == "OK"
+        conn.ok("CONFIG", "SET", "requirepass", "")
+
+
+def test_beyond_maxclients_no_descriptor_is_held(make_server):
+    server = make_server(directives={"maxclients": "5"})
+
+    def descriptors():
+        return len(os.listdir("/proc/%d/fd" % server.proc.pid))
+    with server.connect() as conn:
+        assert conn("PING") == "PONG"
+        before = descriptors()
+        crowd = []
+        for _ in range(200):  # over TLS they never speak
+            sock = socket.create_connection((server.host, server.any_port()))
+            crowd.append(sock)
+        time.sleep(0.5)
+        if server.env.is_kettle:
+            assert descriptors() < before + 60
+        assert conn("PING") == "PONG"
+        for sock in crowd:
+            sock.close()
+        wait_for(lambda: descriptors() <= before + 1, server.env.timeout(10), what="descriptors")
+
+
+def test_out_of_descriptors(make_server):
+    """accept(2) that fails must neither spin nor hurt those connected, and goes on when it can."""
+    server = make_server()
+    with server.connect() as conn:
+        assert conn("PING") == "PONG"
+        pid = server.proc.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir("/proc/%d/fd" % pid)) + 3, limits[1]))
+        crowd = [socket.create_connection((server.host, server.any_port())) for _ in range(20)]
+        ticks = cpu_ticks(pid)
+        time.sleep(1)
+        assert cpu_ticks(pid) - ticks < 40
+        assert conn("PING") == "PONG"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        for sock in crowd:
+            sock.close()
+        with server.connect() as late:
+            assert late("PING") == "PONG"
+
+
+def cpu_ticks(pid):
+    with open("/proc/%d/stat" % pid) as handle:
+        return sum(int(x) for x in handle.read().rsplit(")", 1)[1].split()[11:13])
+
+
 def test_slow_reader_gets_everything_without_a_limit(make_server):
     server = make_server()
     with server.connect() as conn:
@@ -207,6 +317,59 @@ def test_config_set_bind_and_port(make_server):
             server.tls_port = port
         else:
             server.port = port
+
+
+def test_config_set_port_of_another_server(make_server):
+    first, second = make_server(), make_server()
+    name = "tls-port" if first.use_tls else "port"
+    with first.connect() as conn:
+        text = conn.err("CONFIG", "SET", "timeout", "77", name, second.any_port(), "hz", "50")
+        assert text == "ERR CONFIG SET failed (possibly related to argument '%s') - Unable to listen on this port. " \
+                       "Check server logs." % name
+        assert conn.ok("CONFIG", "GET", "timeout")[1] == b"0" and conn.ok("CONFIG", "GET", "hz")[1] == b"10"
+        text = conn.err("CONFIG", "SET", "bind", "192.0.2.77")
+        assert text == "ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses."
+    for server in (first, second):
+        with server.connect() as conn:
+            assert conn("PING") == "PONG"
+
+
+@pytest.mark.transports("tls-user", "tls-kernel")
+def test_ports_swapped_live(make_server):
+    server = make_server(plain=True)
+    with server.connect(tls=True) as conn:
+        conn.ok("CONFIG", "SET", "port", server.tls_port, "tls-port", server.port)
+        server.port, server.tls_port = server.tls_port, server.port
+        assert conn("PING") == "PONG"
+        wait_for(lambda: plain_ping(server), server.env.timeout(5), what="the ports to be swapped")
+        with server.connect(tls=True) as again:
+            assert again("PING") == "PONG"
+        assert conn.err("CONFIG", "SET", "port", server.tls_port).endswith("Unable to listen on this port. Check server logs.")
+
+
+def plain_ping(server):
+    with server.connect(tls=False) as conn:
+        try:
+            return conn("PING") == "PONG"
+        except (OSError, EOFError, ValueError, AssertionError):
+            return False
+
+
+def test_sixteen_addresses_on_both_ports_and_a_unix_socket(make_server, tmp_path):
+    addresses = ["127.0.0.%d" % i for i in range(1, 17)]
+    path = str(tmp_path / "k.sock")
+    server = make_server(directives={"bind": addresses, "unixsocket": path}, plain=True)
+    with server.connect(host="127.0.0.16") as conn:
+        assert conn("PING") == "PONG"
+        port = harness.free_port()
+        conn.ok("CONFIG", "SET", "port", port)
+        server.port = port
+        with server.connect(host="127.0.0.16", tls=False) as plain:
+            assert plain("PING") == "PONG"
+        listeners = [v for k, v in conn.info("server").items() if k.startswith("listener")]
+        if not server.env.is_redis70:
+            assert "name=tcp," + ",".join("bind=" + a for a in addresses) + ",port=%d" % port in listeners
+            assert "name=unix,bind=" + path in listeners
 
 
 def test_protected_mode(make_server):

@@ -1,0 +1,90 @@
+/*
+ * Directives whose value is text with a grammar of its own. Redis's checks and messages. Callers hold c->lock (or are the only
+ * thread).
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "server/config_priv.h"
+
+static const char *check_template(int n, const struct slice *words) {
+    static const char *const vars[] = { "{title}",    "{listen-addr}", "{server-mode}", "{port}",
+                                        "{tls-port}", "{unixsocket}",  "{config-file}" };
+    struct slice t = words[0];
+    (void)n;
+    for (size_t i = 0; i < t.len; i++) {
+        if (t.ptr[i] != '{') continue;
+        bool known = false;
+        for (size_t k = 0; k < sizeof vars / sizeof *vars; k++)
+            known |= t.len - i >= strlen(vars[k]) && memcmp(t.ptr + i, vars[k], strlen(vars[k])) == 0;
+        if (!known) return "template format is invalid or contains unknown variables";
+    }
+    return NULL;
+}
+
+static const char *check_oom_values(int n, const struct slice *words) {
+    int64_t v[3];
+    if (n != 3) return "wrong number of arguments";
+    for (int i = 0; i < 3; i++)
+        if (!str_to_ll(words[i], &v[i]) || v[i] < -2000 || v[i] > 2000)
+            return "Invalid oom-score-adj-values, elements must be between -2000 and 2000.";
+    return NULL;
+}
+
+static const char *check_shutdown_on(int n, const struct slice *words) {
+    static const char *const known[] = { "default", "save", "nosave", "now", "force" };
+    bool save = false, nosave = false, with_default = false;
+    for (int i = 0; i < n; i++) {
+        size_t k = 0;
+        while (k < sizeof known / sizeof *known && !slice_ieq(words[i], known[k])) k++;
+        if (k == sizeof known / sizeof *known)
+            return "argument(s) must be one of the following: default, save, nosave, now, force";
+        with_default |= k == 0;
+        save |= k == 1;
+        nosave |= k == 2;
+    }
+    return (save && nosave) || (with_default && n > 1) ? "Invalid combination of flags" : NULL;
+}
+
+static const char event_classes[] = "g$lshzxetd"; /* what A stands for, in the order in which Redis shows them */
+
+static const char *check_events(int n, const struct slice *words) {
+    (void)n;
+    for (size_t i = 0; i < words[0].len; i++)
+        if (!words[0].ptr[i] || !strchr("AKEmn$glshzxetd", words[0].ptr[i]))
+            return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.";
+    return NULL;
+}
+
+struct slice config_events_text(struct slice v, char out[CONFIG_EVENTS_MAX]) {
+    size_t n = 0, classes = 0;
+    if (memchr(v.ptr, 'A', v.len)) {
+        out[n++] = 'A';
+    } else {
+        for (const char *e = event_classes; *e; e++)
+            if (memchr(v.ptr, *e, v.len)) out[n++] = *e;
+        classes = n;
+        if (classes == sizeof event_classes - 1) {
+            out[0] = 'A';
+            n = 1;
+        }
+    }
+    for (const char *e = "KEmn"; *e; e++)
+        if (memchr(v.ptr, *e, v.len)) out[n++] = *e;
+    return (struct slice){ out, n };
+}
+
+const char *directive_check(const char *name, int n, const struct slice *words) {
+    static const struct {
+        const char *name;
+        const char *(*check)(int n, const struct slice *words);
+    } checks[] = {
+        { "proc-title-template", check_template },   { "oom-score-adj-values", check_oom_values },
+        { "shutdown-on-sigint", check_shutdown_on }, { "shutdown-on-sigterm", check_shutdown_on },
+        { CONFIG_EVENTS_NAME, check_events },
+    };
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
+        if (strcmp(checks[i].name, name) == 0) return checks[i].check(n, words);
+    return NULL;
+}
