@@ -190,8 +190,26 @@ static void keep(struct client *c, const char *data, size_t len) {
     buf_append(&c->qbuf, data, len);
 }
 
+/* The first bytes of a connection without TLS are a TLS handshake record. */
+static bool is_client_hello(const struct client *c, const char *data, size_t len) {
+    return !c->conn.tls && c->conn.bytes_in == len && len >= 3 && data[0] == 0x16 && data[1] == 3 && data[2] <= 4;
+}
+
+/* Not an alert: to a reply that is no TLS, clients say "wrong version number", by which people know this mistake. */
+static void refuse_tls(struct client *c) {
+    log_warning("A client speaks TLS to a port without TLS; the tls-port is %lld (addr=%s laddr=%s)",
+                (long long)cfg_get(&c->srv->cfg->tls_port), c->addr, c->laddr);
+    reply_error(&c->s.reply, "ERR this port does not speak TLS");
+    client_close(c);
+}
+
 static void on_data(struct conn *conn, char *data, size_t len) {
     struct client *c = client_of_conn(conn);
+    if (is_client_hello(c, data, len)) {
+        refuse_tls(c);
+        publish(c);
+        return;
+    }
     atomic_store_explicit(&c->last_us, loop_now_us(c->th->loop), memory_order_relaxed);
     if (c->qbuf.len == 0 && list_empty(&c->paused_node)) {
         size_t done = run_commands(c, data, len);

@@ -19,6 +19,7 @@ struct client {
     struct resp_parser parser;
     struct buf qbuf; /* what arrived and is not parsed yet; empty between whole commands */
     enum listener_kind kind;
+    int fd;                          /* as shown by CLIENT LIST: the connection's own changes when it closes */
     const char *refusal;             /* sent once the connection is open, then it is closed */
     char *addr, *laddr;              /* (S) */
     char *name, *lib_name, *lib_ver; /* (S) NULL: not set */

@@ -228,6 +228,7 @@ static int start(struct server *srv, bool no_args) {
     process_banner(srv);
     if ((r = start_tls(srv)) < 0 || (r = io_threads_init(srv, (int)cfg_get(&cfg->io_threads))) < 0) return r;
     if ((r = io_threads_listen(srv)) < 0) return r;
+    process_check_backlog(srv);
     set_pidfile(cfg, daemon);
     process_title_set(srv);
     process_signals(srv);

@@ -174,6 +174,18 @@ int process_raise_nofile(struct server *srv) {
     return 0;
 }
 
+void process_check_backlog(struct server *srv) {
+    FILE *f = fopen("/proc/sys/net/core/somaxconn", "re");
+    long long most = 0, want = (long long)cfg_get(&srv->cfg->tcp_backlog);
+    if (!f) return;
+    if (fscanf(f, "%lld", &most) == 1 && most > 0 && most < want)
+        log_warning(
+            "WARNING: The TCP backlog setting of %lld cannot be enforced because /proc/sys/net/core/somaxconn is set to the "
+            "lower value of %lld.",
+            want, most);
+    fclose(f);
+}
+
 static size_t put_number(char *out, uint64_t v) {
     char digits[20];
     size_t n = 0;

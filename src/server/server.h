@@ -147,6 +147,7 @@ void process_title_init(int argc, char **argv);
 void process_title_set(struct server *srv); /* by proc-title-template */
 /* RLIMIT_NOFILE for maxclients; may lower maxclients. 0, or -EMFILE: not enough for a single client. Logged as Redis does. */
 int process_raise_nofile(struct server *srv);
+void process_check_backlog(struct server *srv); /* says when the kernel allows less than tcp-backlog */
 void process_signals(struct server *srv);
 void process_supervise(struct server *srv); /* by `supervised` and the environment: sets srv->supervised */
 void process_notify_ready(struct server *srv);

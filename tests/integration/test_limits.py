@@ -253,6 +253,33 @@ def test_tcp_keepalive_is_set(make_server):
         wait_for(lambda: b"timer:(keepalive,1min" in timers().stdout, server.env.timeout(5), what="the keepalive timer")
 
 
+def test_tcp_backlog(make_server):
+    with open("/proc/sys/net/core/somaxconn") as handle:
+        most = int(handle.read())
+    server = make_server(directives={"tcp-backlog": str(most + 7)})
+    server.wait_log("TCP backlog setting of %d cannot be enforced" % (most + 7))
+    small = make_server(directives={"tcp-backlog": "33"})
+    out = subprocess.run(["ss", "-Hltn", "sport", "=", ":%d" % small.any_port()], stdout=subprocess.PIPE)
+    assert out.returncode != 0 or all(line.split()[2] == b"33" for line in out.stdout.splitlines())
+    assert "backlog" not in small.log()
+
+
+def test_a_file_in_place_of_the_unix_socket_is_not_removed(env, transport, tmp_path):
+    path = tmp_path / "precious"
+    path.write_text("data")
+    server = harness.Server(env, transport, start=False, directives={"unixsocket": str(path)})
+    if not env.is_kettle:
+        pytest.skip("redis-server removes it")
+    try:
+        server.port = harness.free_port() if server.use_plain else 0
+        server.tls_port = harness.free_port() if server.use_tls else 0
+        server.spawn()
+        assert server.wait_exit(10) == 1
+        assert "Failed opening Unix socket" in server.log() and path.read_text() == "data"
+    finally:
+        server.cleanup()
+
+
 def test_unix_socket(make_server, tmp_path):
     path = str(tmp_path / "k.sock")
     server = make_server(directives={"unixsocket": path, "unixsocketperm": "700"})
@@ -463,5 +490,7 @@ def test_tls_refused_on_plain_port(server, env):
         pytest.skip("see test_tls.py")
     with pytest.raises((ssl.SSLError, OSError, EOFError)):
         server.connect(tls=True, port=server.port, timeout=3)
+    if server.env.is_kettle:
+        server.wait_log("A client speaks TLS to a port without TLS")
     with server.connect() as conn:
         assert conn("PING") == "PONG"
