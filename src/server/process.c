@@ -251,7 +251,7 @@ static void tell_systemd(const char *text) {
     if (n == 0 || n >= sizeof sa.sun_path) return;
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return;
-    memcpy(sa.sun_path, path, n);
+    for (size_t i = 0; i < n; i++) sa.sun_path[i] = path[i]; /* the rest is zero */
     if (*path == '@') sa.sun_path[0] = 0;
     socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
     if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&sa, len) < 0)

@@ -96,8 +96,8 @@ struct server {
     char run_id[41];
     char *exec_path;
     int argc;
+    enum cfg_supervised supervised; /* by whom, after start-up: never AUTO */
     char **argv;
-    enum cfg_supervised supervised;         /* by whom, after start-up: never AUTO */
     pthread_mutex_t config_set_lock;        /* one CONFIG SET/REWRITE at a time */
     int listening_port, listening_tls_port; /* under config_set_lock once threads run; 0: none */
     _Atomic int shutdown_asked;             /* 0 no, 1 by signal, 2 by command */
