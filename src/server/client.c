@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "net/listen.h"
 
+#define UNAUTHENTICATED_QUERY_MAX (1024 * 1024)
 #define CLOSE_FLUSH_US 1000000    /* a closing client that takes none of its last reply for so long has lost it */
 #define MAX_PAUSE_WAIT_MS 3600000 /* then the timer looks again: a pause may be longer than the clock can count */
 #define UNAUTHENTICATED_OUTPUT                                                                                                   \
@@ -93,9 +94,11 @@ static bool check_output_limit(struct client *c) {
     return false;
 }
 
+/* Queued commands have not run yet: they count as query buffer, and who has not logged in gets little of it. */
 static bool check_query_limit(struct client *c) {
-    size_t limit = (size_t)cfg_get(&c->srv->cfg->client_query_buffer_limit);
-    if (c->qbuf.len <= limit) return true;
+    size_t limit = (size_t)cfg_get(&c->srv->cfg->client_query_buffer_limit), used = c->qbuf.len + c->s.queue_bytes;
+    bool authenticated = c->s.authenticated || !atomic_load_explicit(&c->srv->eng.auth_required, memory_order_relaxed);
+    if (used <= limit && (authenticated || used <= UNAUTHENTICATED_QUERY_MAX)) return true;
     char text[1024];
     describe(c, text, sizeof text);
     log_warning("Closing client that reached max query buffer length: %s", text);

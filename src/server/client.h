@@ -30,7 +30,6 @@ struct client {
     int64_t soft_limit_since_us;
     uint64_t bytes_in_seen, bytes_out_seen;
     /* for CLIENT LIST */
-    int fd;                  /* as accepted: conn's own is its thread's to change */
     _Atomic int64_t last_us; /* monotonic time of the last interaction */
     _Atomic unsigned flags;
     _Atomic size_t qbuf_len, qbuf_free, out_bytes, out_mem, multi_mem;
