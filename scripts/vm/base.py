@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What all parts of scripts/vm-run use."""
+import contextlib
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "kettle", "vm")
@@ -23,3 +27,25 @@ def run_quiet(command, what, cwd=None):
         lines = [line for line in text.splitlines() if line.strip()]
         raise Unavailable("%s failed: %s" % (what, "; ".join(lines[-3:]) or "exit status %d" % done.returncode))
     return text
+
+
+@contextlib.contextmanager
+def locked(name):
+    """Only one vm-run at a time fills this part of the cache."""
+    os.makedirs(CACHE, exist_ok=True)
+    with open(os.path.join(CACHE, name), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def folder_new(target):
+    """A folder to fill, which takes target's place if all went well."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    work = tempfile.mkdtemp(prefix="new-", dir=CACHE)
+    try:
+        yield work
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

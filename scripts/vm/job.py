@@ -37,7 +37,7 @@ def job_records(args, info, folder, environment):
     """The job of tests/support/vm-init.c as [(key, value)], without what only one kind of machine needs."""
     keep = {os.path.realpath(path) for path in (TREE, args.cwd)}
     rows = [("keep", path) for path in sorted(keep) if below(path, SCRATCH)]
-    for number, path in enumerate([folder] + args.writable):
+    for number, path in enumerate(info["writable"]):
         rows.append(("rw", path))
         if info["kind"] == "qemu":
             rows.append(("rw9p", "rw%d" % number))
@@ -47,10 +47,8 @@ def job_records(args, info, folder, environment):
     return rows + [("arg", word) for word in args.command]
 
 
-def job_write(path, rows):
-    with open(path, "wb") as handle:
-        for key, value in rows:
-            handle.write(("%s=%s" % (key, value)).encode("utf-8", "surrogateescape") + b"\0")
+def job_bytes(rows):
+    return b"".join(("%s=%s" % row).encode("utf-8", "surrogateescape") + b"\0" for row in rows)
 
 
 def environment_for(args):

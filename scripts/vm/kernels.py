@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The kernels there are, what a name stands for, and the cache."""
-import fcntl
 import json
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 import time
 
-from vm import uml
-from vm.base import CACHE, TREE, Unavailable, say
+from vm import qemu, uml
+from vm.base import CACHE, TREE, Unavailable, folder_new, locked, say
 
-KINDS = {"uml": uml}
+KINDS = {"uml": uml, "qemu": qemu}
 
 
 class Kernel:
@@ -36,6 +33,9 @@ KERNELS = [
     Kernel("uml-6.1", "uml", "bookworm"),
     Kernel("uml-sid", "uml", "sid", rekey=True),
     Kernel("uml-6.12", "uml", "trixie"),
+    Kernel("qemu-6.12", "qemu", "bookworm-backports"),
+    Kernel("qemu-6.1", "qemu", "bookworm"),
+    Kernel("qemu-new", "qemu", "trixie-backports", rekey=True),
 ]
 
 
@@ -45,23 +45,16 @@ def fetch(kernel, update=False):
         return kernel.info()
     if os.uname().machine != "x86_64":
         raise Unavailable("the kernels are for x86_64, this machine is %s" % os.uname().machine)
-    os.makedirs(os.path.join(CACHE, "kernels"), exist_ok=True)
-    with open(os.path.join(CACHE, "lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked("lock"):
         if kernel.info() and not update:
             return kernel.info()
         say("getting %s from Debian %s" % (kernel.name, kernel.release))
         started = time.monotonic()
-        work = tempfile.mkdtemp(prefix="new-", dir=CACHE)
-        try:
-            info = KINDS[kernel.kind].fetch(kernel, work)
+        with folder_new(kernel.dir) as work:
+            info = KINDS[kernel.kind].fetch(kernel, work, update)
             info["name"] = kernel.name
             with open(os.path.join(work, "info.json"), "w") as handle:
                 json.dump(info, handle, indent=1)
-            shutil.rmtree(kernel.dir, ignore_errors=True)
-            os.rename(work, kernel.dir)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         say("%s is Linux %s, in the cache after %.0f s" % (kernel.name, info["version"], time.monotonic() - started))
         return info
 

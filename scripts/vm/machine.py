@@ -49,6 +49,7 @@ def run_machine(args, kernel, info):
     started = time.monotonic()
     process = None
     try:
+        info["writable"] = [folder] + args.writable
         info["rows"] = job_records(args, info, folder, environment_for(args))
         source, out = os.pipe()
         command, environment = KINDS[kernel.kind].command(args, info, folder, out)

@@ -11,7 +11,7 @@ from vm.base import Unavailable
 # What kernel TLS needs; dependencies are added by what the modules themselves say. Those a kernel does not have are built in.
 WANTED = ("ctr gcm ccm cbc cmac ghash-generic aes_generic seqiv echainiv chacha_generic chacha libchacha poly1305_generic libpoly1305 chacha20poly1305 "
           "ipv6 unix tcp_diag tls").split()
-WANTED_QEMU = ("virtio_pci virtio_mmio 9pnet_virtio 9p aesni-intel ghash-clmulni-intel chacha-x86_64 poly1305-x86_64").split()
+WANTED_QEMU = ("virtio_pci virtio_console 9pnet_virtio 9p aesni-intel ghash-clmulni-intel chacha-x86_64 poly1305-x86_64").split()
 
 
 def module_bytes(path):

@@ -6,11 +6,11 @@ import shutil
 
 from vm.apt import Apt, os_codename, unpack
 from vm.base import Unavailable
-from vm.job import compiled, init_build, job_write
+from vm.job import compiled, init_build, job_bytes
 from vm.modules import WANTED, modules_resolve
 
 
-def fetch(kernel, work):
+def fetch(kernel, work, _update):
     apt = Apt(kernel.release)
     deb = apt.download("user-mode-linux")
     unpack(deb, os.path.join(work, "uml"))
@@ -60,8 +60,9 @@ def program_patch(program, folder):
 
 def command(args, info, folder, out):
     base = info["dir"]
-    job_write(os.path.join(folder, "job"), [("module", os.path.join(base, "modules", name + ".ko")) for name in info["modules"]]
-              + [("tty", "/dev/tty1"), ("power", "off")] + info["rows"])
+    with open(os.path.join(folder, "job"), "wb") as handle:
+        handle.write(job_bytes([("module", os.path.join(base, "modules", name + ".ko")) for name in info["modules"]]
+                               + [("tty", "/dev/tty1"), ("power", "off")] + info["rows"]))
     program = os.path.join(base, info["program"][0])
     command = [program]
     environment = {"TMPDIR": memory_folder(args.mem), "PATH": os.environ.get("PATH", ""), "HOME": folder}
