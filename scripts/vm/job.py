@@ -41,7 +41,7 @@ def job_records(args, info, folder, environment):
         rows.append(("rw", path))
         if info["kind"] == "qemu":
             rows.append(("rw9p", "rw%d" % number))
-    rows.append(("status", os.path.join(folder, "status")))
+    rows += [(name, os.path.join(folder, name)) for name in ("started", "status")]
     rows += [("env", "%s=%s" % pair) for pair in sorted(environment.items())]
     rows.append(("cwd", args.cwd))
     return rows + [("arg", word) for word in args.command]

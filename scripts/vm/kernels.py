@@ -70,8 +70,8 @@ def candidates(name):
     """The kernels a name stands for, in order."""
     if name in ("auto", "vm"):
         return KERNELS
-    if name == "rekey":
-        return [kernel for kernel in KERNELS if kernel.rekey]
+    if name in ("rekey", "old"):
+        return [kernel for kernel in KERNELS if kernel.rekey == (name == "rekey")]
     if name in ("uml", "qemu"):
         return [kernel for kernel in KERNELS if kernel.kind == name]
     exact = [kernel for kernel in KERNELS if kernel.name == name]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Runs a command in a machine, or on the running kernel, and brings back its output and exit status."""
+import ctypes
 import os
 import select
 import shutil
@@ -9,30 +10,33 @@ import sys
 import tempfile
 import time
 
-from vm.base import say
+from vm.base import Unavailable, say
 from vm.job import environment_for, job_records
 from vm.kernels import KINDS
 
 
-def pump(process, source, deadline):
+PRCTL = ctypes.CDLL(None).prctl
+PR_SET_PDEATHSIG = 1
+BOOT_SECONDS = 120  # within which a machine that can work has begun the command, on a slow and busy host too
+
+
+def pump(process, source, expired):
     """Prints what comes until the machine has ended; False if time ran out first."""
     os.set_blocking(source, False)
     target = sys.stdout.fileno()
     while True:
         ended = process.poll() is not None
         ready, _, _ = select.select([source], [], [], 0 if ended else 0.1)
-        if ready:
-            data = os.read(source, 65536)
-            more = bool(data)
-            while data:
-                data = data[os.write(target, data):]
-            if more:
-                continue
-            time.sleep(0 if ended else 0.01)  # the pipe is at its end; the machine is not, yet
-        if ended:
+        data = os.read(source, 65536) if ready else b""
+        rest = data
+        while rest:
+            rest = rest[os.write(target, rest):]
+        if ended and not data:
             return True
-        if deadline and time.monotonic() > deadline:
+        if not ended and expired():
             return False
+        if ready and not data:
+            time.sleep(0.01)  # the pipe is at its end; the machine is not, yet
 
 
 def machine_end(process):
@@ -43,45 +47,107 @@ def machine_end(process):
     process.wait()
 
 
-def run_machine(args, kernel, info):
-    info = dict(info, kind=kernel.kind, rekey=kernel.rekey, dir=kernel.dir)
-    folder = tempfile.mkdtemp(prefix="kettle-vm-")
-    started = time.monotonic()
-    process = None
-    try:
-        info["writable"] = [folder] + args.writable
-        info["rows"] = job_records(args, info, folder, environment_for(args))
-        source, out = os.pipe()
-        command, environment = KINDS[kernel.kind].command(args, info, folder, out)
-        console = os.path.join(folder, "console")
-        with open(console, "wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[out],
-                                       start_new_session=True, env=environment, cwd=folder)
-        os.close(out)
-        in_time = pump(process, source, started + args.timeout if args.timeout else 0)
-        machine_end(process)
-        if args.verbose:
-            with open(console, "rb") as log:
-                sys.stderr.buffer.write(log.read())
-        if not in_time:
-            say("%s: time ran out after %g s" % (kernel.name, args.timeout))
-            return 124
+def die_with_parent():
+    """In the child: no machine outlives a vm-run that was killed."""
+    PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Machine:
+    """One run of a kernel. Its folder on the host holds the job, the console's text, and the two files vm-init writes."""
+
+    def __init__(self, args, kernel, info):
+        self.args, self.kernel = args, kernel
+        self.folder = tempfile.mkdtemp(prefix="kettle-vm-")
+        self.info = dict(info, kind=kernel.kind, rekey=kernel.rekey, dir=kernel.dir, writable=[self.folder] + args.writable)
+        self.info["rows"] = job_records(args, self.info, self.folder, environment_for(args))
+        self.process = None
+        self.began, self.began_wall = time.monotonic(), time.time()
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def boot_seconds(self):
+        """How long it took until the command began, None if it has not."""
         try:
-            with open(os.path.join(folder, "status")) as handle:
+            return os.stat(self.path("started")).st_mtime - self.began_wall
+        except OSError:
+            return None
+
+    def seconds(self):
+        return time.monotonic() - self.began
+
+    def late(self):
+        return self.args.timeout and self.seconds() > self.args.timeout
+
+    def expired(self):
+        return self.late() or (self.seconds() > BOOT_SECONDS and self.boot_seconds() is None)
+
+    def console(self):
+        with open(self.path("console"), "rb") as log:
+            return log.read()
+
+    def cause(self):
+        """What the console says about a machine that came to nothing: vm-init's own words, a panic's, or the last lines."""
+        lines = [line.strip() for line in self.console().decode("utf-8", "replace").splitlines() if line.strip()]
+        for mark in ("vm-init: ", "Kernel panic"):
+            told = [line for line in lines if mark in line]
+            if told:
+                return told[-1]
+        return "; ".join(lines[-3:]) or "it said nothing"
+
+    def start(self):
+        source, out = os.pipe()
+        try:
+            command, environment = KINDS[self.kernel.kind].command(self.args, self.info, self.folder, out)
+            with open(self.path("console"), "wb") as log:
+                self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[out],
+                                                start_new_session=True, env=environment, cwd=self.folder, preexec_fn=die_with_parent)
+        finally:
+            os.close(out)
+        return source
+
+    def run(self):
+        """The exit status of vm-run. Unavailable if the command never began: then another kernel may do."""
+        source = self.start()
+        ended = pump(self.process, source, self.expired)
+        os.close(source)
+        machine_end(self.process)
+        if self.args.verbose:
+            sys.stderr.buffer.write(self.console())
+            sys.stderr.flush()
+        boot = self.boot_seconds()
+        if not ended and self.late():
+            say("%s: time ran out after %g s" % (self.kernel.name, self.args.timeout))
+            return 124
+        if boot is None:
+            raise Unavailable("it %s: %s" % ("ended before the command (exit status %s)" % self.process.returncode if ended
+                                             else "did not begin the command within %d s" % BOOT_SECONDS, self.cause()))
+        try:
+            with open(self.path("status")) as handle:
                 status = int(handle.read())
         except (OSError, ValueError):
-            with open(console, "rb") as log:
-                sys.stderr.buffer.write(log.read()[-4000:])
+            if not self.args.verbose:
+                sys.stderr.buffer.write(self.console()[-4000:])
             say("%s: the machine ended without a status (exit status %s); its messages are above" % (
-                kernel.name, process.returncode))
+                self.kernel.name, self.process.returncode))
             return 125
-        if args.verbose:
-            say("%s, Linux %s, %.1f s, exit status %d" % (kernel.name, info["version"], time.monotonic() - started, status))
+        if self.args.verbose:
+            say("%s, Linux %s, started in %.1f s, ended after %.1f s, exit status %d" % (
+                self.kernel.name, self.info["version"], boot, self.seconds(), status))
         return status
+
+    def close(self):
+        if self.process is not None:
+            machine_end(self.process)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def run_machine(args, kernel, info):
+    machine = Machine(args, kernel, info)
+    try:
+        return machine.run()
     finally:
-        if process is not None:
-            machine_end(process)
-        shutil.rmtree(folder, ignore_errors=True)
+        machine.close()
 
 
 def run_host(args):

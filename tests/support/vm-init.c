@@ -4,18 +4,19 @@
  * What to do comes in one job file, named by the environment variable KETTLE_VM_JOB (a kernel parameter the kernel does not
  * know becomes one). The file is a row of NUL-terminated "key=value" records:
  *
- *   modules=FILE    insert this kernel module; in the order given, so dependencies first
+ *   module=FILE     insert this kernel module; in the order given, so dependencies first
  *   root9p=TAG      mount the 9p share TAG and make it the root (QEMU; under User-Mode Linux the root is already the host's)
  *   keep=DIR        lies below /tmp, /var/tmp or /run, which become empty: bind the host's DIR there again, read-only
  *   rw=DIR          mount the host's DIR writable, at the same path: hostfs, or 9p where rw9p=TAG comes right after it
  *   tty=DEVICE      the command's output goes here, byte for byte
- *   status=FILE     where the exit status goes, a decimal number; lies in a directory named by rw
+ *   started=FILE    made when all is ready and the command comes next; lies in a directory named by rw, like status
+ *   status=FILE     where the exit status goes, a decimal number
  *   power=off|reboot   how to end: off for User-Mode Linux, reboot for QEMU with -no-reboot
  *   env=NAME=VALUE, cwd=DIR, arg=STRING   the command
  *
  * It is linked statically, because there may be nothing to load a library from yet. Messages go to the console, which
- * vm-run shows only if the machine ends without a status. Any failure before the command is a failure of the machine: no
- * status is written, and vm-run says so rather than taking it for the command's own.
+ * vm-run shows only if the machine ends without a status. Any failure before the command is a failure of the machine: neither
+ * file is written, and vm-run takes another kernel rather than this for the command's own status.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -263,6 +264,7 @@ int main(void) {
     write_text("/proc/sys/vm/overcommit_memory", "1");
 
     int out = tty_open(job_get("tty"));
+    write_text(job_get("started"), "");
     char status[16];
     snprintf(status, sizeof status, "%d\n", command_run(out));
     tcdrain(out);
