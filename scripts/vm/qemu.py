@@ -18,6 +18,7 @@ from vm.modules import WANTED, WANTED_QEMU, modules_resolve
 
 PROGRAM = "qemu-system-x86_64"
 GOOD = 8  # QEMU 7 is much slower and panics with some kernels
+ICOUNT = "-accel tcg,thread=single -icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm -seed 1".split()
 FOLDER = os.path.join(CACHE, "qemu")
 
 
@@ -164,13 +165,14 @@ def command(args, info, folder, out):
     initrd = os.path.join(folder, "initrd")
     initrd_write(info, initrd)
     words = [place(tool["program"])] + [word for path in tool["data"] for word in ("-L", place(path))]
-    words += ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "%dM" % args.mem, "-M", "pc,usb=off", "-nodefaults", "-no-user-config",
+    words += ["-cpu", "max", "-smp", "1", "-m", "%dM" % args.mem, "-M", "pc,usb=off", "-nodefaults", "-no-user-config",
               "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot", "-serial", "stdio", "-kernel", os.path.join(info["dir"], "kernel"), "-initrd", initrd]
     # A console of its own for the command: the kernel waits until its bytes are taken, so none are lost at the end.
     words += ["-chardev", "file,id=out,path=/proc/self/fd/%d" % out, "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=out"]
+    words += ["-accel", "tcg,thread=multi"] if not args.icount else ICOUNT
     words += share("hostroot", "/", ",readonly=on")
     for number, path in enumerate(info["writable"]):
         words += share("rw%d" % number, path, "")
     kernel = ("console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off tsc=reliable nowatchdog random.trust_cpu=on cryptomgr.notests=1 "
-              "KETTLE_VM_JOB=/job")
+              "KETTLE_VM_JOB=/job" + " nokaslr norandmaps" * args.icount)
     return words + ["-append", kernel], environment
