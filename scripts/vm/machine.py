@@ -17,6 +17,7 @@ from vm.kernels import KINDS
 
 PRCTL = ctypes.CDLL(None).prctl
 PR_SET_PDEATHSIG = 1
+OUTPUT_MAX = 1 << 30
 BOOT_SECONDS = 120  # within which a machine that can work has begun the command, on a slow and busy host too
 
 
@@ -36,7 +37,7 @@ def pump(process, source, expired):
         if not ended and expired():
             return False
         if ready and not data:
-            time.sleep(0.01)  # the pipe is at its end; the machine is not, yet
+            time.sleep(0.01)  # the file, or the pipe, is at its end; the machine is not, yet
 
 
 def machine_end(process):
@@ -79,8 +80,15 @@ class Machine:
     def late(self):
         return self.args.timeout and self.seconds() > self.args.timeout
 
+    def flooded(self):
+        """Output that goes through a file (TO_FILE) has an end."""
+        try:
+            return os.stat(self.path("output")).st_size > OUTPUT_MAX
+        except OSError:
+            return False
+
     def expired(self):
-        return self.late() or (self.seconds() > BOOT_SECONDS and self.boot_seconds() is None)
+        return self.late() or self.flooded() or (self.seconds() > BOOT_SECONDS and self.boot_seconds() is None)
 
     def console(self):
         with open(self.path("console"), "rb") as log:
@@ -96,9 +104,14 @@ class Machine:
         return "; ".join(lines[-3:]) or "it said nothing"
 
     def start(self):
-        source, out = os.pipe()
+        kind = KINDS[self.kernel.kind]
+        if kind.TO_FILE:
+            out = os.open(self.path("output"), os.O_WRONLY | os.O_CREAT, 0o600)
+            source = os.open(self.path("output"), os.O_RDONLY)
+        else:
+            source, out = os.pipe()
         try:
-            command, environment = KINDS[self.kernel.kind].command(self.args, self.info, self.folder, out)
+            command, environment = kind.command(self.args, self.info, self.folder, out)
             with open(self.path("console"), "wb") as log:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[out],
                                                 start_new_session=True, env=environment, cwd=self.folder, preexec_fn=die_with_parent)
@@ -119,6 +132,9 @@ class Machine:
         if not ended and self.late():
             say("%s: time ran out after %g s" % (self.kernel.name, self.args.timeout))
             return 124
+        if not ended and self.flooded():
+            say("%s: the command was ended after %d MB of output" % (self.kernel.name, OUTPUT_MAX >> 20))
+            return 125
         if boot is None:
             raise Unavailable("it %s: %s" % ("ended before the command (exit status %s)" % self.process.returncode if ended
                                              else "did not begin the command within %d s" % BOOT_SECONDS, self.cause()))

@@ -19,6 +19,7 @@ from vm.modules import WANTED, WANTED_QEMU, modules_resolve
 PROGRAM = "qemu-system-x86_64"
 GOOD = 8  # QEMU 7 is much slower and panics with some kernels
 ICOUNT = "-accel tcg,thread=single -icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm -seed 1".split()
+TO_FILE = True
 FOLDER = os.path.join(CACHE, "qemu")
 
 
@@ -167,7 +168,8 @@ def command(args, info, folder, out):
     words = [place(tool["program"])] + [word for path in tool["data"] for word in ("-L", place(path))]
     words += ["-cpu", "max", "-smp", "1", "-m", "%dM" % args.mem, "-M", "pc,usb=off", "-nodefaults", "-no-user-config",
               "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot", "-serial", "stdio", "-kernel", os.path.join(info["dir"], "kernel"), "-initrd", initrd]
-    # A console of its own for the command: the kernel waits until its bytes are taken, so none are lost at the end.
+    # A console of its own for the command. The kernel waits until QEMU has taken its bytes, so none are lost at the end; but QEMU throws
+    # away what its file does not take at once, so that is a regular one (TO_FILE), never a pipe.
     words += ["-chardev", "file,id=out,path=/proc/self/fd/%d" % out, "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=out"]
     words += ["-accel", "tcg,thread=multi"] if not args.icount else ICOUNT
     words += share("hostroot", "/", ",readonly=on")

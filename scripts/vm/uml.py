@@ -9,6 +9,8 @@ from vm.base import Unavailable
 from vm.job import compiled, init_build, job_bytes
 from vm.modules import WANTED, modules_resolve
 
+TO_FILE = False
+
 
 def fetch(kernel, work, _update):
     apt = Apt(kernel.release)
