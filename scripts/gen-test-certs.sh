@@ -15,9 +15,16 @@
 #
 # What is there and still valid for a day is kept. Keys have mode 0600.
 set -eu
+case ${1:-} in
+    -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+    -*) echo "gen-test-certs.sh: unknown option '$1' (see --help)" >&2; exit 2 ;;
+esac
+die() { echo "gen-test-certs.sh: $*" >&2; exit 1; }
+command -v openssl >/dev/null || die "the openssl program is missing (Debian package openssl)"
 dir=${1:-"$(cd "$(dirname "$0")/.." && pwd)/tests/tls"}
-mkdir -p "$dir"
-cd "$dir"
+mkdir -p -- "$dir" || die "no directory '$dir'"
+[ -w "$dir" ] || die "cannot write to '$dir'"
+cd -- "$dir"
 umask 077
 exec 9> .lock
 flock 9 2>/dev/null || true
