@@ -54,6 +54,29 @@ static const char *io_text(const struct bench_client *c, ssize_t rc) {
     return strerror((int)-rc);
 }
 
+/* A server that throws a client out says why first (maxclients, protected mode): that is the reason to give, not the broken pipe.
+ */
+static void fail_io(struct bench_client *c, const char *what, ssize_t rc) {
+    struct bench_run *run = c->thread->run;
+    struct buf *said = &c->conn.in;
+    char text[600];
+    if (said->len == 0) {
+        buf_reserve(said, sizeof(text));
+        ssize_t n = rc != 0 ? tool_io_read(&c->conn.io, said->data, sizeof(text)) : 0;
+        if (n > 0) said->len = (size_t)n;
+    }
+    const char *end = said->len > 1 && said->data[0] == '-' ? memchr(said->data, '\r', said->len) : NULL;
+    if (end) {
+        snprintf(text, sizeof(text), "%.*s", (int)(end - said->data - 1), said->data + 1);
+        fail(c, "Error from server", text);
+        return;
+    }
+    pthread_mutex_lock(&run->lock); /* or it was taken for a reply */
+    snprintf(text, sizeof(text), "%s%s%s", io_text(c, rc), run->first_error[0] ? ", after: " : "", run->first_error);
+    pthread_mutex_unlock(&run->lock);
+    fail(c, what, text);
+}
+
 static void want(struct bench_client *c, uint32_t events) {
     if (c->interest == events) return;
     struct epoll_event ev = { .events = events, .data.ptr = c };
@@ -71,7 +94,7 @@ static void send_some(struct bench_client *c) {
             return;
         }
         if (n < 0) {
-            fail(c, "Error writing to the server", io_text(c, n));
+            fail_io(c, "Error writing to the server", n);
             return;
         }
         c->out_sent += (size_t)n;
@@ -283,7 +306,7 @@ static bool receive(struct bench_client *c) {
     ssize_t n = tool_io_read(&c->conn.io, at, room);
     if (n == -EAGAIN) return false;
     if (n <= 0) {
-        fail(c, "Error reading from the server", io_text(c, n));
+        fail_io(c, "Error reading from the server", n);
         return false;
     }
     const char *data = whole ? at : kept->data;

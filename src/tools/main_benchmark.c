@@ -19,14 +19,13 @@ struct session {
     bool tls_told, connection_failed;
 };
 
-/* The value of CONFIG GET, or NULL. The caller owns it. */
-static char *config_value(struct tool_conn *c, const char *name) {
+/* The value of CONFIG GET; NULL where the server does not tell. The caller owns it. 0, or negative: the connection is lost. */
+static int config_value(struct tool_conn *c, const char *name, char **ret) {
     struct resp_value *v = NULL;
-    char *out = NULL;
-    if (tool_conn_callv(c, &v, tool_deadline(5000000), "CONFIG", "GET", name, NULL) == 0 && v->n >= 2)
-        out = mem_memdup0(v->el[1].str.ptr, v->el[1].str.len);
+    int rc = tool_conn_callv(c, &v, tool_deadline(5000000), "CONFIG", "GET", name, NULL);
+    if (rc == 0 && v->n >= 2) *ret = mem_memdup0(v->el[1].str.ptr, v->el[1].str.len);
     resp_value_free(v);
-    return out;
+    return rc;
 }
 
 /* Also the first attempt to connect: a wrong address is told once and before any thread. 0 or negative (told). */
@@ -48,11 +47,14 @@ static int ask_config(struct session *s) {
         tool_conn_close(&c);
         return -1;
     }
-    s->cfg.save = config_value(&c, "save");
-    s->cfg.appendonly = config_value(&c, "appendonly");
-    if (!s->cfg.save) fprintf(stderr, "WARNING: Could not fetch server CONFIG\n");
+    rc = config_value(&c, "save", &s->cfg.save);
+    if (rc == 0) rc = config_value(&c, "appendonly", &s->cfg.appendonly);
+    if (rc != 0)
+        fprintf(stderr, "Error reading from the server: %s\n", c.err);
+    else if (!s->cfg.save)
+        fprintf(stderr, "WARNING: Could not fetch server CONFIG\n");
     tool_conn_close(&c);
-    return 0;
+    return rc;
 }
 
 /* In the short forms there is no room for it between the results. */
