@@ -96,7 +96,7 @@ static int make_tls(struct tool_conn *c, const struct tool_target *t, struct ktl
 
 int tool_conn_start(struct tool_conn *c, const struct tool_target *t, struct ktls_ctx *ctx, int64_t deadline_us) {
     buf_clear(&c->in);
-    c->in_used = 0;
+    c->in_used = c->whole = 0;
     c->skip = (struct resp_skip){ 0 };
     c->err[0] = '\0';
     c->tls_failed = false;
@@ -124,7 +124,7 @@ int tool_conn_open(struct tool_conn *c, const struct tool_target *t, struct ktls
 void tool_conn_close(struct tool_conn *c) {
     if (c->io.fd >= 0) syncio_close(&c->io, tool_deadline(200 * 1000));
     buf_done(&c->in);
-    c->in_used = 0;
+    c->in_used = c->whole = 0;
     c->skip = (struct resp_skip){ 0 };
 }
 
@@ -152,6 +152,10 @@ int tool_conn_send(struct tool_conn *c, struct slice bytes, int64_t deadline_us)
 static int find_reply(struct tool_conn *c, size_t *ret_len) {
     size_t left = c->in.len - c->in_used;
     if (left == 0) return 0;
+    if (c->whole > 0) { /* not looked through again for each attribute: a million of them would take for ever */
+        *ret_len = c->whole;
+        return 1;
+    }
     int rc = resp_skip(&c->skip, c->in.data + c->in_used, left, ret_len);
     if (rc != 0) c->skip = (struct resp_skip){ 0 };
     return rc;
@@ -185,6 +189,8 @@ static int protocol_error(struct tool_conn *c) {
         snprintf(c->err, sizeof(c->err), "Protocol error, malformed reply");
     else if (b > 0x20 && b < 0x7f)
         snprintf(c->err, sizeof(c->err), "Protocol error, got \"%c\" as reply type byte", b);
+    else if (b == 0x15 && !c->io.tls) /* a TLS alert */
+        snprintf(c->err, sizeof(c->err), "Protocol error, got \"\\x15\" as reply type byte: is this a TLS port? (--tls)");
     else
         snprintf(c->err, sizeof(c->err), "Protocol error, got \"\\x%02x\" as reply type byte", b);
     return -EPROTO;
@@ -194,6 +200,7 @@ static int take_reply(struct tool_conn *c, size_t len, struct resp_value **ret) 
     size_t used;
     if (resp_value_parse(c->in.data + c->in_used, len, &used, ret) != 1) return protocol_error(c);
     c->in_used += used;
+    c->whole = len - used;
     return 0;
 }
 

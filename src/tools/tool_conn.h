@@ -20,6 +20,7 @@ struct tool_conn {
     struct buf in;         /* received, not yet parsed */
     struct resp_skip skip; /* how far in.data has been looked at */
     size_t in_used;        /* bytes of in.data already handed out */
+    size_t whole;          /* bytes behind them known to be whole values: the rest of a reply with attributes in front */
     bool tls_failed;       /* tool_conn_open: the handshake failed, not the connect */
     char err[400];         /* why the last call failed: one line, no secrets */
 };
