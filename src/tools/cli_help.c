@@ -3,6 +3,8 @@
  * Flow: cli_repl.c calls cli_help(); the reply is asked for on the session's connection and printed as redis-cli prints its
  * table. RESP2 gives flat arrays of name, value and RESP3 maps; both are walked as pairs. Threads: one. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "tools/cli.h"
 
@@ -103,7 +105,14 @@ static void put_command(struct buf *out, struct slice name, const struct resp_va
     for (size_t i = 0; subs && i + 1 < subs->n; i += 2) put_command(out, subs->el[i].str, &subs->el[i + 1], false);
 }
 
+static int by_name(const void *a, const void *b) {
+    struct slice x = ((const struct resp_value *)a)->str, y = ((const struct resp_value *)b)->str;
+    int diff = x.len && y.len ? strncasecmp(x.ptr, y.ptr, x.len < y.len ? x.len : y.len) : 0;
+    return diff ? diff : (x.len > y.len) - (x.len < y.len);
+}
+
 static void put_docs(struct buf *out, const struct resp_value *docs, struct slice group) {
+    if (docs->n % 2 == 0) qsort(docs->el, docs->n / 2, 2 * sizeof(*docs->el), by_name);
     for (size_t i = 0; i + 1 < docs->n; i += 2) {
         const struct resp_value *doc = &docs->el[i + 1];
         struct slice its_group = text_field(doc, "group");
