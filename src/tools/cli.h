@@ -57,7 +57,8 @@ struct cli {
     int db; /* selected now; cfg.target.db is what a reconnect selects */
     int db_before_multi;
     int resp_now;
-    bool interactive, in_multi;
+    bool interactive; /* somebody sits at a terminal: lost commands are sent again, Ctrl-C gives the prompt back */
+    bool in_multi;
     bool connected;               /* the last cli_connect succeeded and no I/O failed since */
     bool shutting_down;           /* SHUTDOWN sent: end of stream is success */
     bool redirected, send_asking; /* -c: the command is to be sent again */

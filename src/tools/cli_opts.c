@@ -118,7 +118,7 @@ static bool plain_flag(struct cli_cfg *cfg, const char *opt) {
 static void information_flag(const char *opt, bool last) {
     if (is(opt, "--help") || (is(opt, "-h") && last)) {
         cli_usage();
-        exit(is(opt, "--help") ? 0 : 1);
+        exit(0);
     }
     if (is(opt, "-v") || is(opt, "--version")) {
         printf("kettle-cli %s\n", TOOL_VERSION);

@@ -5,14 +5,21 @@
  * editing or history: `kettle-cli < script`.
  *
  * The history file is plain text, a line a command, so that redis-cli's can be used; it is appended to at once, 0600, and cut
- * when it grows over twice HISTORY_KEEP. Lines with passwords stay out of it and out of the editor's memory. Threads: one. */
+ * when it grows over twice HISTORY_KEEP. Lines with passwords stay out of it and out of the editor's memory.
+ *
+ * Ctrl-C on the prompt ends the session as Ctrl-D does. It comes as a key, not as a signal: libedit restarts its read after a
+ * signal handler, and leaving by one would take the TLS connection down without close_notify. Threads: one. */
 #include <editline/readline.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <langinfo.h>
+#include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -94,6 +101,16 @@ static void do_connect(struct cli *c, const struct slice *argv) {
     cli_connect(c, false);
 }
 
+/* redis-cli's words, so that its users' habits meet no error. There are no hints to switch. */
+static void set_preference(int argc, const struct slice *argv) {
+    if (argc < 2 || !slice_ieq(argv[0], ":set"))
+        printf("unknown kettle-cli internal command '%.*s'\n", (int)argv[0].len, argv[0].ptr);
+    else if (slice_ieq(argv[1], "hints"))
+        printf("kettle-cli shows no hints; \"help <command>\" does\n");
+    else if (!slice_ieq(argv[1], "nohints"))
+        printf("unknown kettle-cli preference '%.*s'\n", (int)argv[1].len, argv[1].ptr);
+}
+
 /* True when the line was for kettle-cli itself. */
 static bool own_word(struct repl *r, int argc, const struct slice *argv) {
     if (slice_ieq(argv[0], "quit") || slice_ieq(argv[0], "exit"))
@@ -105,7 +122,7 @@ static bool own_word(struct repl *r, int argc, const struct slice *argv) {
     else if (slice_ieq(argv[0], "help") || slice_ieq(argv[0], "?"))
         cli_help(r->cli, argc, argv);
     else if (argv[0].ptr[0] == ':')
-        printf("kettle-cli has no preferences to set\n");
+        set_preference(argc, argv);
     else
         return false;
     fflush(stdout);
@@ -137,9 +154,9 @@ static void run_words(struct repl *r, const char *line, int argc, const struct s
     if (own_word(r, argc, argv)) return;
 
     int64_t start = clock_mono_us();
-    cli_catch_interrupt(true);
+    if (r->editing) cli_catch_interrupt(true);
     cli_issue(r->cli, argc - skip, argv + skip, repeat);
-    cli_catch_interrupt(false);
+    if (r->editing) cli_catch_interrupt(false);
     int64_t took = clock_mono_us() - start;
     if (took >= 500 * 1000 && r->cli->cfg.output == CLI_STANDARD) printf("(%.2fs)\n", (double)took / 1e6);
     fflush(stdout);
@@ -165,12 +182,61 @@ static void run_line(struct repl *r, const char *line) {
 
 /* ---- reading lines ---- */
 
+static int on_ctrl_c(int count, int key) {
+    (void)count;
+    (void)key;
+    rl_done = 1; /* readline() returns NULL */
+    return 0;
+}
+
+/* Characters, not bytes: what the terminal sends is UTF-8 unless the locale says something else. In the "C" locale libedit would
+ * drop every byte over 127. */
+static void set_characters(void) {
+    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "ANSI_X3.4-1968") == 0) setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+static void editor_init(void) {
+    set_characters();
+    rl_readline_name = "kettle-cli";
+    rl_initialize();
+    rl_bind_key('\t', rl_insert);
+    rl_add_defun("kettle-end", on_ctrl_c, 0x03);
+}
+
+static struct termios shell_tty; /* as we found it */
+
+/* libedit has put back what it found, which is our change; then it hands the signal on to us. */
+static void on_deadly_signal(int sig) {
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &shell_tty);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static void catch_deadly_signals(void (*handler)(int)) {
+    static const int sigs[] = { SIGTERM, SIGHUP, SIGQUIT, SIGINT };
+    for (size_t i = 0; i < sizeof(sigs) / sizeof(*sigs); i++) signal(sigs[i], handler);
+}
+
+/* Ctrl-C reaches readline() as a key. libedit has a word for that ("setty"), which has no effect in the versions in use. */
+static char *edit_line(const char *prompt) {
+    struct termios quiet;
+    if (tcgetattr(STDIN_FILENO, &shell_tty) != 0) return readline(prompt);
+    quiet = shell_tty;
+    quiet.c_cc[VINTR] = _POSIX_VDISABLE;
+    catch_deadly_signals(on_deadly_signal);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &quiet);
+    char *line = readline(prompt);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &shell_tty);
+    catch_deadly_signals(SIG_DFL);
+    return line;
+}
+
 /* NULL at the end of input. The caller uses free(3). */
 static char *next_line(struct repl *r) {
     if (r->editing) {
         char prompt[400];
         cli_prompt(r->cli, prompt, sizeof(prompt));
-        return readline(prompt);
+        return edit_line(prompt);
     }
     char *line = NULL;
     size_t cap = 0;
@@ -184,11 +250,10 @@ static char *next_line(struct repl *r) {
 
 int cli_repl(struct cli *c) {
     struct repl r = { .cli = c, .editing = isatty(STDIN_FILENO) };
-    c->interactive = true;
+    c->interactive = r.editing;   /* a script's command is not sent twice */
+    c->cfg.fail_on_error = false; /* -e is for a command of the command line */
     if (r.editing) {
-        rl_readline_name = "kettle-cli";
-        rl_initialize();
-        rl_bind_key('\t', rl_insert);
+        editor_init();
         r.history = history_path();
         history_load(r.history);
     }

@@ -25,36 +25,47 @@ static void read_stream(struct buf *out, FILE *f) {
     }
 }
 
-static void echo_off(struct termios *saved, bool *ret_tty) {
+/* Without ISIG: Ctrl-C must not leave the terminal without echo. */
+static bool echo_off(struct termios *saved) {
     struct termios quiet;
-    *ret_tty = tcgetattr(STDIN_FILENO, saved) == 0;
-    if (!*ret_tty) return;
+    if (tcgetattr(STDIN_FILENO, saved) != 0) return false;
     quiet = *saved;
-    quiet.c_lflag &= ~(tcflag_t)(ECHO | ICANON);
-    tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+    quiet.c_lflag &= ~(tcflag_t)(ECHO | ICANON | ISIG);
+    return tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet) == 0;
 }
 
-/* A password typed as stars. Kept until exit. */
-static char *ask_password(void) {
-    struct termios saved;
-    struct buf pass = { 0 };
-    bool tty;
+/* Up to the line's end. False: Ctrl-C. */
+static bool read_password(struct buf *pass, bool tty) {
     char ch;
-    fputs("Please input password: ", stderr);
-    echo_off(&saved, &tty);
     while (read(STDIN_FILENO, &ch, 1) == 1 && ch != '\n' && ch != '\r') {
-        if (ch == 0x7f || ch == '\b') {
-            if (pass.len > 0) {
-                pass.len--;
+        if (tty && ch == 0x03) return false;
+        if (tty && ch == 0x04) break;
+        if (tty && (ch == 0x7f || ch == '\b')) {
+            if (pass->len > 0) {
+                pass->len--;
                 fputs("\b \b", stderr);
             }
             continue;
         }
-        buf_append_char(&pass, ch);
+        buf_append_char(pass, ch);
         if (tty) fputc('*', stderr);
     }
-    if (tty) tcsetattr(STDIN_FILENO, TCSAFLUSH, &saved);
-    fputc('\n', stderr);
+    return true;
+}
+
+/* A password typed as stars, or a line of standard input; NULL: none. Kept until exit. */
+static char *ask_password(void) {
+    struct termios saved;
+    struct buf pass = { 0 };
+    bool tty = echo_off(&saved);
+    if (tty) fputs("Please input password: ", stderr);
+    bool typed = read_password(&pass, tty);
+    if (tty) {
+        tcsetattr(STDIN_FILENO, TCSAFLUSH, &saved);
+        fputc('\n', stderr);
+    }
+    if (!typed) exit(1);
+    if (pass.len == 0) return NULL;
     size_t len;
     return tool_keep(buf_steal(&pass, &len));
 }
