@@ -2,9 +2,15 @@
 """Debian's redis-cli and redis-benchmark against the server, and Kettle's own tools against the same expectations."""
 import json
 import os
+import pty
 import re
+import select
 import shutil
+import signal
+import socket
 import subprocess
+import termios
+import threading
 import time
 
 import pytest
@@ -226,6 +232,170 @@ def test_scan_and_latency_modes(server, conn, cli):
     assert re.search(rb"\d", out(server, cli, "--raw", "--latency", "-i", "0.3"))
 
 
+# ---- scripts on standard input
+
+def test_script_goes_on_after_an_error(server, conn, cli):
+    code, stdout, _ = run(server, cli, "-e", stdin=b"INCR n\nNOSUCH\nINCR n\n")
+    assert code == 0 and stdout.splitlines()[0] == b"1" and stdout.splitlines()[-1] == b"2", stdout
+
+
+def test_script_command_is_not_sent_twice(server, conn, cli):
+    code, stdout, stderr = run(server, cli, stdin=b"CLIENT KILL SKIPME no TYPE normal\nINCR n\nINCR n\n")
+    assert b"Error: " in stderr, stdout + stderr
+    assert stdout.split() == [b"2", b"1"], stdout  # the two killed; the second INCR, on a new connection
+
+
+def test_askpass_from_a_pipe_has_no_prompt(make_server, cli):
+    server = make_server(directives={"requirepass": "secret"})
+    assert run(server, cli, "--askpass", "PING", stdin=b"secret\n") == (0, b"PONG\n", b"")
+
+
+# ---- a terminal
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, argv, **env):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(argv[0], argv, dict(os.environ, TERM="xterm", **env))
+
+    def expect(self, pattern, timeout=10):
+        """What came up to and with the pattern."""
+        seen, end = b"", time.monotonic() + timeout
+        while not re.search(pattern, seen):
+            ready = select.select([self.fd], [], [], max(0, end - time.monotonic()))[0]
+            assert ready, "no %r in %r" % (pattern, seen)
+            try:
+                data = os.read(self.fd, 65536)
+            except OSError:
+                data = b""
+            assert data, "ended before %r: %r" % (pattern, seen)
+            seen += data
+        return seen
+
+    def type(self, data, pattern):
+        os.write(self.fd, data)
+        return self.expect(pattern)
+
+    def wait(self, timeout=10):
+        """The exit status; negative: the signal."""
+        end = time.monotonic() + timeout
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+                raise AssertionError("still running")
+            select.select([self.fd], [], [], 0.02)
+            try:
+                os.read(self.fd, 65536)
+            except OSError:
+                pass
+
+
+@pytest.fixture
+def terminal(server, env, tmp_path):
+    if not env.is_kettle:
+        pytest.skip("kettle-cli's")
+    def start(*args, **extra):
+        return Terminal([env.tool("kettle-cli")] + server.cli_args() + list(args), HOME=str(tmp_path), **extra)
+    return start
+
+
+def test_terminal_session(terminal, conn, tmp_path):
+    t = terminal(LC_ALL="C")
+    t.expect(rb"> $")
+    t.type('SET gr\u00fc\u00dfe "\u65e5\u672c"\r'.encode(), rb"OK\r\n.*> $")
+    assert conn("GET", "gr\u00fc\u00dfe") == "\u65e5\u672c".encode()
+    t.type(b"AUTH not-to-be-kept\r", rb"\(error\).*\r\n.*> $")
+    t.type(b"MULTI\r", rb"\(TX\)> $")
+    t.type(b"SELECT 3\r", rb"QUEUED\r\n.*\[3\]\(TX\)> $")
+    t.type(b"EXEC\r", rb"1\) OK\r\n.*\[3\]> $")
+    t.type(b"2 INCR n\r", rb"\(integer\) 1\r\n\(integer\) 2\r\n.*> $")
+    t.type(b"\x1b[A\r", rb"\(integer\) 3\r\n\(integer\) 4\r\n.*> $")
+    t.type(b"SET long " + b"x" * 9000 + b"\r", rb"OK\r\n.*> $")
+    t.type(b"STRLEN long\r", rb"\(integer\) 9000\r\n.*> $")
+    t.type(b"CLIENT PAUSE 60000 WRITE\r", rb"OK\r\n.*> $")
+    t.type(b"SET waits v\r", rb"v\r\n")
+    time.sleep(0.3)
+    t.type(b"\x03", rb"> $")  # a reply that does not come is given up, the session goes on
+    t.type(b"CLIENT UNPAUSE\r", rb"OK\r\n.*> $")
+    t.type(b"CLIENT KILL SKIPME no TYPE normal\r", rb"> $")
+    t.type(b"PING\r", rb"PONG\r\n.*\[3\]> $")
+    os.write(t.fd, b"unfinished\x03")
+    assert t.wait() == 0
+    history = (tmp_path / ".kettlecli_history")
+    assert history.stat().st_mode & 0o777 == 0o600
+    lines = history.read_text("utf-8").splitlines()
+    assert lines[0].startswith("SET gr") and "2 INCR n" in lines
+    assert not any("not-to-be-kept" in line or "unfinished" in line for line in lines)
+
+
+@pytest.mark.parametrize("how", [b"\x03", signal.SIGTERM, signal.SIGINT], ids=["ctrl-c", "TERM", "INT"])
+def test_terminal_is_left_as_found(server, env, how):
+    if not env.is_kettle:
+        pytest.skip("kettle-cli's")
+    master, slave = os.openpty()
+    found = termios.tcgetattr(slave)
+    p = subprocess.Popen([env.tool("kettle-cli")] + server.cli_args(), stdin=slave, stdout=slave, stderr=slave,
+                         start_new_session=True, env=dict(os.environ, TERM="xterm", KETTLECLI_HISTFILE=""))
+    end = time.monotonic() + 10
+    while termios.tcgetattr(slave)[3] == found[3] and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    if isinstance(how, bytes):
+        os.write(master, how)
+    else:
+        p.send_signal(how)
+    assert p.wait(10) == (0 if isinstance(how, bytes) else -how)
+    assert termios.tcgetattr(slave) == found
+    os.close(master)
+    os.close(slave)
+
+
+# ---- a server that is not what it seems
+
+def test_million_attributes_take_no_time(env):
+    """Looking through the rest of the reply again for each attribute would take minutes."""
+    if not env.is_kettle:
+        pytest.skip("kettle-cli's")
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(65536)
+            peer.sendall(b"|0\r\n" * 300000 + b"+done\r\n")
+            peer.recv(65536)
+    threading.Thread(target=answer, daemon=True).start()
+    started = time.monotonic()
+    p = subprocess.run([env.tool("kettle-cli"), "-p", str(listener.getsockname()[1]), "PING"], stdout=subprocess.PIPE,
+                       timeout=env.timeout(30))
+    listener.close()
+    assert p.stdout == b"done\n" and time.monotonic() - started < env.timeout(10)
+
+
+@TLS_ONLY
+def test_plaintext_to_a_tls_port_is_told(env):
+    if not env.is_kettle:
+        pytest.skip("kettle-cli's")
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(65536)
+            peer.sendall(b"\x15\x03\x01\x00\x02\x02\x46")
+    threading.Thread(target=answer, daemon=True).start()
+    p = subprocess.run([env.tool("kettle-cli"), "-p", str(listener.getsockname()[1]), "PING"], stderr=subprocess.PIPE,
+                       timeout=env.timeout(30))
+    listener.close()
+    assert p.returncode == 1 and b"TLS port" in p.stderr
+
+
 # ---- TLS of the tools
 
 @TLS_ONLY
@@ -350,3 +520,24 @@ def test_benchmark_without_a_server(server, kettle_benchmark):
     code, stdout, stderr = run(server, kettle_benchmark, "-h", "127.0.0.1", "-p", str(harness.free_port()), "-n", "10",
                                "-t", "ping", "-q", base=False)
     assert code != 0 and re.search(rb"(?i)could not connect|refused", stdout + stderr)
+
+
+def test_benchmark_tells_why_it_was_thrown_out(make_server, kettle_benchmark):
+    server = make_server(directives={"maxclients": "10"})
+    if not server.env.is_kettle:
+        pytest.skip("redis-benchmark tries for ever")
+    code, stdout, stderr = run(server, kettle_benchmark, "-n", "1000", "-c", "30", "-t", "ping", "-q")
+    assert code == 1 and b"max number of clients reached" in stderr, stderr
+
+
+def test_benchmark_when_the_server_dies(make_server, kettle_benchmark):
+    server = make_server()
+    if not server.env.is_kettle:
+        pytest.skip("redis-benchmark's message is another")
+    p = subprocess.Popen([kettle_benchmark] + server.cli_args() + ["-n", "100000000", "-t", "set", "-q"],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(0.7)
+    server.expect_exit = -signal.SIGKILL
+    server.proc.kill()
+    _, stderr = p.communicate(timeout=server.env.timeout(20))
+    assert p.returncode == 1 and re.search(rb"Error (reading from|writing to) the server: \S", stderr), stderr
