@@ -35,6 +35,7 @@ extern "C" {
 
 struct ktls_ctx;
 struct ktls_conn;
+struct ktls_tickets;
 
 /* ---- Results ---- */
 
@@ -141,7 +142,16 @@ struct ktls_ctx_opts {
     int no_session_cache;        /* 1: no resumption (no tickets, no cache) */
     int session_cache_size;      /* TLS 1.2 entries; 0: 20480 */
     int session_cache_timeout_s; /* 0: 300 */
-    int num_tickets;             /* TLS 1.3 tickets after a full handshake, 0..8; -1: 2 */
+    int num_tickets;             /* TLS 1.3 tickets after a full handshake, 0..8; -1: 2. 0 also: no tickets in TLS 1.2 */
+    /* Server: the keys its tickets are under (below). NULL: the context makes a ring of its own, in memory. Borrowed; the
+     * context takes a reference. */
+    struct ktls_tickets *tickets;
+    /* Client: resumption. 0: none. 1..8: sessions are kept for connections that name their peer with ktls_conn_set_peer(), and
+     * in kernel mode so many tickets are taken in from each connection after the hand-over; until then OpenSSL's object for the
+     * connection, which holds its secrets, stays in memory. */
+    int session_reuse;
+    int session_reuse_peers;    /* peers remembered, least recently used goes first; 0: 64; at most 4096 */
+    int session_reuse_per_peer; /* sessions kept for each, the oldest goes first; 0: 8; at most 1024 */
 };
 
 /* Makes a context; files are read and checked (key belongs to certificate, PEM is whole) now. *ret is untouched on failure and
@@ -150,6 +160,42 @@ struct ktls_ctx_opts {
 KTLS_API int ktls_ctx_new(const struct ktls_ctx_opts *opts, struct ktls_ctx **ret, char *err, size_t errlen);
 KTLS_API struct ktls_ctx *ktls_ctx_ref(struct ktls_ctx *ctx);   /* connections hold a reference of their own */
 KTLS_API struct ktls_ctx *ktls_ctx_unref(struct ktls_ctx *ctx); /* NULL is fine; always returns NULL */
+
+/* Client: forgets the sessions kept for resumption, wiped. peer as in ktls_conn_set_peer(); NULL: all. Any thread. */
+KTLS_API void ktls_ctx_forget_sessions(struct ktls_ctx *ctx, const char *peer);
+
+/* ---- Keys of session tickets (RFC 5077, RFC 8446 4.6.1), server ----
+ *
+ * A ring of keys under which a server's tickets are sealed: AES-256-CBC and HMAC-SHA256. The first key seals, all of them open; a
+ * ticket under an older one is renewed. A ring outlives the contexts that use it, so tickets stay good over a change of
+ * certificate. Counted references; all calls from any thread; keys that are dropped are wiped. */
+#define KTLS_TICKET_KEYS_MAX 64 /* in a ring */
+
+struct ktls_tickets_opts {
+    size_t size; /* sizeof(struct ktls_tickets_opts) */
+    /* NULL or "": keys are made in memory: tickets end with the process. Else a file, or a directory of files, of 80-byte keys:
+     * 16 bytes name, 32 HMAC-SHA256, 32 AES-256 (what nginx and HAProxy take). A file holds one or several, raw or one per line
+     * in base64. The first of the file seals; of a directory, the first of the file changed last (same time: the greater name).
+     * Files whose name begins with a dot are not looked at. A key that is no longer there is dropped at once. */
+    const char *path;
+    int rotation_s; /* keys in memory: a new one every so many seconds; 0: 3600 */
+    int lifetime_s; /* how long a ticket may live: an older key is kept so long after it last sealed; 0: 300 */
+};
+/* 0; KTLS_ECONFIG (a file is missing, empty, of the wrong length or holds a key twice: err says which); -ENOMEM. The caller owns
+ * one reference. *ret is untouched on failure; no key material in err (errlen bytes, may be NULL). */
+KTLS_API int ktls_tickets_new(const struct ktls_tickets_opts *opts, struct ktls_tickets **ret, char *err, size_t errlen);
+KTLS_API struct ktls_tickets *ktls_tickets_ref(struct ktls_tickets *t);
+KTLS_API struct ktls_tickets *ktls_tickets_unref(struct ktls_tickets *t); /* NULL is fine; always NULL */
+/* What is due: a new key, the end of an old one, a look (stat) at the files. Handshakes do it by themselves, at most once a
+ * second; a call now and then makes it happen without them, and tells. 1: the keys have changed since the last call;
+ * 0: they have not; KTLS_ECONFIG: the files changed and are bad, the keys are as before, err says why (told once); -ENOMEM. */
+KTLS_API int ktls_tickets_poll(struct ktls_tickets *t, char *err, size_t errlen);
+/* Reads the files now. With keys in memory: begins a new key now. 0; KTLS_ECONFIG, -ENOMEM, -EIO (no random bytes): the keys
+ * are as before. */
+KTLS_API int ktls_tickets_reload(struct ktls_tickets *t, char *err, size_t errlen);
+/* Changes the times (0: as above); keys stay. */
+KTLS_API void ktls_tickets_set_times(struct ktls_tickets *t, int rotation_s, int lifetime_s);
+KTLS_API int ktls_tickets_count(struct ktls_tickets *t); /* keys in the ring now, at least 1 */
 
 struct ktls_cert_info {
     char subject[256]; /* RFC 2253 one line */
@@ -170,6 +216,11 @@ enum ktls_mode { KTLS_MODE_NONE = 0, KTLS_MODE_KERNEL, KTLS_MODE_USER };
 KTLS_API int ktls_conn_new(struct ktls_ctx *ctx, int fd, const char *server_name, struct ktls_conn **ret);
 /* Client: send server_name as SNI but do not check the certificate's name. Before the handshake. */
 KTLS_API void ktls_conn_set_no_name_check(struct ktls_conn *conn);
+/* Client with session_reuse: says whom fd is connected to ("host:port", any text), and so whose session may be resumed and where
+ * new ones are kept. A session is resumed only with the same server_name and the same name check. TLS 1.3 sessions are used
+ * once (RFC 8446 C.4), TLS 1.2 ones until they expire. Elsewhere it does nothing. Before the handshake. 0, -EINVAL (too late),
+ * -ENOMEM. */
+KTLS_API int ktls_conn_set_peer(struct ktls_conn *conn, const char *peer);
 /* Wipes the secrets, frees. NULL is fine; always NULL. Does not send close_notify, does not close the fd. */
 KTLS_API struct ktls_conn *ktls_conn_free(struct ktls_conn *conn);
 
@@ -273,6 +324,10 @@ struct ktls_stats {
     uint64_t tickets_in;        /* NewSessionTicket after the hand-over */
     uint64_t closed_key_update; /* ended because the kernel cannot rekey */
     uint64_t truncated;         /* FIN without close_notify */
+    uint64_t sessions_kept;     /* client: sessions put by for resumption */
+    uint64_t sessions_offered;  /* client: handshakes that offered one */
+    uint64_t tickets_unknown;   /* server: tickets under a key that is not in the ring */
+    uint64_t tickets_refused;   /* server: tickets opened but too old, or whose client certificate has expired */
 };
 KTLS_API void ktls_stats(struct ktls_stats *ret); /* relaxed reads, any thread */
 

@@ -105,7 +105,7 @@ void ktls_wipe_secrets(struct ktls_conn *conn) {
 
 /* The registers too: a copy in a vector register goes to the stack with the next first call of a shared function. */
 ZERO_REGISTERS __attribute__((noinline)) void ktls_burn_stack(void) {
-    uint8_t burn[16384];
+    uint8_t burn[32768]; /* ktls_seal() has 16 KiB of its own */
     OPENSSL_cleanse(burn, sizeof burn);
 }
 
@@ -129,7 +129,10 @@ void ktls_free_ssl(struct ktls_conn *conn) {
     CRYPTO_malloc_fn m = NULL;
     CRYPTO_get_mem_functions(&m, NULL, NULL);
     if (m == CRYPTO_malloc) /* the block is malloc's: its size can be asked for */
-        for (int dir = 0; dir < KTLS_N_DIRS; dir++) wipe_in_block(conn->ssl, conn->secret[dir], conn->secret_len[dir]);
+        for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
+            wipe_in_block(conn->ssl, conn->secret[dir], conn->secret_len[dir]);
+            if (conn->resume) wipe_in_block(conn->ssl, ktls_resume_secrets(conn)[dir], conn->secret_len[dir]);
+        }
     /* Without a shutdown OpenSSL takes the session for a broken one and throws it out of the cache. */
     if (conn->state != KTLS_STATE_FAILED) SSL_set_shutdown(conn->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(conn->ssl);
@@ -186,6 +189,7 @@ void ktls_conn_set_no_name_check(struct ktls_conn *conn) {
 
 struct ktls_conn *ktls_conn_free(struct ktls_conn *conn) {
     if (!conn) return NULL;
+    ktls_resume_end(conn);
     ktls_free_ssl(conn);
     ktls_wire_free(conn->wire);
     ktls_wipe_secrets(conn);
@@ -194,6 +198,7 @@ struct ktls_conn *ktls_conn_free(struct ktls_conn *conn) {
     free(conn->error);
     free(conn->name);
     free(conn->peer_subject);
+    free(conn->session_key);
     free(conn);
     return NULL;
 }

@@ -154,7 +154,8 @@ static int take_event(struct ktls_conn *conn, const struct ktls_event *ev) {
         return take_key_update(conn, ev->update_requested);
     case KTLS_EV_TICKET:
         KTLS_COUNT(tickets_in);
-        return KTLS_DONE; /* ev->body: resumption of outgoing links would begin here */
+        if (ktls_resume_ticket(conn, ev->body, ev->body_len) == 0) return KTLS_DONE;
+        return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_DECODE_ERROR, "a malformed NewSessionTicket");
     case KTLS_EV_VIOLATION:
         break;
     }

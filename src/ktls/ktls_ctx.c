@@ -19,9 +19,6 @@
 #include <string.h>
 #include <time.h>
 
-#define DEFAULT_CACHE_SIZE 20480
-#define DEFAULT_CACHE_TIMEOUT_S 300
-
 /* Where an error text goes. */
 struct errbuf {
     char *text;
@@ -125,7 +122,7 @@ static int load_dh(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *e
     return config_error(e, "cannot use the DH parameters of '%s'", o->dh_params_file);
 }
 
-/* ---- Protocol, ciphers, sessions ---- */
+/* ---- Protocol, ciphers ---- */
 
 static int set_protocols(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *e) {
     static const struct {
@@ -158,25 +155,6 @@ static int set_ciphers(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbu
     if (set(o->ciphersuites) && SSL_CTX_set_ciphersuites(ssl, o->ciphersuites) != 1)
         return config_error(e, "no usable TLS 1.3 ciphersuite in '%s'", o->ciphersuites);
     if (o->prefer_server_ciphers) SSL_CTX_set_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE);
-    return 0;
-}
-
-static int set_sessions(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *e) {
-    if (o->num_tickets < -1 || o->num_tickets > 8) return config_error(e, "num_tickets %d is not in -1..8", o->num_tickets);
-    if (o->no_session_cache || o->role == KTLS_CLIENT) {
-        SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
-        SSL_CTX_set_num_tickets(ssl, 0);
-        if (o->role == KTLS_SERVER) SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET);
-        return 0;
-    }
-    /* The id context says which sessions may be resumed here; without one, OpenSSL refuses resumption when it verifies clients.
-     */
-    static const unsigned char id[] = "libktls";
-    SSL_CTX_set_session_id_context(ssl, id, sizeof id - 1);
-    SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_SERVER);
-    SSL_CTX_sess_set_cache_size(ssl, o->session_cache_size > 0 ? o->session_cache_size : DEFAULT_CACHE_SIZE);
-    SSL_CTX_set_timeout(ssl, o->session_cache_timeout_s > 0 ? o->session_cache_timeout_s : DEFAULT_CACHE_TIMEOUT_S);
-    SSL_CTX_set_num_tickets(ssl, o->num_tickets < 0 ? 2 : (size_t)o->num_tickets);
     return 0;
 }
 
@@ -232,7 +210,7 @@ static int configure(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct
     if (r == 0) r = load_cert(ctx->ssl, o, e);
     if (r == 0) r = load_trust(ctx->ssl, o, e);
     if (r == 0) r = load_dh(ctx->ssl, o, e);
-    if (r == 0) r = set_sessions(ctx->ssl, o, e);
+    if (r == 0) r = ktls_session_setup(ctx, o, e->text, e->cap); /* the trust anchors are part of what it looks at */
     if (r < 0) return r;
     set_modes(ctx->ssl);
     describe_cert(ctx);
@@ -276,6 +254,8 @@ struct ktls_ctx *ktls_ctx_ref(struct ktls_ctx *ctx) {
 struct ktls_ctx *ktls_ctx_unref(struct ktls_ctx *ctx) {
     if (!ctx || atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) != 1) return NULL;
     SSL_CTX_free(ctx->ssl);
+    ktls_tickets_unref(ctx->tickets);
+    ktls_store_free(ctx->store);
     free(ctx);
     return NULL;
 }

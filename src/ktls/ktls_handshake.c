@@ -14,7 +14,8 @@
  *   3. settle      the BIO takes out of the socket exactly what OpenSSL was given.
  *   4. decide      kernel or userspace, from the cached probe, before the first key is set: TLS_RX cannot be undone.
  *   5. keys        RX, then TX. RX refused: nothing has changed, userspace. TX refused: the connection cannot go on.
- *   6. free        the SSL object and its buffers; two traffic secrets stay for KeyUpdate.
+ *   6. free        the SSL object and its buffers; two traffic secrets stay for KeyUpdate. A client that resumes keeps the object
+ * a little longer (ktls_resume.c).
  *
  * Rejected: SSL_OP_ENABLE_KTLS, OpenSSL's own use of kernel TLS. It keeps the SSL object, needs SSL_read/SSL_write around every
  * call, and cannot rekey.
@@ -250,8 +251,10 @@ static void enter_kernel(struct ktls_conn *conn) {
     conn->reason = KTLS_REASON_NONE;
     conn->reader.is_client = conn->ctx->role == KTLS_CLIENT;
     conn->reader.is_tls13 = conn->version == KTLS_TLS13;
-    ktls_free_ssl(conn);
-    conn->wire = ktls_wire_free(conn->wire);
+    if (!ktls_resume_keep(conn)) {
+        ktls_free_ssl(conn);
+        conn->wire = ktls_wire_free(conn->wire);
+    }
     if (conn->version == KTLS_TLS12) ktls_wipe_secrets(conn);
     KTLS_COUNT(mode_kernel);
 }
@@ -310,6 +313,7 @@ static int begin(struct ktls_conn *conn) {
     if (set_expected_name(conn) != 1) return ktls_fail(conn, -EINVAL, -1, 0, "the server name cannot be checked");
     SSL_set_msg_callback(conn->ssl, on_message);
     SSL_set_msg_callback_arg(conn->ssl, conn);
+    if (ktls_resume_offer(conn) < 0) return ktls_fail(conn, -ENOMEM, -1, 0, "TLS handshake: out of memory");
     if (conn->ctx->policy != KTLS_POLICY_OFF) ktls_probe(&probe);
     enum ktls_reason reason = socket_reason(conn, &probe, &err);
     if (reason == KTLS_REASON_NONE) {
@@ -321,7 +325,8 @@ static int begin(struct ktls_conn *conn) {
     return 0;
 }
 
-static int count_failure(const struct ktls_conn *conn, int r) {
+static int count_failure(struct ktls_conn *conn, int r) {
+    ktls_resume_handshake_ended(conn, r);
     KTLS_COUNT(handshakes_failed[conn->ctx->role]);
     switch (r) {
     case KTLS_EALERT:
@@ -360,6 +365,7 @@ int ktls_handshake(struct ktls_conn *conn) {
         return r < 0 ? count_failure(conn, r) : r;
     }
     note_facts(conn);
+    ktls_resume_handshake_ended(conn, 0);
     r = hand_over(conn);
     ktls_burn_stack();
     if (r < 0) return count_failure(conn, r);

@@ -13,10 +13,13 @@
  *   ktls_probe.c      what this kernel can
  *   ktls_conn.c       the connection object, its errors and its facts
  *   ktls_names.c      names and counters
+ *   ktls_session.c    which sessions a server resumes
+ *   ktls_tickets.c    the ring of keys under its tickets; ktls_ticket_files.c reads them from files
+ *   ktls_resume.c     how a client comes to its sessions, after the hand-over too; ktls_store.c keeps them
  *
  * States of a connection:
  *
- *   NEW --ktls_handshake--> HANDSHAKE --done, keys in the kernel--> OPEN, mode KERNEL (ssl == NULL, wire == NULL)
+ *   NEW --ktls_handshake--> HANDSHAKE --done, keys in the kernel--> OPEN, mode KERNEL (ssl, wire == NULL but for ktls_resume.c)
  *                               |   \---done, kernel cannot-------> OPEN, mode USER   (ssl, wire live on)
  *                               \--error--> FAILED <--fatal error-- OPEN
  */
@@ -145,6 +148,10 @@ struct ktls_ctx {
     enum ktls_verify verify;
     bool has_cert;
     struct ktls_cert_info cert;
+    struct ktls_tickets *tickets; /* server with tickets, else NULL */
+    int session_lifetime_s;       /* server: from the full handshake to the last resumption */
+    struct ktls_store *store;     /* client with session_reuse, else NULL */
+    int session_reuse;
 };
 
 /* ---- ktls_conn.c ---- */
@@ -196,6 +203,10 @@ struct ktls_conn {
     size_t write_pending;    /* user mode: length of the SSL_write that would block */
     int wants;
     uint64_t control_records, key_updates_in, key_updates_out;
+
+    char *session_key;          /* client: under what the store keeps this peer's sessions, NULL: it does not */
+    bool session_offered;       /* one of them was offered in this handshake */
+    struct ktls_resume *resume; /* kernel mode: ssl and wire still live, to read tickets; else NULL */
 };
 
 /* Records the error (printf style, own words only) and returns err. alert -1: none. */
@@ -217,6 +228,64 @@ uint64_t ktls_now_ns(void);
 
 /* Sends a fatal alert through the kernel if the sending side is still open; never blocks. */
 void ktls_send_fatal(struct ktls_conn *conn, int alert);
+
+/* ---- ktls_session.c ---- */
+
+/* Session cache, tickets and the session id context of ctx->ssl, once certificates and trust anchors are loaded. 0, KTLS_ECONFIG
+ * with err filled, -ENOMEM. */
+int ktls_session_setup(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, char *err, size_t errlen);
+
+/* ---- ktls_tickets.c, ktls_ticket_files.c ---- */
+
+#define KTLS_TICKET_NAME 16
+#define KTLS_TICKET_FILE_KEY 80
+
+struct ktls_ticket_key {
+    uint8_t name[KTLS_TICKET_NAME], hmac[32], aes[32];
+    int64_t retired_s; /* monotonic time when it last sealed; 0: it seals, or it is from a file */
+};
+struct ktls_ticket_set {
+    int n;
+    struct ktls_ticket_key key[KTLS_TICKET_KEYS_MAX]; /* [0] seals */
+};
+/* OpenSSL's callback (SSL_CTX_set_tlsext_ticket_key_evp_cb). */
+int ktls_on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int enc);
+/* What ktls_tickets_poll() does, at a moment of the caller's. now_s: monotonic seconds. */
+void ktls_tickets_tick(struct ktls_tickets *t, int64_t now_s);
+/* Reads a file's bytes. 0, or KTLS_ECONFIG with a reason in *ret_why (static); ret->key[ret->n...] are appended. */
+int ktls_ticket_parse(const uint8_t *data, size_t len, struct ktls_ticket_set *ret, const char **ret_why);
+/* Reads the file or directory. 0, KTLS_ECONFIG with err filled, -ENOMEM. ret holds secrets either way: wipe it. */
+int ktls_ticket_files_load(const char *path, struct ktls_ticket_set *ret, char *err, size_t errlen);
+/* A number that changes when the files do; 0 when they changed so lately that the next change might not show. */
+uint64_t ktls_ticket_files_stamp(const char *path);
+
+/* ---- ktls_store.c: a client's sessions, any thread ---- */
+
+struct ktls_store *ktls_store_new(int peers_max, int per_peer_max);
+struct ktls_store *ktls_store_free(struct ktls_store *st);
+/* Keeps a session until expires_s (wall clock). Of TLS 1.2 sessions the last one only. */
+void ktls_store_put(struct ktls_store *st, const char *key, SSL_SESSION *session_take, int64_t expires_s);
+/* The newest that has not expired, the caller's to free; TLS 1.3 sessions leave the store with it. NULL: none. */
+SSL_SESSION *ktls_store_take(struct ktls_store *st, const char *key, int64_t now_s);
+/* Forgets a peer's sessions; prefix: those of all keys that begin so. NULL: all. */
+void ktls_store_drop(struct ktls_store *st, const char *key, bool prefix);
+int ktls_store_count(struct ktls_store *st, const char *key); /* NULL: of all peers */
+
+/* ---- ktls_resume.c: the client's side of resumption ---- */
+
+void ktls_on_new_session(SSL *ssl, SSL_SESSION *session);
+/* Before the handshake: offers a session if there is one. 0, -ENOMEM. */
+int ktls_resume_offer(struct ktls_conn *conn);
+/* The handshake ended, result r: keeps a TLS 1.2 session, forgets those that a failed handshake may have failed for. */
+void ktls_resume_handshake_ended(struct ktls_conn *conn, int r);
+/* At the hand-over: true when ssl and wire must stay for the tickets to come. */
+bool ktls_resume_keep(struct ktls_conn *conn);
+/* A NewSessionTicket, without its header. 0; -EBADMSG: malformed. Out of memory ends resumption, not the connection. */
+int ktls_resume_ticket(struct ktls_conn *conn, const uint8_t *body, size_t len);
+/* Ends it: ssl and wire freed, secrets wiped. */
+void ktls_resume_end(struct ktls_conn *conn);
+/* The secrets that ssl was handed over with, by direction; NULL when it was not kept. For ktls_free_ssl(). */
+const uint8_t (*ktls_resume_secrets(const struct ktls_conn *conn))[KTLS_SECRET_MAX];
 
 /* ---- ktls_handshake.c: callbacks that the context installs ---- */
 
