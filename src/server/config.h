@@ -43,6 +43,8 @@ struct config {
         tls_cluster;
     cfg_int tls_ktls;              /* enum cfg_tls_ktls */
     cfg_int tls_handshake_timeout; /* seconds; 0: none */
+    char *tls_session_ticket_keys; /* file or directory; NULL: in memory */
+    cfg_int tls_session_ticket_rotation /* seconds */, tls_session_tickets;
     /* process */
     cfg_int daemonize, supervised, io_threads, databases, hz, dynamic_hz, always_show_logo, set_proc_title, loglevel,
         syslog_enabled, syslog_facility, crash_log_enabled, crash_memcheck_enabled, disable_thp, event_loop, shutdown_timeout;

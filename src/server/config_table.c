@@ -1,7 +1,7 @@
 /*
- * The directives: all of redis.conf 7.2, and Kettle's own (tls-ktls, tls-handshake-timeout, event-loop). Those whose subsystem is
- * not part of this build are known, checked and kept (NO_FIELD), so that a stock redis.conf loads and CONFIG GET/REWRITE tell the
- * truth about it.
+ * The directives: all of redis.conf 7.2, and Kettle's own (tls-ktls, tls-handshake-timeout, tls-session-ticket*, event-loop).
+ * Those whose subsystem is not part of this build are known, checked and kept (NO_FIELD), so that a stock redis.conf loads and
+ * CONFIG GET/REWRITE tell the truth about it.
  */
 #include <limits.h>
 #include <stddef.h>
@@ -95,6 +95,9 @@ const struct directive directives[] = {
     BOOLD("tls-cluster", F(tls_cluster), "no", 0),
     ENUMD("tls-ktls", F(tls_ktls), ktls_modes, "auto", 0),
     INTD("tls-handshake-timeout", F(tls_handshake_timeout), 0, 86400, "10", 0),
+    STRD("tls-session-ticket-keys", F(tls_session_ticket_keys), NULL, 0),
+    INTD("tls-session-ticket-rotation", F(tls_session_ticket_rotation), 1, 31536000, "3600", 0),
+    INTD("tls-session-tickets", F(tls_session_tickets), 0, 8, "2", 0),
     /* process */
     BOOLD("daemonize", F(daemonize), "no", I),
     ENUMD("supervised", F(supervised), supervisors, "no", I),

@@ -77,6 +77,7 @@ static void sample(struct server *srv) {
     srv->last_out = out;
     srv->last_sample_us = now;
     sample_cpu(srv);
+    tls_tickets_cron(&srv->tls);
     struct mem_stats ms;
     mem_stats_get(&ms);
     if ((int64_t)ms.allocated > atomic_load(&srv->stats.peak_memory))

@@ -471,6 +471,8 @@ static void section_tls(struct server *srv, struct buf *o) {
                (unsigned long long)st.key_updates_in, (unsigned long long)st.key_updates_out,
                (unsigned long long)st.closed_key_update, (unsigned long long)st.truncated);
     buf_printf(o, "tls_kernel_bytes_in:%llu\r\ntls_kernel_bytes_out:%llu\r\n", kin, kout);
+    buf_printf(o, "tls_ticket_keys:%d\r\ntls_tickets_unknown:%llu\r\ntls_tickets_refused:%llu\r\n", tls_tickets_count(&srv->tls),
+               (unsigned long long)st.tickets_unknown, (unsigned long long)st.tickets_refused);
     tls_certificate(srv, o);
     tls_kernel_stat(o);
 }

@@ -21,6 +21,7 @@ int tls_init(struct tls_state *t) {
 
 void tls_done(struct tls_state *t) {
     t->ctx = ktls_ctx_unref(t->ctx);
+    tls_tickets_use(t, NULL, NULL, 0, 0);
     hist_free(t->handshake_us);
     t->handshake_us = NULL;
     pthread_mutex_destroy(&t->lock);
@@ -57,6 +58,8 @@ static enum ktls_policy policy_of(const struct tls_state *t, int64_t mode) {
 int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) {
     static const enum ktls_verify verify[] = { KTLS_VERIFY_NONE, KTLS_VERIFY_REQUIRE, KTLS_VERIFY_OPTIONAL };
     struct ktls_ctx *fresh = NULL;
+    struct ktls_tickets *ring = NULL;
+    int rotation_s = (int)cfg_get(&cfg->tls_session_ticket_rotation), lifetime_s = (int)cfg_get(&cfg->tls_session_cache_timeout);
     pthread_mutex_lock(&cfg->lock);
     int protocols = tls_parse_protocols(cfg->tls_protocols);
     struct ktls_ctx_opts o = {
@@ -77,7 +80,7 @@ int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) 
         .no_session_cache = !cfg_get(&cfg->tls_session_caching),
         .session_cache_size = (int)cfg_get(&cfg->tls_session_cache_size),
         .session_cache_timeout_s = (int)cfg_get(&cfg->tls_session_cache_timeout),
-        .num_tickets = -1,
+        .num_tickets = (int)cfg_get(&cfg->tls_session_tickets),
     };
     bool no_ca = (!o.ca_file || !*o.ca_file) && (!o.ca_dir || !*o.ca_dir);
     struct ktls_ctx_opts link = o; /* what this server is as a client of others */
@@ -106,7 +109,13 @@ int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) 
         struct ktls_ctx *tried = NULL;
         r = has_client_cert ? ktls_ctx_new(&link, &tried, err, errlen) : 0;
         ktls_ctx_unref(tried);
-        if (r == 0) r = ktls_ctx_new(&o, &fresh, err, errlen);
+        if (!r) r = tls_tickets_get(t, cfg->tls_session_ticket_keys, rotation_s, lifetime_s, &ring, err, errlen);
+        o.tickets = ring;
+        if (!r) r = ktls_ctx_new(&o, &fresh, err, errlen);
+        if (!r)
+            tls_tickets_use(t, ring, cfg->tls_session_ticket_keys, rotation_s, lifetime_s);
+        else
+            ktls_tickets_unref(ring);
     }
     pthread_mutex_unlock(&cfg->lock);
     if (r) return r;

@@ -75,6 +75,7 @@ struct bench_run {
     pthread_mutex_t lock; /* first_error, tls_text */
     char first_error[256];
     char tls_text[600];
+    struct ktls_stats tls_before; /* the process's figures when the test began */
     int64_t start_us, end_us;
     struct hist *latency; /* merged, after the end */
 };

@@ -71,6 +71,14 @@ static void print_cumulative(const struct bench_run *run) {
     }
 }
 
+static void print_handshakes(const struct bench_run *run) {
+    struct ktls_stats now;
+    ktls_stats(&now);
+    printf("  TLS handshakes: %" PRIu64 ", resumed: %" PRIu64 "\n",
+           now.handshakes_ok[KTLS_CLIENT] - run->tls_before.handshakes_ok[KTLS_CLIENT],
+           now.handshakes_resumed[KTLS_CLIENT] - run->tls_before.handshakes_resumed[KTLS_CLIENT]);
+}
+
 static void print_full(const struct bench_run *run) {
     const struct bench_cfg *cfg = run->cfg;
     const struct hist *h = run->latency;
@@ -84,6 +92,7 @@ static void print_full(const struct bench_run *run) {
     printf("  multi-thread: %s\n", cfg->threads > 0 ? "yes" : "no");
     if (cfg->threads > 0) printf("  threads: %ld\n", run->n_threads);
     if (run->tls_text[0]) printf("  TLS: %s\n", run->tls_text);
+    if (run->tls_ctx) print_handshakes(run);
     if (run->errors) printf("  errors: %" PRIu64 " (the first: %s)\n", run->errors, run->first_error);
     printf("\n");
     print_percentiles(run);

@@ -42,6 +42,7 @@ static void run_init(struct bench_run *run, const struct bench_cfg *cfg, struct 
     run->cfg = cfg;
     run->cmd = cmd;
     run->tls_ctx = ctx;
+    ktls_stats(&run->tls_before);
     run->n_threads = cfg->threads > 0 ? cfg->threads : 1;
     if (run->n_threads > cfg->clients) run->n_threads = cfg->clients;
     run->threads = mem_calloc((size_t)run->n_threads, sizeof(*run->threads));

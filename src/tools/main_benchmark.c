@@ -102,6 +102,8 @@ int main(int argc, char **argv) {
     bench_opts_parse(&s.cfg, argc, argv);
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit(s.cfg.clients);
+    /* With -k 0 each connection leaves a session or two; room for those of all clients at once. */
+    s.cfg.target.tls.sessions = s.cfg.clients < 512 ? 2 * (int)s.cfg.clients : 1024;
     if (s.cfg.target.tls.enabled && tool_tls_ctx_new(&s.cfg.target.tls, &s.tls_ctx, err, sizeof(err)) != 0) {
         fprintf(stderr, "Could not negotiate a TLS connection: %s\n", err);
         return 1;

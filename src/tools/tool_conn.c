@@ -39,6 +39,8 @@ int tool_tls_ctx_new(const struct tool_tls *tls, struct ktls_ctx **ret, char *er
         .ciphers = tls->ciphers,
         .ciphersuites = tls->ciphersuites,
         .num_tickets = -1,
+        .session_reuse = tls->no_resume ? 0 : 2, /* what most servers send */
+        .session_reuse_per_peer = tls->sessions,
     };
     return ktls_ctx_new(&opts, ret, err, errlen);
 }
@@ -91,7 +93,9 @@ static int make_tls(struct tool_conn *c, const struct tool_target *t, struct ktl
         snprintf(c->err, sizeof(c->err), "%s", ktls_strerror(rc));
     else if (t->tls.no_verify_name)
         ktls_conn_set_no_name_check(c->io.tls);
-    return rc;
+    char peer[300];
+    tool_target_text(t, peer, sizeof(peer));
+    return rc == 0 ? ktls_conn_set_peer(c->io.tls, peer) : rc;
 }
 
 int tool_conn_start(struct tool_conn *c, const struct tool_target *t, struct ktls_ctx *ctx, int64_t deadline_us) {

@@ -169,6 +169,8 @@ static bool flag_option(struct tool_target *t, const char *opt) {
         t->tls.insecure = true;
     else if (strcmp(opt, "--no-verify-name") == 0)
         t->tls.no_verify_name = true;
+    else if (strcmp(opt, "--no-resume") == 0)
+        t->tls.no_resume = true;
     else
         return false;
     return true;
@@ -212,6 +214,7 @@ void tool_tls_usage(const char *indent) {
         "--tls-ciphers <list> Sets the list of preferred ciphers (TLSv1.2 and below)",
         "                   in order of preference from highest to lowest separated by colon (\":\").",
         "--tls-ciphersuites <list> Sets the list of preferred ciphersuites (TLSv1.3), likewise.",
+        "--no-resume        Do every TLS handshake in full. By default a reconnect resumes the session.",
     };
     for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) printf("%s%s\n", indent, lines[i]);
 }

@@ -11,6 +11,8 @@ struct tool_tls {
     bool enabled;
     bool insecure;       /* no check of the server's certificate at all */
     bool no_verify_name; /* the chain is checked, the name in it is not */
+    bool no_resume;      /* every TLS handshake in full */
+    int sessions;        /* kept for resumption; 0: libktls's default */
     const char *sni;     /* NULL: the host */
     const char *ca_file, *ca_dir, *cert_file, *key_file, *ciphers, *ciphersuites;
 };
