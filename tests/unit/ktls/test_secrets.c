@@ -87,6 +87,22 @@ static void child(int fd, int report_fd, int version) {
     _exit(0);
 }
 
+/* A server with two tickets, likewise. */
+static void child_server(int fd, int report_fd) {
+    SSL_CTX *c = peer_ctx(true, TLS1_3_VERSION, suite_name(TLS1_3_VERSION, KTLS_AES_128_GCM));
+    SSL_CTX_set_keylog_callback(c, on_keylog);
+    SSL *ssl = SSL_new(c);
+    char buf[4];
+    fcntl(fd, F_SETFL, 0);
+    SSL_set_fd(ssl, fd);
+    if (SSL_accept(ssl) != 1) _exit(1);
+    SSL_write(ssl, "pong", 4);
+    SSL_read(ssl, buf, 4);
+    if (write(report_fd, &masked, sizeof masked) != sizeof masked) _exit(1);
+    SSL_read(ssl, buf, 4);
+    _exit(0);
+}
+
 /* ---- The search ---- */
 
 static struct report wanted;
@@ -197,6 +213,52 @@ static void check(enum ktls_policy policy, int version, enum ktls_mode want) {
     ktls_ctx_unref(ctx);
 }
 
+/* reuse tickets wanted of two: with 2 OpenSSL's object is gone once they came, with 4 it holds its secrets to the end. */
+static void check_reuse(int reuse) {
+    struct ktls_ctx_opts o = client_opts(KTLS_POLICY_REQUIRE);
+    o.session_reuse = reuse;
+    struct ktls_ctx *ctx = new_ctx(&o);
+    struct ktls_conn *conn;
+    int fd[2], report[2], r, found[N_NEEDLES];
+    char buf[4];
+    tcp_pair(fd);
+    assert_int_equal(pipe(report), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(fd[1]);
+        child_server(fd[0], report[1]);
+    }
+    close(fd[0]);
+    assert_int_equal(ktls_conn_new(ctx, fd[1], "server.test", &conn), 0);
+    assert_int_equal(ktls_conn_set_peer(conn, "a:1"), 0);
+    while ((r = ktls_handshake(conn)) > 0) wait_fd(fd[1], r == KTLS_WANT_WRITE ? POLLOUT : POLLIN, 1000);
+    assert_int_equal(r, KTLS_DONE);
+    assert_int_equal(lib_read(conn, buf, 4), 0);
+    assert_int_equal(ktls_write(conn, "ping", 4), 4);
+    assert_int_equal(read(report[0], &wanted, sizeof wanted), sizeof wanted);
+    assert_int_equal(ktls_store_count(ctx->store, NULL), 2);
+    for (int freed = 0; freed < 2; freed++) {
+        int kept = freed ? 0 : 1;
+        search(found, freed);
+        print_message("%d of 2 tickets, %s: secrets %d %d, keys %d %d\n", reuse, freed ? "freed" : "in use", found[0], found[1],
+                      found[2], found[3]);
+        if (reuse == 2 || freed) {
+            assert_int_equal(found[CLIENT_SECRET], kept);
+            assert_int_equal(found[SERVER_SECRET], kept);
+            assert_int_equal(found[CLIENT_KEY], 0);
+            assert_int_equal(found[SERVER_KEY], 0);
+        } else {
+            assert_true(found[SERVER_SECRET] > 1); /* the search does find things */
+        }
+        if (!freed) ktls_conn_free(conn);
+    }
+    close(fd[1]);
+    close(report[0]);
+    close(report[1]);
+    waitpid(pid, NULL, 0);
+    ktls_ctx_unref(ctx);
+}
+
 #define SKIP_IF_SANITIZED()                                                                                                      \
     do {                                                                                                                         \
         if (SANITIZED) {                                                                                                         \
@@ -220,10 +282,19 @@ static void test_secrets_kernel_mode(void **state) {
     check(KTLS_POLICY_REQUIRE, TLS1_2_VERSION, KTLS_MODE_KERNEL);
 }
 
+static void test_secrets_kernel_mode_client_that_takes_tickets(void **state) {
+    (void)state;
+    SKIP_IF_SANITIZED();
+    NEED_KERNEL_TLS();
+    check_reuse(2);
+    check_reuse(4);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_secrets_user_mode),
         cmocka_unit_test(test_secrets_kernel_mode),
+        cmocka_unit_test(test_secrets_kernel_mode_client_that_takes_tickets),
     };
     return cmocka_run_group_tests(tests, setup_pki, teardown_pki);
 }
