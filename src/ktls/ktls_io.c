@@ -15,12 +15,14 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define CONTROL_ROUNDS_MAX 8 /* of ktls_control() without a byte of data between */
+/* Without a byte of data between. Records are counted, not calls: one that arrives alone, time and again, is no flood. */
+#define CONTROL_RECORDS_MAX 256
 
 /* ---- Kernel mode ---- */
 
 static ssize_t read_kernel(struct ktls_conn *conn, void *buf, size_t len) {
-    for (int round = 0; round < CONTROL_ROUNDS_MAX; round++) {
+    uint64_t before = conn->control_records;
+    for (int round = 0; round < CONTROL_RECORDS_MAX && conn->control_records - before < CONTROL_RECORDS_MAX; round++) {
         ssize_t n;
         if (conn->rx_closed) return 0;
         do n = recv(conn->fd, buf, len, MSG_DONTWAIT);

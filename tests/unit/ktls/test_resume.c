@@ -228,11 +228,18 @@ static void check_shape(enum ktls_policy policy, size_t piece) {
     assert_int_equal(type, KTLS_CT_HANDSHAKE);
     assert_int_equal(r.in, 3);
     if (piece == 0) piece = len;
-    for (size_t at = 0; at < len; at += piece) relay_send(&r, type, tickets + at, len - at < piece ? len - at : piece);
+    for (size_t at = 0, n; at < len; at += n) {
+        n = len - at < piece ? len - at : piece;
+        /* A kernel that rekeys takes any handshake record that begins with 24 for a KeyUpdate (docs/KTLS.md, limits). */
+        while (at + n < len && tickets[at + n] == KTLS_HS_KEY_UPDATE) n++;
+        relay_send(&r, type, tickets + at, n);
+    }
     assert_int_equal(SSL_write(c.peer.ssl, "pong", 4), 4);
     assert_int_equal(relay_take(&r, &c.peer, tickets, &type), 4);
     relay_send(&r, type, tickets, 4);
-    assert_int_equal(lib_read(c.conn, buf, 4), 0);
+    int got = lib_read(c.conn, buf, 4);
+    if (got != 0) print_message("pieces of %zu: %s\n", piece, ktls_conn_error(c.conn)->text);
+    assert_int_equal(got, 0);
     assert_memory_equal(buf, "pong", 4);
     assert_int_equal(ktls_store_count(ctx->store, NULL), 3);
     call_end(&c);
@@ -478,7 +485,7 @@ static SSL_SESSION *make_session(int version) {
 static void test_store_is_bounded_and_forgets_the_oldest(void **state) {
     (void)state;
     struct ktls_store *st = ktls_store_new(3, 2);
-    char key[8];
+    char key[16];
     for (int i = 0; i < 10; i++) {
         snprintf(key, sizeof key, "p%d", i);
         for (int k = 0; k < 5; k++) ktls_store_put(st, key, make_session(TLS1_3_VERSION), 1000 + k);
@@ -527,7 +534,7 @@ static void test_store_expired_are_dropped_newest_first(void **state) {
 static void *hammer(void *arg) {
     struct ktls_store *st = arg;
     for (int i = 0; i < 2000; i++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof key, "p%d", i % 7);
         ktls_store_put(st, key, make_session(i & 1 ? TLS1_2_VERSION : TLS1_3_VERSION), 1000);
         SSL_SESSION_free(ktls_store_take(st, key, 10));
