@@ -123,6 +123,33 @@ enum ktls_verify { KTLS_VERIFY_NONE = 0, KTLS_VERIFY_OPTIONAL, KTLS_VERIFY_REQUI
 #define KTLS_PROTO_TLS1_2 4u
 #define KTLS_PROTO_TLS1_3 8u
 
+/* One certificate with its key, as files. key_pass may be NULL. */
+struct ktls_keypair {
+    const char *cert_file; /* PEM, leaf first, then the chain */
+    const char *key_file;  /* PEM */
+    const char *key_pass;  /* passphrase of key_file */
+};
+/* A certificate for clients that ask for a name (SNI, RFC 6066 3). name: a DNS name, or "*." and a DNS name for every name with
+ * one label more (RFC 6125 6.4.3); letter case does not matter; IDNs in their ASCII form. A name may come several times, with
+ * keys of different types. */
+struct ktls_sni_cert {
+    const char *name;
+    struct ktls_keypair pair;
+};
+/* Where ChaCha20-Poly1305 stands in the order of suites. */
+enum ktls_chacha {
+    KTLS_CHACHA_AUTO = 0, /* a processor without AES instructions: as FIRST, unless ciphers or ciphersuites is set. Others: with
+                             prefer_server_ciphers, a client that names it first gets it (it has no AES instructions) */
+    KTLS_CHACHA_FIRST,    /* moved to the front; a server's order then wins over the client's */
+    KTLS_CHACHA_LISTED    /* where the lists have it */
+};
+/* What of a verified client certificate is a user name. */
+enum ktls_peer_user {
+    KTLS_PEER_USER_OFF = 0,
+    KTLS_PEER_USER_CN, /* the subject's common name; none if the subject has several */
+    KTLS_PEER_USER_URI /* the URIs among the subject's alternative names, in order */
+};
+
 /* Zero-initialise, set `size`, fill what differs. All strings are copied; NULL or "" means not set. */
 struct ktls_ctx_opts {
     size_t size; /* sizeof(struct ktls_ctx_opts): lets the library grow the struct */
@@ -152,6 +179,25 @@ struct ktls_ctx_opts {
     int session_reuse;
     int session_reuse_peers;    /* peers remembered, least recently used goes first; 0: 64; at most 4096 */
     int session_reuse_per_peer; /* sessions kept for each, the oldest goes first; 0: 8; at most 1024 */
+    /* Certificates beside cert_file's, each with a key of another type (RSA beside ECDSA; ML-DSA from OpenSSL 3.5): the peer's
+     * signature algorithms choose. */
+    const struct ktls_keypair *more_certs;
+    int n_more_certs;
+    /* Server: certificates by name. A name that matches none, or no name, gets cert_file and more_certs. An exact name wins over
+     * a wildcard. */
+    const struct ktls_sni_cert *sni_certs;
+    int n_sni_certs;
+    /* PEM, one CRL or more. The peer's chain is checked against them wholly: a CA of the chain without a CRL here, or with one
+     * that is out of date, makes the verification fail (RFC 5280 6.3). */
+    const char *crl_file;
+    /* Server: OCSP responses, DER (RFC 6960), each given to whichever own certificates it is about; stapled while in date. */
+    const char *const *ocsp_files;
+    int n_ocsp_files;
+    /* Key exchange groups, colon list in OpenSSL's names, best first; NULL: OpenSSL's own list (X25519MLKEM768 first from OpenSSL
+     * 3.5 on). A name that this OpenSSL does not know is an error, or left out if a '?' stands before it. */
+    const char *groups;
+    enum ktls_chacha chacha;
+    enum ktls_peer_user peer_user; /* server: fills ktls_conn_info.peer_user */
 };
 
 /* Makes a context; files are read and checked (key belongs to certificate, PEM is whole) now. *ret is untouched on failure and
@@ -207,6 +253,41 @@ struct ktls_cert_info {
 /* The context's own certificate. 0 or -ENOENT when it has none. */
 KTLS_API int ktls_ctx_cert_info(const struct ktls_ctx *ctx, struct ktls_cert_info *ret);
 
+enum ktls_ocsp {
+    KTLS_OCSP_NONE = 0,
+    KTLS_OCSP_STAPLED, /* clients that ask get it */
+    KTLS_OCSP_STALE    /* out of date, or not yet in date: not sent */
+};
+struct ktls_cert_facts {
+    struct ktls_cert_info info;
+    char sni_name[256];  /* "": cert_file or one of more_certs */
+    char key_type[32];   /* "EC", "RSA", "ED25519", "ML-DSA-65" ... */
+    const char *file;    /* as long as ctx */
+    int chain_len;       /* certificates behind the leaf */
+    enum ktls_ocsp ocsp; /* now */
+    int64_t ocsp_until;  /* nextUpdate of the response, seconds since the epoch; 0: none given */
+};
+/* Certificate i of the context: 0 is cert_file's, then more_certs, then sni_certs sorted by name. 0 or -ENOENT past the last. */
+KTLS_API int ktls_ctx_cert_at(const struct ktls_ctx *ctx, int i, struct ktls_cert_facts *ret);
+/* What was found when the context was made and is no error: a certificate that has expired, an OCSP response out of date ... One
+ * line for a log, valid as long as ctx; NULL past the last. */
+KTLS_API const char *ktls_ctx_warning(const struct ktls_ctx *ctx, int i);
+
+/* Fingerprints of the files the context was made from (device, inode, size, modification time, mode, owner; of a directory also
+ * those of its entries), not of their contents. */
+struct ktls_files_state {
+    uint64_t loaded;   /* taken just before each file was read */
+    uint64_t now;      /* the same files now; differs from `loaded`: something has changed since */
+    char changed[256]; /* the first file that differs, "" when none does */
+};
+/* For hot reload: look now and then, make a new context when `now` differs from `loaded` and has stopped changing, and compare
+ * the new context's own state after it is made: files written meanwhile show there. Calls stat(2) for each file: may block on a
+ * network file system. Any thread. */
+KTLS_API void ktls_ctx_files(const struct ktls_ctx *ctx, struct ktls_files_state *ret);
+/* 1: this processor has instructions for AES-GCM (x86: AES and carry-less multiply; ARMv8: AES and PMULL; others: taken for yes).
+ */
+KTLS_API int ktls_cpu_has_aes(void);
+
 /* ---- Connection ---- */
 
 enum ktls_mode { KTLS_MODE_NONE = 0, KTLS_MODE_KERNEL, KTLS_MODE_USER };
@@ -248,9 +329,15 @@ struct ktls_conn_info {
     uint64_t rx_seq0, tx_seq0; /* record sequence numbers at the hand-over (diagnosis, tests) */
     uint64_t control_records;  /* control records met since */
     uint64_t key_updates_in, key_updates_out;
+    char peer_user[256]; /* first user name of the peer's verified certificate, by ktls_ctx_opts.peer_user; "" without */
+    char group[32];      /* key exchange group, "x25519", "X25519MLKEM768"; "" for a key exchange without one */
 };
 /* 0, or -EAGAIN before the handshake is done (what is known is filled in). */
 KTLS_API int ktls_conn_info(const struct ktls_conn *conn, struct ktls_conn_info *ret);
+/* User name i that the peer's verified certificate gives, by ktls_ctx_opts.peer_user; URIs may be several, at most 16. UTF-8 of
+ * the certificate's choice, at most 255 bytes, no NUL in it; anything else: escape it before it is shown. NULL past the last.
+ * Valid as long as conn. */
+KTLS_API const char *ktls_conn_peer_user(const struct ktls_conn *conn, int i);
 
 struct ktls_error {
     int err;        /* the result that was returned */

@@ -55,8 +55,9 @@ static int protocol_error(struct ktls_conn *conn, unsigned long code, const char
     bool is_ssl = ERR_GET_LIB(code) == ERR_LIB_SSL;
     int sent = conn->alert_out > 0;
     if (is_ssl && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
-        return ktls_fail(conn, KTLS_EVERIFY, conn->alert_out, sent, "certificate verify failed: %s",
-                         X509_verify_cert_error_string(SSL_get_verify_result(conn->ssl)));
+        return ktls_fail(conn, KTLS_EVERIFY, conn->alert_out, sent, "certificate verify failed: %s (%s)",
+                         X509_verify_cert_error_string(SSL_get_verify_result(conn->ssl)),
+                         conn->refused_cert ? conn->refused_cert : "no certificate");
     if (is_ssl && reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
         return ktls_fail(conn, KTLS_EVERIFY, conn->alert_out, sent, "the peer sent no certificate");
     if (conn->alert_in > 0)
@@ -199,6 +200,8 @@ struct ktls_conn *ktls_conn_free(struct ktls_conn *conn) {
     free(conn->name);
     free(conn->peer_subject);
     free(conn->session_key);
+    free(conn->refused_cert);
+    free(conn->peer_users);
     free(conn);
     return NULL;
 }
@@ -232,5 +235,8 @@ int ktls_conn_info(const struct ktls_conn *conn, struct ktls_conn_info *ret) {
     ret->control_records = conn->control_records;
     ret->key_updates_in = conn->key_updates_in;
     ret->key_updates_out = conn->key_updates_out;
+    const char *user = ktls_conn_peer_user(conn, 0);
+    if (user) snprintf(ret->peer_user, sizeof ret->peer_user, "%s", user);
+    if (conn->group) snprintf(ret->group, sizeof ret->group, "%s", conn->group);
     return conn->mode == KTLS_MODE_NONE ? -EAGAIN : 0;
 }

@@ -134,6 +134,7 @@ static void note_peer(struct ktls_conn *conn) {
             conn->peer_subject = strndup(text, len > 255 ? 255 : (size_t)len);
         }
         BIO_free(b);
+        ktls_peer_note(conn, x);
     }
     const char *sni = conn->ctx->role == KTLS_SERVER ? SSL_get_servername(conn->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
     if (sni) conn->name = strndup(sni, 255);
@@ -148,6 +149,8 @@ static void note_facts(struct ktls_conn *conn) {
     conn->cipher = classify_cipher(c);
     conn->cipher_name = SSL_CIPHER_get_name(c);
     conn->resumed = SSL_session_reused(conn->ssl) == 1;
+    int group = SSL_get_negotiated_group(conn->ssl);
+    conn->group = group > 0 ? SSL_group_to_name(conn->ssl, group) : NULL;
     note_peer(conn);
     switch (conn->ssl_version) {
     case TLS1_VERSION:

@@ -2,6 +2,13 @@
  * What the files of libktls share and nobody else sees: the context, the connection, and the seams between the modules.
  *
  *   ktls_ctx.c        files and options -> SSL_CTX
+ *   ktls_cert.c       own certificates and keys (ktls_ctx_priv.h is between the files of the context)
+ *   ktls_sni.c        which of them a client gets
+ *   ktls_ocsp.c       OCSP responses, stapled
+ *   ktls_trust.c      whose certificates are believed: CAs, CRLs, why one was refused
+ *   ktls_peer.c       user names out of the peer's certificate
+ *   ktls_suite.c      suites, their order, key exchange groups
+ *   ktls_files.c      fingerprints of the files read, for hot reload
  *   ktls_wire.c       the BIO: bytes between socket (or memory) and OpenSSL, one whole record at a time during the handshake
  *   ktls_handshake.c  drives OpenSSL, collects secrets and sequence numbers, decides, hands over
  *   ktls_keys.c       secrets -> record keys (pure)
@@ -140,18 +147,26 @@ int ktls_kernel_send_control(int fd, uint8_t type, const uint8_t *data, size_t l
 
 /* ---- ktls_ctx.c ---- */
 
+struct ktls_cert;
+struct ktls_file;
+
 struct ktls_ctx {
     atomic_int refs;
     SSL_CTX *ssl;
     enum ktls_role role;
     enum ktls_policy policy;
     enum ktls_verify verify;
-    bool has_cert;
-    struct ktls_cert_info cert;
     struct ktls_tickets *tickets; /* server with tickets, else NULL */
     int session_lifetime_s;       /* server: from the full handshake to the last resumption */
     struct ktls_store *store;     /* client with session_reuse, else NULL */
     int session_reuse;
+    struct ktls_cert *certs; /* default, alternatives, then by name */
+    int n_certs, n_default;  /* n_default: those without a name */
+    struct ktls_file *files;
+    int n_files;
+    char **warnings;
+    int n_warnings;
+    enum ktls_peer_user peer_user;
 };
 
 /* ---- ktls_conn.c ---- */
@@ -207,6 +222,9 @@ struct ktls_conn {
     char *session_key;          /* client: under what the store keeps this peer's sessions, NULL: it does not */
     bool session_offered;       /* one of them was offered in this handshake */
     struct ktls_resume *resume; /* kernel mode: ssl and wire still live, to read tickets; else NULL */
+    char *refused_cert;         /* verification failed: which certificate of the chain */
+    char *peer_users;           /* names one after the other, each with its NUL, an empty one at the end */
+    const char *group;          /* of the key exchange; memory of ctx->ssl's */
 };
 
 /* Records the error (printf style, own words only) and returns err. alert -1: none. */
@@ -223,6 +241,18 @@ void ktls_wipe_secrets(struct ktls_conn *conn);
 /* Frees the SSL object so that no traffic secret stays in freed memory and its session stays resumable. */
 void ktls_free_ssl(struct ktls_conn *conn);
 uint64_t ktls_now_ns(void);
+
+/* ---- ktls_cert.c ---- */
+
+/* A distinguished name in one line (RFC 2253), control characters and 8-bit ones escaped. */
+void ktls_name_text(const X509_NAME *name, char *out, size_t cap);
+
+/* ---- ktls_peer.c ---- */
+
+/* Notes the user names of x, which has verified. */
+void ktls_peer_note(struct ktls_conn *conn, X509 *x);
+/* The names as ktls_conn.peer_users has them; NULL: none, or out of memory. */
+char *ktls_peer_users(X509 *x, enum ktls_peer_user kind);
 
 /* ---- ktls_control.c ---- */
 

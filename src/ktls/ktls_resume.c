@@ -30,7 +30,7 @@
 #include <string.h>
 #include <time.h>
 
-#define PIECE_MAX 4096 /* of a ticket, as one record to OpenSSL; stack */
+#define PIECE_MAX 4096                /* of a ticket, as one record to OpenSSL; stack */
 #define SESSION_LIFETIME_MAX_S 604800 /* RFC 8446 4.6.1 */
 
 struct ktls_resume {
