@@ -12,6 +12,12 @@
 # server-enc.key             server.key, encrypted; the passphrase is "kettle"
 # other-ca.crt, rogue-client.crt/key   another CA and a client certificate of it
 # kettle.dh                  Diffie-Hellman parameters (RFC 7919 ffdhe2048)
+# intermediate.crt/key       CA signed by the CA; server-chain.crt/key: server of it, the intermediate CA's certificate behind its own
+# sni-a.crt/key, sni-wild.crt/key      servers for a.example.org and *.example.org
+# user-uri.crt/key           client with the alternative names URI:urn:kettle:user:alice and URI:urn:kettle:user:second
+# revoked-client.crt/key     client that ca.crl revokes
+# ca.crl                     revocation list of the CA
+# server.ocsp                OCSP response (DER) for server.crt: good, for a year
 #
 # What is there and still valid for a day is kept. Keys have mode 0600.
 set -eu
@@ -96,3 +102,43 @@ made_ca=$ca_changed
 [ -s kettle.dh ] || openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 -out kettle.dh 2>/dev/null || openssl dhparam -out kettle.dh 2048 2>/dev/null
 chmod 600 ./*.key
 chmod 644 ./*.crt kettle.dh
+
+# ---- an intermediate CA, names, users, revocation, OCSP
+
+named() { # named NAME CA SUBJECT SAN USAGE [ca]
+    [ "$made_ca" = no ] && fresh "$1" && return 0
+    new_key "$1" ec
+    if [ "${6:-}" = ca ]; then
+        printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n' > .ext
+    else
+        printf 'basicConstraints=critical,CA:FALSE\nsubjectAltName=%s\nextendedKeyUsage=%s\n' "$4" "$5" > .ext
+    fi
+    openssl req -new -sha256 -key "$1.key" -subj "$3" -out .csr
+    openssl x509 -req -sha256 -in .csr -CA "$2.crt" -CAkey "$2.key" -set_serial "0x$(openssl rand -hex 8)" -extfile .ext -out "$1.crt" -days 365 2>/dev/null
+    rm -f .csr .ext
+}
+
+serial() { openssl x509 -in "$1.crt" -noout -serial | sed 's/^serial=//'; }
+
+local_names=DNS:localhost,IP:127.0.0.1,IP:::1
+named intermediate ca '/O=Kettle Test/CN=Intermediate Authority' '' '' ca
+named server-chain intermediate '/O=Kettle Test/CN=Chained' "$local_names" serverAuth
+grep -c BEGIN server-chain.crt | grep -qx 1 && cat intermediate.crt >> server-chain.crt
+named sni-a ca '/O=Kettle Test/CN=sni-a' "DNS:a.example.org,$local_names" serverAuth
+named sni-wild ca '/O=Kettle Test/CN=sni-wild' "DNS:*.example.org,$local_names" serverAuth
+named user-uri ca '/O=Kettle Test/CN=uri-user' "URI:urn:kettle:user:alice,URI:urn:kettle:user:second" clientAuth
+named revoked-client ca '/O=Kettle Test/CN=Revoked' "$local_names" clientAuth
+# The database that openssl's ca and ocsp commands read: one revoked certificate, one good one.
+printf 'R\t350101000000Z\t200101000000Z\t%s\tunknown\t/CN=Revoked\nV\t350101000000Z\t\t%s\tunknown\t/CN=localhost\n' \
+    "$(serial revoked-client)" "$(serial server)" > .index
+if [ ! -s ca.crl ] || [ ca.crl -ot revoked-client.crt ]; then
+    printf '[ca]\ndefault_ca=d\n[d]\ndatabase=.index\ndefault_md=sha256\n' > .conf
+    openssl ca -gencrl -config .conf -cert ca.crt -keyfile ca.key -crldays 3650 -out ca.crl 2>/dev/null
+fi
+if [ ! -s server.ocsp ] || [ server.ocsp -ot server.crt ]; then
+    openssl ocsp -issuer ca.crt -cert server.crt -no_nonce -reqout .req >/dev/null 2>&1
+    openssl ocsp -index .index -CA ca.crt -rsigner ca.crt -rkey ca.key -reqin .req -respout server.ocsp -ndays 365 >/dev/null 2>&1
+fi
+rm -f .index .index.* .conf .req
+chmod 600 ./*.key
+chmod 644 ./*.crt ca.crl server.ocsp

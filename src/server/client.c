@@ -332,6 +332,18 @@ static const char protected_text[] =
     "4) Set a password for the default user (requirepass). "
     "You need only one of these.\r\n";
 
+/* One word in CLIENT LIST, whatever the certificate has: what is not a plain character is shown as \\xHH. */
+static void set_tls_user(struct client *c, const char *user) {
+    struct buf text = { 0 };
+    for (const char *p = user; *p; p++)
+        if (*p > ' ' && *p < 0x7f && *p != '\\')
+            buf_append_char(&text, *p);
+        else
+            buf_printf(&text, "\\x%02x", (unsigned char)*p);
+    client_set_string(c, &c->tls_user, buf_slice(&text));
+    buf_done(&text);
+}
+
 static void on_open(struct conn *conn) {
     struct client *c = client_of_conn(conn);
     char text[200];
@@ -342,6 +354,7 @@ static void on_open(struct conn *conn) {
         c->counted_tls = true;
         conn_tls_text(conn, text, sizeof text);
         client_set_string(c, &c->tls_text, slice_cstr(text));
+        set_tls_user(c, info.peer_user);
     }
     if (!c->refusal && cfg_get(&c->srv->cfg->protected_mode) && !atomic_load(&c->srv->eng.auth_required) &&
         !is_loopback_peer(c)) {
@@ -396,6 +409,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     mem_free(c->lib_name);
     mem_free(c->lib_ver);
     mem_free(c->tls_text);
+    mem_free(c->tls_user);
     mem_free(c);
 }
 
@@ -538,4 +552,5 @@ void client_format(struct client *c, struct buf *out) {
         RLX(c->out_bytes) ? "rw" : "r", last ? last->full_name : "NULL");
     buf_printf(out, " user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s tls=%s", c->s.user ? c->s.user : "(superuser)",
                RLX(c->s.resp), c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "", c->tls_text ? c->tls_text : "no");
+    buf_printf(out, " tls-user=%s", c->tls_user ? c->tls_user : "");
 }

@@ -24,6 +24,7 @@ struct client {
     char *addr, *laddr;              /* (S) */
     char *name, *lib_name, *lib_ver; /* (S) NULL: not set */
     char *tls_text;                  /* (S) */
+    char *tls_user;                  /* (S) by its certificate, see tls-auth-clients-user; NULL: none */
     bool soft_limit_on;
     bool counted_tls;
     int64_t created_us;

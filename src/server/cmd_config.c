@@ -45,7 +45,12 @@ static const char *apply_tls(struct server *srv, int64_t tls_port) {
         return err;
     }
     if (tls_port == 0 && !srv->tls.ctx) return NULL; /* checked when a TLS port is opened */
-    if (tls_load(&srv->tls, srv->cfg, err, sizeof err) == 0) return NULL;
+    if (srv->tls.rollback_due) {                     /* the old values again: their context is still in place */
+        srv->tls.rollback_due = false;
+        return NULL;
+    }
+    if (tls_reload(&srv->tls, srv->cfg, NULL, err, sizeof err) == 0) return NULL;
+    srv->tls.rollback_due = true;
     log_warning("Failed applying the TLS configuration: %s", err);
     return "Unable to update TLS configuration. Check server logs.";
 }
@@ -68,7 +73,8 @@ static const char *first_of(const char *const *names, int n, bool (*is_kind)(con
 }
 
 static bool is_tls(const char *name) {
-    return starts_with(name, "tls-") && strcmp(name, "tls-handshake-timeout") != 0;
+    return starts_with(name, "tls-") && strcmp(name, "tls-handshake-timeout") != 0 &&
+           strcmp(name, "tls-auto-reload-interval") != 0;
 }
 
 const char *server_apply_config(void *arg, const char *const *names, int n, const char **ret_blamed) {

@@ -356,21 +356,23 @@ struct change {
 
 static const char *set_one(struct config *c, int i, struct slice value) {
     int argc = 0;
-    struct slice words[64] = { value };
+    struct slice one = { 0 }, *words = &one;
     struct buf *argv = NULL;
     const char *err;
     if (directives[i].flags & DIR_MULTI_ARG) {
         argv = str_split_args(value, &argc);
-        if (!argv || argc > 64) {
+        if (!argv || (argc > 64 && directives[i].kind != DIR_LIST)) {
             str_split_free(argv, argc);
             return "wrong number of arguments";
         }
+        if (argc) words = mem_calloc((size_t)argc, sizeof *words);
         for (int k = 0; k < argc; k++) words[k] = (struct slice){ argv[k].data ? argv[k].data : "", argv[k].len };
     }
     if (argc == 0) words[0] = value.len ? value : SLICE_LIT("");
     pthread_mutex_lock(&c->lock);
     err = directive_set(c, i, argc ? argc : 1, words, true);
     pthread_mutex_unlock(&c->lock);
+    if (words != &one) mem_free(words);
     str_split_free(argv, argc);
     return err;
 }

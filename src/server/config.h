@@ -45,6 +45,10 @@ struct config {
     cfg_int tls_handshake_timeout; /* seconds; 0: none */
     char *tls_session_ticket_keys; /* file or directory; NULL: in memory */
     cfg_int tls_session_ticket_rotation /* seconds */, tls_session_tickets;
+    char *tls_alt_cert_file, *tls_alt_key_file, *tls_alt_key_file_pass, *tls_crl_file, *tls_groups;
+    cfg_int tls_auto_reload_interval; /* seconds; 0: off */
+    cfg_int tls_auth_clients_user;    /* enum ktls_peer_user */
+    cfg_int tls_prefer_chacha;        /* enum ktls_chacha */
     /* process */
     cfg_int daemonize, supervised, io_threads, databases, hz, dynamic_hz, always_show_logo, set_proc_title, loglevel,
         syslog_enabled, syslog_facility, crash_log_enabled, crash_memcheck_enabled, disable_thp, event_loop, shutdown_timeout;

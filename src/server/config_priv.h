@@ -17,7 +17,8 @@ enum dir_kind {
     DIR_OBUF_LIMIT,
     DIR_PERCENTILES,
     DIR_RENAME,
-    DIR_WORDS /* free words, kept as text */
+    DIR_WORDS, /* free words, kept as text */
+    DIR_LIST   /* repeatable; `min` words an item, quoted where needed, kept as text in `other` */
 };
 enum dir_flag {
     DIR_IMMUTABLE = 1, /* not by CONFIG SET */

@@ -40,6 +40,7 @@ static void put_directive(const struct config *c, int i, struct buf *out) {
     struct buf *argv = d->flags & DIR_MULTI_ARG ? str_split_args(v, &argc) : NULL;
     if (d->kind == DIR_OBUF_LIMIT) per_line = 4;
     if (d->kind == DIR_SAVE) per_line = 2;
+    if (d->kind == DIR_LIST) per_line = (int)d->min;
     if (argc == 0) {
         buf_printf(out, "%s ", d->name);
         put_word(out, v);

@@ -1,13 +1,14 @@
 /*
- * The directives: all of redis.conf 7.2, and Kettle's own (tls-ktls, tls-handshake-timeout, tls-session-ticket*, event-loop).
- * Those whose subsystem is not part of this build are known, checked and kept (NO_FIELD), so that a stock redis.conf loads and
- * CONFIG GET/REWRITE tell the truth about it.
+ * The directives: all of redis.conf 7.2, and Kettle's own (tls-ktls and others that begin with tls-, event-loop). Those whose
+ * subsystem is not part of this build are known, checked and kept (NO_FIELD), so that a stock redis.conf loads and CONFIG
+ * GET/REWRITE tell the truth about it.
  */
 #include <limits.h>
 #include <stddef.h>
 #include <syslog.h>
 
 #include "base/log.h"
+#include "ktls/ktls.h"
 #include "server/config_priv.h"
 
 #define F(field) offsetof(struct config, field)
@@ -35,6 +36,15 @@ static const struct dir_enum facilities[] = { { "user", LOG_USER },     { "local
                                               { "local7", LOG_LOCAL7 }, { 0 } };
 static const struct dir_enum auth_clients[] = { { "no", 0 }, { "yes", 1 }, { "optional", 2 }, { 0 } };
 static const struct dir_enum ktls_modes[] = { { "auto", CFG_KTLS_AUTO }, { "yes", CFG_KTLS_YES }, { "no", CFG_KTLS_NO }, { 0 } };
+/* CN and URI are the names of Redis 8.6 and Valkey 9 */
+static const struct dir_enum auth_clients_user[] = { { "off", KTLS_PEER_USER_OFF },
+                                                     { "CN", KTLS_PEER_USER_CN },
+                                                     { "URI", KTLS_PEER_USER_URI },
+                                                     { "san-uri", KTLS_PEER_USER_URI },
+                                                     { 0 } };
+static const struct dir_enum chacha_modes[] = {
+    { "auto", KTLS_CHACHA_AUTO }, { "yes", KTLS_CHACHA_FIRST }, { "no", KTLS_CHACHA_LISTED }, { 0 }
+};
 static const struct dir_enum loops[] = {
     { "auto", CFG_LOOP_AUTO }, { "epoll", CFG_LOOP_EPOLL }, { "uring", CFG_LOOP_URING }, { 0 }
 };
@@ -98,6 +108,16 @@ const struct directive directives[] = {
     STRD("tls-session-ticket-keys", F(tls_session_ticket_keys), NULL, 0),
     INTD("tls-session-ticket-rotation", F(tls_session_ticket_rotation), 1, 31536000, "3600", 0),
     INTD("tls-session-tickets", F(tls_session_tickets), 0, 8, "2", 0),
+    STRD("tls-alt-cert-file", F(tls_alt_cert_file), NULL, 0),
+    STRD("tls-alt-key-file", F(tls_alt_key_file), NULL, 0),
+    STRD("tls-alt-key-file-pass", F(tls_alt_key_file_pass), NULL, DIR_SECRET),
+    { .name = "tls-sni-cert", .kind = DIR_LIST, .off = NO_FIELD, .min = 3, .flags = DIR_MULTI_ARG },
+    { .name = "tls-ocsp-file", .kind = DIR_LIST, .off = NO_FIELD, .min = 1, .flags = DIR_MULTI_ARG },
+    STRD("tls-crl-file", F(tls_crl_file), NULL, 0),
+    STRD("tls-groups", F(tls_groups), NULL, 0),
+    INTD("tls-auto-reload-interval", F(tls_auto_reload_interval), 0, INT_MAX, "0", 0),
+    ENUMD("tls-auth-clients-user", F(tls_auth_clients_user), auth_clients_user, "off", 0),
+    ENUMD("tls-prefer-chacha", F(tls_prefer_chacha), chacha_modes, "auto", 0),
     /* process */
     BOOLD("daemonize", F(daemonize), "no", I),
     ENUMD("supervised", F(supervised), supervisors, "no", I),

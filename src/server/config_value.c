@@ -213,6 +213,33 @@ static const char *set_save(struct config *c, int i, int n, const struct slice *
     return NULL;
 }
 
+/* One word, "", empties the list. Words are quoted, so that paths with spaces come back as they were. */
+static const char *set_list(struct config *c, int i, int n, const struct slice *words, bool first) {
+    struct buf text = { 0 };
+    int per_item = (int)directives[i].min;
+    if (n == 1 && words[0].len == 0) n = 0;
+    if (n % per_item) {
+        snprintf(why, sizeof why, "wrong number of arguments: %d for each entry", per_item);
+        return why;
+    }
+    for (int k = 0; k < n; k++)
+        if (words[k].len == 0 || memchr(words[k].ptr, 0, words[k].len)) return "an argument is empty or contains a NUL byte";
+    if (n && !first && c->other[i]) buf_append_cstr(&text, c->other[i]);
+    for (int k = 0; k < n; k++) {
+        bool plain = true;
+        for (size_t at = 0; at < words[k].len; at++) plain &= words[k].ptr[at] > ' ' && !strchr("\"'\\#\x7f", words[k].ptr[at]);
+        if (text.len) buf_append_char(&text, ' ');
+        if (plain) {
+            buf_append(&text, words[k].ptr, words[k].len);
+        } else {
+            str_quote(&text, words[k]);
+        }
+    }
+    mem_free(c->other[i]);
+    c->other[i] = buf_steal(&text, NULL);
+    return NULL;
+}
+
 static const char *add_rename(struct config *c, int n, const struct slice *words) {
     if (n != 2) return "wrong number of arguments";
     c->renames = mem_realloc(c->renames, sizeof(*c->renames) * (size_t)(c->n_renames + 1));
@@ -278,6 +305,8 @@ const char *directive_set(struct config *c, int i, int n, const struct slice *wo
         return set_percentiles(c, n, words);
     case DIR_SAVE:
         return set_save(c, i, n, words, first);
+    case DIR_LIST:
+        return set_list(c, i, n, words, first);
     case DIR_RENAME:
         return add_rename(c, n, words);
     case DIR_WORDS:

@@ -112,6 +112,7 @@ static void cron_fired(struct loop_timer *t) {
         expire_and_rehash(srv);
         client_pause_end(srv, clock_wall_ms());
         sample(srv);
+        tls_watch_tick(srv);
         check_shutdown(th);
     }
     int64_t hz = cfg_get(&srv->cfg->hz);

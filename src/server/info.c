@@ -430,23 +430,6 @@ static void tls_kernel_stat(struct buf *o) {
     fclose(f);
 }
 
-static void tls_certificate(struct server *srv, struct buf *o) {
-    struct ktls_cert_info ci;
-    struct ktls_ctx *ctx = tls_ctx_get(&srv->tls);
-    if (!ctx) return;
-    if (ktls_ctx_cert_info(ctx, &ci) == 0) {
-        char when[40] = "";
-        struct tm tm;
-        time_t t = (time_t)ci.not_after;
-        if (gmtime_r(&t, &tm)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
-        buf_printf(o,
-                   "tls_cert_subject:%s\r\ntls_cert_issuer:%s\r\ntls_cert_serial:%s\r\ntls_cert_not_after:%s\r\ntls_cert_days_"
-                   "left:%lld\r\n",
-                   ci.subject, ci.issuer, ci.serial, when, (long long)((ci.not_after - clock_wall_ms() / 1000) / 86400));
-    }
-    ktls_ctx_unref(ctx);
-}
-
 static void section_tls(struct server *srv, struct buf *o) {
     static const char *const modes[] = { "auto", "yes", "no" };
     struct ktls_stats st;
@@ -473,7 +456,7 @@ static void section_tls(struct server *srv, struct buf *o) {
     buf_printf(o, "tls_kernel_bytes_in:%llu\r\ntls_kernel_bytes_out:%llu\r\n", kin, kout);
     buf_printf(o, "tls_ticket_keys:%d\r\ntls_tickets_unknown:%llu\r\ntls_tickets_refused:%llu\r\n", tls_tickets_count(&srv->tls),
                (unsigned long long)st.tickets_unknown, (unsigned long long)st.tickets_refused);
-    tls_certificate(srv, o);
+    info_tls_certificates(srv, o);
     tls_kernel_stat(o);
 }
 

@@ -161,6 +161,7 @@ static void tear_down(struct server *srv) {
     engine_done(&srv->eng);
     srv->table = cmd_table_free(srv->table);
     srv->ks = ks_free(srv->ks);
+    tls_watch_stop(srv);
     tls_done(&srv->tls);
     process_remove_pidfile_at_exit(NULL);
     srv->cfg = config_free(srv->cfg);

@@ -138,6 +138,7 @@ bool auth_check(struct server *srv, struct slice user, struct slice pass);
 /* ---- info.c ---- */
 /* Appends the sections asked for, in Redis's order. n 0: the default ones. */
 void info_append(struct server *srv, struct buf *out, int n, const struct slice *sections);
+void info_tls_certificates(struct server *srv, struct buf *out); /* info_tls.c: the lines about them in section tls */
 
 /* ---- process.c ---- */
 void process_daemonize(void);

@@ -10,7 +10,9 @@
 #include <strings.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/str.h"
 
 int tls_init(struct tls_state *t) {
     memset(t, 0, sizeof *t);
@@ -55,12 +57,53 @@ static enum ktls_policy policy_of(const struct tls_state *t, int64_t mode) {
     return KTLS_POLICY_AUTO;
 }
 
-int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) {
+/* The words of a DIR_LIST directive; free with str_split_free. */
+static struct buf *list_words(struct config *cfg, const char *name, int *ret_n) {
+    char *text = config_other_dup(cfg, name);
+    struct buf *words = str_split_args(slice_cstr(text ? text : ""), ret_n);
+    mem_free(text);
+    if (!words) *ret_n = 0;
+    return words;
+}
+
+/* The certificates by name and the OCSP files of the configuration, as the library takes them. */
+struct cert_lists {
+    struct buf *sni_words, *ocsp_words;
+    int n_sni_words, n_ocsp_words;
+    struct ktls_sni_cert *sni;
+    const char **ocsp;
+    struct ktls_keypair alt;
+};
+
+static void lists_init(struct cert_lists *l, struct config *cfg, struct ktls_ctx_opts *o) {
+    l->sni_words = list_words(cfg, "tls-sni-cert", &l->n_sni_words);
+    l->ocsp_words = list_words(cfg, "tls-ocsp-file", &l->n_ocsp_words);
+    o->n_sni_certs = l->n_sni_words / 3;
+    o->n_ocsp_files = l->n_ocsp_words;
+    o->sni_certs = l->sni = mem_calloc((size_t)o->n_sni_certs + 1, sizeof *l->sni);
+    o->ocsp_files = l->ocsp = mem_calloc((size_t)o->n_ocsp_files + 1, sizeof *l->ocsp);
+    for (int i = 0; i < o->n_sni_certs; i++) {
+        struct buf *w = l->sni_words + (ptrdiff_t)i * 3;
+        l->sni[i] = (struct ktls_sni_cert){ buf_cstr(&w[0]), { buf_cstr(&w[1]), buf_cstr(&w[2]), cfg->tls_key_file_pass } };
+    }
+    for (int i = 0; i < o->n_ocsp_files; i++) l->ocsp[i] = buf_cstr(&l->ocsp_words[i]);
+    l->alt = (struct ktls_keypair){ cfg->tls_alt_cert_file, cfg->tls_alt_key_file, cfg->tls_alt_key_file_pass };
+    o->more_certs = &l->alt;
+    o->n_more_certs = (l->alt.cert_file && *l->alt.cert_file) || (l->alt.key_file && *l->alt.key_file);
+}
+
+static void lists_done(struct cert_lists *l) {
+    mem_free(l->sni);
+    mem_free(l->ocsp);
+    str_split_free(l->sni_words, l->n_sni_words);
+    str_split_free(l->ocsp_words, l->n_ocsp_words);
+}
+
+/* The caller keeps CONFIG SET out, so the strings stay as they are and cfg->lock need not be held while files are read. */
+static int make_ctx(struct tls_state *t, struct config *cfg, struct ktls_ctx **ret, char *err, size_t errlen) {
     static const enum ktls_verify verify[] = { KTLS_VERIFY_NONE, KTLS_VERIFY_REQUIRE, KTLS_VERIFY_OPTIONAL };
-    struct ktls_ctx *fresh = NULL;
     struct ktls_tickets *ring = NULL;
     int rotation_s = (int)cfg_get(&cfg->tls_session_ticket_rotation), lifetime_s = (int)cfg_get(&cfg->tls_session_cache_timeout);
-    pthread_mutex_lock(&cfg->lock);
     int protocols = tls_parse_protocols(cfg->tls_protocols);
     struct ktls_ctx_opts o = {
         .size = sizeof o,
@@ -81,6 +124,10 @@ int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) 
         .session_cache_size = (int)cfg_get(&cfg->tls_session_cache_size),
         .session_cache_timeout_s = (int)cfg_get(&cfg->tls_session_cache_timeout),
         .num_tickets = (int)cfg_get(&cfg->tls_session_tickets),
+        .crl_file = cfg->tls_crl_file,
+        .groups = cfg->tls_groups,
+        .chacha = (enum ktls_chacha)cfg_get(&cfg->tls_prefer_chacha),
+        .peer_user = (enum ktls_peer_user)cfg_get(&cfg->tls_auth_clients_user),
     };
     bool no_ca = (!o.ca_file || !*o.ca_file) && (!o.ca_dir || !*o.ca_dir);
     struct ktls_ctx_opts link = o; /* what this server is as a client of others */
@@ -107,24 +154,58 @@ int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) 
         r = -EINVAL;
     } else {
         struct ktls_ctx *tried = NULL;
+        struct cert_lists lists;
+        lists_init(&lists, cfg, &o);
         r = has_client_cert ? ktls_ctx_new(&link, &tried, err, errlen) : 0;
         ktls_ctx_unref(tried);
         if (!r) r = tls_tickets_get(t, cfg->tls_session_ticket_keys, rotation_s, lifetime_s, &ring, err, errlen);
         o.tickets = ring;
-        if (!r) r = ktls_ctx_new(&o, &fresh, err, errlen);
+        if (!r) r = ktls_ctx_new(&o, ret, err, errlen);
         if (!r)
             tls_tickets_use(t, ring, cfg->tls_session_ticket_keys, rotation_s, lifetime_s);
         else
             ktls_tickets_unref(ring);
+        lists_done(&lists);
     }
-    pthread_mutex_unlock(&cfg->lock);
-    if (r) return r;
+    return r;
+}
+
+static void put_in_place(struct tls_state *t, struct ktls_ctx *fresh) {
+    const char *line;
+    for (int i = 0; (line = ktls_ctx_warning(fresh, i)); i++) log_warning("TLS: %s", line);
+    atomic_fetch_add_explicit(&t->generation, 1, memory_order_relaxed);
     pthread_mutex_lock(&t->lock);
     struct ktls_ctx *old = t->ctx;
     t->ctx = fresh;
     pthread_mutex_unlock(&t->lock);
     ktls_ctx_unref(old);
-    return 0;
+}
+
+int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) {
+    struct ktls_ctx *fresh;
+    int r = make_ctx(t, cfg, &fresh, err, errlen);
+    if (r == 0) put_in_place(t, fresh);
+    return r;
+}
+
+int tls_reload(struct tls_state *t, struct config *cfg, const char *why, char *err, size_t errlen) {
+    struct ktls_ctx *fresh = NULL;
+    struct ktls_files_state st = { 0 };
+    int r = make_ctx(t, cfg, &fresh, err, errlen);
+    if (r == 0) ktls_ctx_files(fresh, &st);
+    if (st.loaded != st.now && why) { /* a writer is still at it; the next look finds out how it ended */
+        ktls_ctx_unref(fresh);
+        return -EAGAIN;
+    }
+    if (r == 0) put_in_place(t, fresh);
+    pthread_mutex_lock(&t->lock);
+    ++*(r == 0 ? &t->reloads.ok : &t->reloads.failed);
+    t->reloads.last_s = clock_wall_ms() / 1000;
+    snprintf(t->reloads.error, sizeof t->reloads.error, "%s", r == 0 ? "" : err);
+    pthread_mutex_unlock(&t->lock);
+    if (r == 0 && why) log_notice("TLS files reloaded: %s changed", why);
+    if (r != 0 && why) log_warning("TLS files not reloaded, those in use stay: %s (%s changed)", err, why);
+    return r;
 }
 
 struct ktls_ctx *tls_ctx_get(struct tls_state *t) {

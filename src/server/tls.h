@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/hist.h"
@@ -12,6 +13,19 @@
 #include "server/config.h"
 
 #define TLS_MAX_CIPHER_NAMES 32
+
+/* tls_watch.c */
+struct tls_watch {
+    /* thread 0's */
+    bool running; /* a check is under way, in a thread of its own */
+    int64_t last_us;
+    pthread_t thread;
+    /* the check's while it runs, else thread 0's */
+    uint64_t seen, failed;    /* fingerprints: of a change that may not be over yet, of the last set that was no good; 0: none */
+    uint64_t told_generation; /* the context looked at last, and how many stale OCSP responses it had then */
+    int told_stale;
+    _Atomic bool finished;
+};
 
 struct tls_state {
     pthread_mutex_t lock; /* ctx pointer and the cipher table; innermost */
@@ -27,6 +41,14 @@ struct tls_state {
     _Atomic bool reason_logged;
     struct ktls_tickets *tickets; /* pointer under lock; NULL before the first tls_load */
     char *tickets_path;           /* what it was made of; changed by tls_load only. NULL: in memory */
+    struct tls_reloads {
+        uint64_t ok, failed; /* after the start; under lock */
+        int64_t last_s;      /* wall clock of the last one, either way; 0: none yet */
+        char error[256];     /* why the last one failed, "" when it did not */
+    } reloads;
+    _Atomic uint64_t generation; /* contexts put in place so far */
+    bool rollback_due;           /* a CONFIG SET failed here, its values are about to be put back; under the CONFIG SET lock */
+    struct tls_watch watch;
 };
 
 int tls_init(struct tls_state *t);
@@ -34,6 +56,9 @@ void tls_done(struct tls_state *t);
 /* Makes a context of the configuration and puts it in place; connections keep the one they started with. On failure nothing
  * changes and err says why. */
 int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen);
+/* The same as a reload, by CONFIG SET or because files changed: counted, and logged when it fails. Under the CONFIG SET lock. 0
+ * or an error, then err says why; -EAGAIN: files changed while they were read, nothing was counted or changed. */
+int tls_reload(struct tls_state *t, struct config *cfg, const char *why, char *err, size_t errlen);
 struct ktls_ctx *tls_ctx_get(struct tls_state *t); /* a reference, or NULL; ktls_ctx_unref it */
 /* tls_tickets.c. The ring of ticket keys for a new context: the present one when path (NULL or "": in memory) is still the same,
  * so that tickets stay good over CONFIG SET; else a new one. *ret is a reference. 0, KTLS_ECONFIG with err filled, -ENOMEM. */
@@ -45,6 +70,10 @@ void tls_tickets_cron(struct tls_state *t); /* about once a second, thread 0: ro
 int tls_tickets_count(struct tls_state *t); /* keys now, 0 without TLS; any thread */
 void tls_count_open(struct tls_state *t, const struct ktls_conn_info *info);
 void tls_count_close(struct tls_state *t, enum ktls_mode mode);
+struct server;
+/* tls_watch.c: looks after the files, every tls-auto-reload-interval seconds. Thread 0's cron. */
+void tls_watch_tick(struct server *srv);
+void tls_watch_stop(struct server *srv); /* waits for a check under way; main thread, at exit */
 /* "TLSv1.2 TLSv1.3" to KTLS_PROTO_* bits. 0: text empty. -1: a word is not known. */
 int tls_parse_protocols(const char *text);
 
