@@ -81,7 +81,7 @@ int ktls_suite_set(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *e
 /* ---- Groups ---- */
 
 /* The list is asked name by name, so that an unknown one can be named and '?' works before OpenSSL 3.3 too. */
-static bool group_is_known(SSL_CTX *scratch, const char *name) {
+static bool group_is_known(SSL_CTX *scratch, char *name) {
     bool known = SSL_CTX_set1_groups_list(scratch, name) == 1;
     ERR_clear_error();
     return known;

@@ -124,6 +124,10 @@ def test_expired_certificate_is_told(make_server, env):
     server = make_server()
     set_ok(server, "tls-cert-file", env.cert("expired.crt"), "tls-key-file", env.cert("expired.key"))
     server.wait_log("TLS: certificate '.*expired.crt' .* has expired")
+    with connect(server, verify=False) as conn:
+        assert int(conn.info("tls")["tls_certs_soonest_days_left"]) < -300
+        assert conn("CONFIG", "SET", "tls-cert-file", env.cert("server.crt"), "tls-key-file", env.cert("server.key")) == "OK"
+    assert served(server) == "localhost"
 
 
 # ---- names
