@@ -395,6 +395,30 @@ KTLS_API int ktls_mem_input(struct ktls_conn *conn, const void *data, size_t len
 KTLS_API size_t ktls_mem_output(struct ktls_conn *conn, const void **ret_data);
 KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of it went out */
 
+/* ---- To another process ---- */
+
+/* Most that ktls_export() writes, in bytes. A connection without a half-read session ticket takes some 200. */
+#define KTLS_EXPORT_MAX 34816
+
+/* Writes what a new owner of the socket needs beside the descriptor into buf: role, version, suite, the two traffic secrets (TLS
+ * 1.3), what is closed, counts, names for ktls_conn_info(), a half-read control message. The descriptor itself travels by
+ * SCM_RIGHTS, fork or exec. Returns the bytes written; with buf NULL, the bytes that are needed now, and changes nothing.
+ * On success the connection is given away: it sends nothing any more, no close_notify either, its calls give -ESTALE
+ * (ktls_key_update(): -EPIPE), and only ktls_conn_free(), ktls_conn_info() and close(fd) remain.
+ * THE BUFFER HOLDS KEYS: whoever has it can read the connection. Give it to nobody but the new owner, and ktls_wipe() it on both
+ * sides. -EAGAIN: a KeyUpdate or close_notify is due, ktls_flush() first; -EOPNOTSUPP: user mode, whose keys stay in OpenSSL;
+ * -ENOBUFS: cap is too small; -ENOTCONN: before the handshake is done; -ENOMEM; the connection's own error when it has failed. */
+KTLS_API ssize_t ktls_export(struct ktls_conn *conn, void *buf, size_t cap);
+/* The connection of a socket and the state that ktls_export() wrote, in this or another process. ctx: of the same role; its
+ * certificates are not looked at. The state is checked throughout, and the socket must be under kernel TLS with the state's
+ * version and cipher; that the two belong together is the caller's to see to. The conn is in KTLS_MODE_KERNEL; session tickets
+ * that come after this are counted and dropped. buf stays the caller's: ktls_wipe() it. 0; -EINVAL: not such a state, or of the
+ * other role; -EPROTONOSUPPORT: written by a library with another format; -EPROTO: the socket has no such keys; -EBADF; -ENOMEM.
+ * *ret is untouched on failure. */
+KTLS_API int ktls_import(struct ktls_ctx *ctx, int fd, const void *buf, size_t len, struct ktls_conn **ret);
+/* Overwrites len bytes so that the compiler keeps it (OPENSSL_cleanse). */
+KTLS_API void ktls_wipe(void *buf, size_t len);
+
 /* ---- Counters of the process ---- */
 
 struct ktls_stats {
@@ -408,13 +432,14 @@ struct ktls_stats {
     uint64_t control_records;        /* met after the hand-over */
     uint64_t alerts_in, alerts_out;  /* close_notify included */
     uint64_t key_updates_in, key_updates_out;
-    uint64_t tickets_in;        /* NewSessionTicket after the hand-over */
-    uint64_t closed_key_update; /* ended because the kernel cannot rekey */
-    uint64_t truncated;         /* FIN without close_notify */
-    uint64_t sessions_kept;     /* client: sessions put by for resumption */
-    uint64_t sessions_offered;  /* client: handshakes that offered one */
-    uint64_t tickets_unknown;   /* server: tickets under a key that is not in the ring */
-    uint64_t tickets_refused;   /* server: tickets opened but too old, or whose client certificate has expired */
+    uint64_t tickets_in;                /* NewSessionTicket after the hand-over */
+    uint64_t closed_key_update;         /* ended because the kernel cannot rekey */
+    uint64_t truncated;                 /* FIN without close_notify */
+    uint64_t sessions_kept;             /* client: sessions put by for resumption */
+    uint64_t sessions_offered;          /* client: handshakes that offered one */
+    uint64_t tickets_unknown;           /* server: tickets under a key that is not in the ring */
+    uint64_t tickets_refused;           /* server: tickets opened but too old, or whose client certificate has expired */
+    uint64_t handoffs_out, handoffs_in; /* ktls_export(), ktls_import() */
 };
 KTLS_API void ktls_stats(struct ktls_stats *ret); /* relaxed reads, any thread */
 

@@ -193,6 +193,7 @@ int ktls_control(struct ktls_conn *conn) {
 }
 
 int ktls_io_error(struct ktls_conn *conn, int err) {
+    if (conn->given) return -ESTALE; /* not ours to judge, nor to count */
     switch (err) {
     case 0:
         if (conn->rx_closed) return KTLS_EOF;

@@ -106,7 +106,7 @@ void ktls_on_info(const SSL *ssl, int where, int ret) {
 
 /* ---- Facts ---- */
 
-static enum ktls_cipher classify_cipher(const SSL_CIPHER *c) {
+enum ktls_cipher ktls_classify_cipher(const SSL_CIPHER *c) {
     const char *name = SSL_CIPHER_get_name(c);
     if (strstr(name, "CCM8") || strstr(name, "CCM_8")) return KTLS_CIPHER_OTHER; /* same nid, a tag the kernel does not know */
     switch (SSL_CIPHER_get_cipher_nid(c)) {
@@ -146,7 +146,8 @@ static void note_facts(struct ktls_conn *conn) {
     conn->ssl_version = SSL_version(conn->ssl);
     conn->version = conn->ssl_version == TLS1_3_VERSION ? KTLS_TLS13 : KTLS_TLS12;
     conn->version_name = SSL_get_version(conn->ssl);
-    conn->cipher = classify_cipher(c);
+    conn->cipher = ktls_classify_cipher(c);
+    conn->suite = SSL_CIPHER_get_protocol_id(c);
     conn->cipher_name = SSL_CIPHER_get_name(c);
     conn->resumed = SSL_session_reused(conn->ssl) == 1;
     int group = SSL_get_negotiated_group(conn->ssl);

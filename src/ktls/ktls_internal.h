@@ -23,6 +23,7 @@
  *   ktls_session.c    which sessions a server resumes
  *   ktls_tickets.c    the ring of keys under its tickets; ktls_ticket_files.c reads them from files
  *   ktls_resume.c     how a client comes to its sessions, after the hand-over too; ktls_store.c keeps them
+ *   ktls_handoff.c    the connection given to another process
  *
  * States of a connection:
  *
@@ -145,6 +146,9 @@ ssize_t ktls_kernel_recv_control(int fd, uint8_t *buf, size_t cap, uint8_t *ret_
 /* Sends one record of that type, whole or not at all. 0 or -errno. */
 int ktls_kernel_send_control(int fd, uint8_t type, const uint8_t *data, size_t len);
 
+/* The socket has a key of that version and cipher in that direction. 0; -EPROTO: it has not; -errno. */
+int ktls_kernel_check_key(int fd, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher);
+
 /* ---- ktls_ctx.c ---- */
 
 struct ktls_cert;
@@ -225,6 +229,8 @@ struct ktls_conn {
     char *refused_cert;         /* verification failed: which certificate of the chain */
     char *peer_users;           /* names one after the other, each with its NUL, an empty one at the end */
     const char *group;          /* of the key exchange; memory of ctx->ssl's */
+    uint16_t suite;             /* IANA number */
+    bool given;                 /* ktls_export() gave it to another owner */
 };
 
 /* Records the error (printf style, own words only) and returns err. alert -1: none. */
@@ -321,6 +327,8 @@ const uint8_t (*ktls_resume_secrets(const struct ktls_conn *conn))[KTLS_SECRET_M
 
 void ktls_on_keylog(const SSL *ssl, const char *line);
 void ktls_on_info(const SSL *ssl, int where, int ret);
+/* KTLS_CIPHER_OTHER for what the kernel has not. */
+enum ktls_cipher ktls_classify_cipher(const SSL_CIPHER *c);
 
 /* ---- ktls_names.c ---- */
 

@@ -90,6 +90,25 @@ int ktls_kernel_set_key(int fd, enum ktls_dir dir, enum ktls_version version, en
     return r;
 }
 
+static int cipher_type(enum ktls_cipher cipher) {
+    union crypto_info u;
+    static const struct ktls_keys none;
+    return fill_info(&u, KTLS_TLS13, cipher, &none, 0) ? u.info.cipher_type : 0;
+}
+
+int ktls_kernel_check_key(int fd, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher) {
+    char ulp[16] = "";
+    struct tls_crypto_info info = { 0 };
+    socklen_t len = sizeof ulp - 1;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) < 0) return errno == EBADF ? -EBADF : -EPROTO;
+    if (strcmp(ulp, "tls") != 0) return -EPROTO;
+    len = sizeof info; /* only version and cipher: the key stays in the kernel */
+    if (getsockopt(fd, SOL_TLS, dir == KTLS_TX ? TLS_TX : TLS_RX, &info, &len) < 0)
+        return errno == ENOPROTOOPT ? 0 : -EPROTO; /* ENOPROTOOPT: a kernel that does not tell about this direction */
+    int want = version == KTLS_TLS13 ? TLS_1_3_VERSION : TLS_1_2_VERSION;
+    return info.version == want && info.cipher_type == cipher_type(cipher) ? 0 : -EPROTO;
+}
+
 /* A record that fails leaves its error on the socket, for sending too: the alert that tells the peer about it could not go out.
  */
 void ktls_kernel_clear_error(int fd) {

@@ -81,3 +81,19 @@ def test_sendfile_server(env, transport, moved, tmp_path):
             for block in iter(lambda: tls.recv(65536), b""):
                 digest.update(block)
             assert digest.digest() == hashlib.sha256(data).digest()
+
+
+def test_handoff_server(env, transport, moved):
+    """Handshake in one process, the stream in another that was exec'd."""
+    if transport != "tls-kernel":
+        pytest.skip("the keys of userspace TLS cannot be handed over")
+    with example(env, "handoff_server") as port:
+        for size in (1, 200000):
+            data = os.urandom(size)
+            with connection(env, port) as tls:
+                sent, got = 0, b""
+                while len(got) < size:
+                    if sent < size:
+                        sent += tls.send(data[sent:sent + 8192])
+                    got += tls.recv(65536)
+                assert got == data
