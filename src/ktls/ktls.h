@@ -84,6 +84,7 @@ enum ktls_reason {
     KTLS_REASON_VERSION,      /* TLS 1.0/1.1, or a version this kernel lacks */
     KTLS_REASON_RECORD_LIMIT, /* the peer negotiated max_fragment_length (RFC 6066 4); the kernel would exceed it */
     KTLS_REASON_SETSOCKOPT,   /* the probe said yes and this socket's setsockopt still failed before anything was changed */
+    KTLS_REASON_ADVISORY,     /* the caller asked for userspace because of a known hole of this kernel */
     KTLS_N_REASONS
 };
 KTLS_API const char *ktls_reason_name(enum ktls_reason reason);   /* "no-ulp", ... static */
@@ -106,6 +107,22 @@ struct ktls_probe {
 KTLS_API int ktls_probe(struct ktls_probe *ret);
 /* Probes again (after modprobe). Connections made before are not touched. */
 KTLS_API int ktls_probe_again(struct ktls_probe *ret);
+
+struct ktls_advisory {
+    const char *cve;    /* "CVE-2025-39682"; static */
+    const char *effect; /* what can happen, one line for a log; static */
+    int peer; /* 1: bytes of a peer are enough to corrupt kernel memory; userspace TLS avoids it. 0: a local process, a race */
+    char fixed_in[16]; /* the first release of this kernel's stable branch that has the fix, "6.1.149"; "" when there is none */
+};
+/* The known holes of kernel TLS that a kernel has: at most cap of them in ret; returns how many there are, -EINVAL when release
+ * is not understood. release: as uname gives it; NULL: the running kernel. version: uname's version field or Ubuntu's
+ * /proc/version_signature, from which the upstream version of a distribution's kernel is read; NULL: the running kernel's, or
+ * none. changelog: path of the kernel package's changelog, gzipped or not; a hole that it names, at or below the entry of the
+ * version that runs, is closed. NULL: for the running kernel, /usr/share/doc/linux-image-RELEASE/changelog.gz where there is one.
+ * Reads files, at most some 100 ms; any thread. Ranges: the CVE records of kernel.org. A distribution that ports fixes without
+ * such a changelog has fewer holes than this says: a reason to warn, not to refuse. */
+KTLS_API int ktls_kernel_advisories(const char *release, const char *version, const char *changelog, struct ktls_advisory *ret,
+                                    int cap);
 
 /* ---- Context ---- */
 
@@ -198,6 +215,7 @@ struct ktls_ctx_opts {
     const char *groups;
     enum ktls_chacha chacha;
     enum ktls_peer_user peer_user; /* server: fills ktls_conn_info.peer_user */
+    enum ktls_reason off_reason;   /* KTLS_POLICY_OFF: the reason that is told; 0: KTLS_REASON_POLICY */
 };
 
 /* Makes a context; files are read and checked (key belongs to certificate, PEM is whole) now. *ret is untouched on failure and

@@ -130,11 +130,14 @@ int ktls_ctx_new(const struct ktls_ctx_opts *opts, struct ktls_ctx **ret, char *
         return config_error(&e, "ktls_ctx_opts.size is not that of this library");
     memcpy(&o, opts, opts->size);
 
+    if ((unsigned)o.off_reason >= KTLS_N_REASONS) return config_error(&e, "off_reason %d is unknown", (int)o.off_reason);
+
     struct ktls_ctx *ctx = calloc(1, sizeof *ctx);
     if (!ctx) return -ENOMEM;
     atomic_init(&ctx->refs, 1);
     ctx->role = o.role;
     ctx->policy = o.policy;
+    ctx->off_reason = o.off_reason ? o.off_reason : KTLS_REASON_POLICY;
     ctx->verify = o.verify;
     ctx->peer_user = o.peer_user;
     ctx->ssl = SSL_CTX_new(o.role == KTLS_SERVER ? TLS_server_method() : TLS_client_method());

@@ -177,7 +177,7 @@ static void note_facts(struct ktls_conn *conn) {
 /* What is known before the handshake: NONE when the kernel is possible for this socket. */
 static enum ktls_reason socket_reason(const struct ktls_conn *conn, const struct ktls_probe *probe, int *ret_err) {
     *ret_err = 0;
-    if (conn->ctx->policy == KTLS_POLICY_OFF) return KTLS_REASON_POLICY;
+    if (conn->ctx->policy == KTLS_POLICY_OFF) return conn->ctx->off_reason;
     if (!probe->usable) {
         *ret_err = probe->err;
         return probe->reason;

@@ -18,6 +18,7 @@
  *   ktls_io.c         ktls_read/ktls_write in both modes, memory mode
  *   ktls_seal.c       a TLS record built and opened in userspace (pure): the other end of the probe
  *   ktls_probe.c      what this kernel can
+ *   ktls_floor.c      known holes of this kernel; ktls_gunzip.c unpacks the changelog it looks into
  *   ktls_conn.c       the connection object, its errors and its facts
  *   ktls_names.c      names and counters
  *   ktls_session.c    which sessions a server resumes
@@ -159,6 +160,7 @@ struct ktls_ctx {
     SSL_CTX *ssl;
     enum ktls_role role;
     enum ktls_policy policy;
+    enum ktls_reason off_reason; /* told when the policy is OFF */
     enum ktls_verify verify;
     struct ktls_tickets *tickets; /* server with tickets, else NULL */
     int session_lifetime_s;       /* server: from the full handshake to the last resumption */

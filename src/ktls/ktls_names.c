@@ -103,6 +103,8 @@ static const struct {
                                    "The peer asked for short records (max_fragment_length), which the kernel does not keep to." },
     [KTLS_REASON_SETSOCKOPT] = { "setsockopt",
                                  "The kernel refused this socket: see the errno; the peer may have closed already." },
+    [KTLS_REASON_ADVISORY] = { "advisory", "This kernel has a known hole that a peer can use through kernel TLS: install the "
+                                           "distribution's kernel update, or accept it in the configuration." },
 };
 
 const char *ktls_reason_name(enum ktls_reason reason) {
