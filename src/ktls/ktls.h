@@ -216,6 +216,9 @@ struct ktls_ctx_opts {
     enum ktls_chacha chacha;
     enum ktls_peer_user peer_user; /* server: fills ktls_conn_info.peer_user */
     enum ktls_reason off_reason;   /* KTLS_POLICY_OFF: the reason that is told; 0: KTLS_REASON_POLICY */
+    /* FOR DEBUGGING ONLY: every connection's secrets are appended to this file (SSLKEYLOGFILE format, both modes); who reads it
+     * can decrypt them. Made with mode 0600; refused when it is there and others may read it, or is not a regular file. */
+    const char *keylog_file;
 };
 
 /* Makes a context; files are read and checked (key belongs to certificate, PEM is whole) now. *ret is untouched on failure and
@@ -347,8 +350,9 @@ struct ktls_conn_info {
     uint64_t rx_seq0, tx_seq0; /* record sequence numbers at the hand-over (diagnosis, tests) */
     uint64_t control_records;  /* control records met since */
     uint64_t key_updates_in, key_updates_out;
-    char peer_user[256]; /* first user name of the peer's verified certificate, by ktls_ctx_opts.peer_user; "" without */
-    char group[32];      /* key exchange group, "x25519", "X25519MLKEM768"; "" for a key exchange without one */
+    char peer_user[256];     /* first user name of the peer's verified certificate, by ktls_ctx_opts.peer_user; "" without */
+    char group[32];          /* key exchange group, "x25519", "X25519MLKEM768"; "" for a key exchange without one */
+    int alert_in, alert_out; /* last alert received and sent, -1: none */
 };
 /* 0, or -EAGAIN before the handshake is done (what is known is filled in). */
 KTLS_API int ktls_conn_info(const struct ktls_conn *conn, struct ktls_conn_info *ret);
@@ -458,6 +462,7 @@ struct ktls_stats {
     uint64_t tickets_unknown;           /* server: tickets under a key that is not in the ring */
     uint64_t tickets_refused;           /* server: tickets opened but too old, or whose client certificate has expired */
     uint64_t handoffs_out, handoffs_in; /* ktls_export(), ktls_import() */
+    uint64_t keylog_lines;              /* written to ktls_ctx_opts.keylog_file */
 };
 KTLS_API void ktls_stats(struct ktls_stats *ret); /* relaxed reads, any thread */
 

@@ -238,5 +238,7 @@ int ktls_conn_info(const struct ktls_conn *conn, struct ktls_conn_info *ret) {
     const char *user = ktls_conn_peer_user(conn, 0);
     if (user) snprintf(ret->peer_user, sizeof ret->peer_user, "%s", user);
     if (conn->group) snprintf(ret->group, sizeof ret->group, "%s", conn->group);
+    ret->alert_in = conn->alert_in;
+    ret->alert_out = conn->alert_out;
     return conn->mode == KTLS_MODE_NONE ? -EAGAIN : 0;
 }

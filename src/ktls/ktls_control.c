@@ -14,6 +14,7 @@
  * The peek before every recvmsg is what makes a needless call harmless: a recvmsg with a control buffer would swallow data.
  */
 #include "ktls_internal.h"
+#include "ktls_usdt.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -33,6 +34,7 @@ void ktls_send_fatal(struct ktls_conn *conn, int alert) {
     if (ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg) < 0) return;
     conn->alert_out = alert;
     KTLS_COUNT(alerts_out);
+    KTLS_PROBE3(alert__out, conn, conn->fd, alert);
 }
 
 /* Fatal: sends the alert, records and returns the error. */
@@ -67,6 +69,7 @@ static int send_key_update(struct ktls_conn *conn) {
     }
     conn->key_updates_out++;
     KTLS_COUNT(key_updates_out);
+    KTLS_PROBE3(rekey__out, conn, conn->fd, conn->key_update_asks);
     return KTLS_DONE;
 }
 
@@ -79,6 +82,7 @@ static int send_close(struct ktls_conn *conn) {
     if (r < 0) return r;
     conn->alert_out = KTLS_ALERT_CLOSE_NOTIFY;
     KTLS_COUNT(alerts_out);
+    KTLS_PROBE3(alert__out, conn, conn->fd, KTLS_ALERT_CLOSE_NOTIFY);
     return KTLS_DONE;
 }
 
@@ -115,6 +119,7 @@ int ktls_key_update(struct ktls_conn *conn, int request_peer) {
 static int take_key_update(struct ktls_conn *conn, bool update_requested) {
     conn->key_updates_in++;
     KTLS_COUNT(key_updates_in);
+    KTLS_PROBE3(rekey__in, conn, conn->fd, update_requested);
     int r = rekey(conn, KTLS_RX);
     if (r == -ENOMEM) return ktls_fail(conn, r, -1, 0, "changing the receiving key: out of memory");
     if (r < 0) {
@@ -133,22 +138,25 @@ static int take_key_update(struct ktls_conn *conn, bool update_requested) {
     return KTLS_DONE;
 }
 
+static void note_alert_in(struct ktls_conn *conn, int alert) {
+    conn->alert_in = alert;
+    KTLS_COUNT(alerts_in);
+    KTLS_PROBE3(alert__in, conn, conn->fd, alert);
+}
+
 static int take_event(struct ktls_conn *conn, const struct ktls_event *ev) {
     switch (ev->kind) {
     case KTLS_EV_CLOSE_NOTIFY:
         conn->rx_closed = true;
-        conn->alert_in = KTLS_ALERT_CLOSE_NOTIFY;
-        KTLS_COUNT(alerts_in);
+        note_alert_in(conn, KTLS_ALERT_CLOSE_NOTIFY);
         return KTLS_EOF;
     case KTLS_EV_WARNING_ALERT:
-        conn->alert_in = ev->alert;
-        KTLS_COUNT(alerts_in);
+        note_alert_in(conn, ev->alert);
         return KTLS_DONE;
     case KTLS_EV_FATAL_ALERT:
-        conn->alert_in = ev->alert;
+        note_alert_in(conn, ev->alert);
         conn->rx_closed = conn->tx_closed = true; /* RFC 8446 6.2: both sides close at once */
         conn->due = 0;
-        KTLS_COUNT(alerts_in);
         return ktls_fail(conn, KTLS_EALERT, ev->alert, 0, "peer sent fatal alert %s", ktls_alert_name(ev->alert));
     case KTLS_EV_KEY_UPDATE:
         return take_key_update(conn, ev->update_requested);
@@ -170,6 +178,7 @@ static int take_record(struct ktls_conn *conn) {
     if (n < 0) return ktls_io_error(conn, (int)-n);
     conn->control_records++;
     KTLS_COUNT(control_records);
+    KTLS_PROBE4(control__record, conn, conn->fd, type, n);
     struct ktls_event ev;
     int r = KTLS_DONE, more;
     ktls_record_begin(&conn->reader, type, buf, (size_t)n);

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The first error of OpenSSL's queue is the cause, the later ones what followed from it. */
 int ktls_config_error(struct errbuf *e, const char *fmt, ...) {
@@ -104,6 +105,16 @@ static void set_modes(SSL_CTX *ssl) {
     SSL_CTX_set_info_callback(ssl, ktls_on_info);
 }
 
+static int open_keylog(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct errbuf *e) {
+    if (!set(o->keylog_file)) return 0;
+    int fd = ktls_keylog_open(o->keylog_file);
+    if (fd == -EPERM) return config_error(e, "key log file '%s' may be read by others: it must have mode 0600", o->keylog_file);
+    if (fd == -ENOTSUP || fd == -ELOOP) return config_error(e, "key log file '%s' is not a regular file", o->keylog_file);
+    if (fd < 0) return config_error(e, "key log file '%s': %s", o->keylog_file, strerrordesc_np(-fd));
+    ctx->keylog_fd = fd;
+    return 0;
+}
+
 /* ---- Life ---- */
 
 static int configure(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct errbuf *e) {
@@ -135,6 +146,7 @@ int ktls_ctx_new(const struct ktls_ctx_opts *opts, struct ktls_ctx **ret, char *
     struct ktls_ctx *ctx = calloc(1, sizeof *ctx);
     if (!ctx) return -ENOMEM;
     atomic_init(&ctx->refs, 1);
+    ctx->keylog_fd = -1;
     ctx->role = o.role;
     ctx->policy = o.policy;
     ctx->off_reason = o.off_reason ? o.off_reason : KTLS_REASON_POLICY;
@@ -142,6 +154,7 @@ int ktls_ctx_new(const struct ktls_ctx_opts *opts, struct ktls_ctx **ret, char *
     ctx->peer_user = o.peer_user;
     ctx->ssl = SSL_CTX_new(o.role == KTLS_SERVER ? TLS_server_method() : TLS_client_method());
     int r = ctx->ssl ? configure(ctx, &o, &e) : -ENOMEM;
+    if (r == 0) r = open_keylog(ctx, &o, &e);
     if (r < 0) {
         ERR_clear_error();
         ktls_ctx_unref(ctx);
@@ -161,6 +174,7 @@ struct ktls_ctx *ktls_ctx_ref(struct ktls_ctx *ctx) {
 
 struct ktls_ctx *ktls_ctx_unref(struct ktls_ctx *ctx) {
     if (!ctx || atomic_fetch_sub_explicit(&ctx->refs, 1, memory_order_acq_rel) != 1) return NULL;
+    if (ctx->keylog_fd >= 0) close(ctx->keylog_fd);
     SSL_CTX_free(ctx->ssl);
     ktls_tickets_unref(ctx->tickets);
     ktls_store_free(ctx->store);

@@ -21,6 +21,7 @@
  * call, and cannot rekey.
  */
 #include "ktls_internal.h"
+#include "ktls_usdt.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -54,6 +55,7 @@ void ktls_on_keylog(const SSL *ssl, const char *line) {
     struct ktls_conn *conn = SSL_get_app_data(ssl);
     static const char *const label[2] = { "SERVER_TRAFFIC_SECRET_0 ", "CLIENT_TRAFFIC_SECRET_0 " }; /* by enum ktls_role */
     if (!conn || conn->mode != KTLS_MODE_NONE) return;
+    if (conn->ctx->keylog_fd >= 0) ktls_keylog_line(conn->ctx->keylog_fd, line);
     for (int role = 0; role < 2; role++) {
         size_t len = strlen(label[role]);
         if (strncmp(line, label[role], len) != 0) continue;
@@ -81,12 +83,15 @@ static void on_user_message(int write_p, int version, int content_type, const vo
     (void)version, (void)ssl;
     if (content_type != SSL3_RT_HANDSHAKE || len < 1) return;
     uint8_t type = *(const uint8_t *)buf;
+    int asks = len > 4 ? ((const uint8_t *)buf)[4] : 0;
     if (type == SSL3_MT_KEY_UPDATE && write_p) {
         conn->key_updates_out++;
         KTLS_COUNT(key_updates_out);
+        KTLS_PROBE3(rekey__out, conn, conn->fd, asks);
     } else if (type == SSL3_MT_KEY_UPDATE) {
         conn->key_updates_in++;
         KTLS_COUNT(key_updates_in);
+        KTLS_PROBE3(rekey__in, conn, conn->fd, asks);
     } else if (type == SSL3_MT_NEWSESSION_TICKET && !write_p) {
         KTLS_COUNT(tickets_in);
     }
@@ -98,9 +103,11 @@ void ktls_on_info(const SSL *ssl, int where, int ret) {
     if (where & SSL_CB_READ) {
         conn->alert_in = ret & 0xff;
         KTLS_COUNT(alerts_in);
+        KTLS_PROBE3(alert__in, conn, conn->fd, conn->alert_in);
     } else {
         conn->alert_out = ret & 0xff;
         KTLS_COUNT(alerts_out);
+        KTLS_PROBE3(alert__out, conn, conn->fd, conn->alert_out);
     }
 }
 
@@ -261,6 +268,7 @@ static void enter_kernel(struct ktls_conn *conn) {
     }
     if (conn->version == KTLS_TLS12) ktls_wipe_secrets(conn);
     KTLS_COUNT(mode_kernel);
+    KTLS_PROBE4(handover, conn, conn->fd, conn->ssl_version, conn->cipher_name);
 }
 
 static int enter_user(struct ktls_conn *conn, enum ktls_reason reason, int err) {
@@ -276,6 +284,7 @@ static int enter_user(struct ktls_conn *conn, enum ktls_reason reason, int err) 
     SSL_set_msg_callback(conn->ssl, on_user_message);
     KTLS_COUNT(mode_user);
     KTLS_COUNT(reason[reason]);
+    KTLS_PROBE4(fallback, conn, conn->fd, ktls_reason_name(reason), err);
     return KTLS_DONE;
 }
 
@@ -313,6 +322,7 @@ static int begin(struct ktls_conn *conn) {
     struct ktls_probe probe = { 0 };
     int err;
     conn->started_ns = ktls_now_ns();
+    KTLS_PROBE3(handshake__start, conn, conn->fd, conn->ctx->role);
     conn->state = KTLS_STATE_HANDSHAKE;
     if (set_expected_name(conn) != 1) return ktls_fail(conn, -EINVAL, -1, 0, "the server name cannot be checked");
     SSL_set_msg_callback(conn->ssl, on_message);
@@ -332,6 +342,7 @@ static int begin(struct ktls_conn *conn) {
 static int count_failure(struct ktls_conn *conn, int r) {
     ktls_resume_handshake_ended(conn, r);
     KTLS_COUNT(handshakes_failed[conn->ctx->role]);
+    KTLS_PROBE4(handshake__failed, conn, conn->fd, r, ktls_conn_error(conn)->text);
     switch (r) {
     case KTLS_EALERT:
         KTLS_COUNT(failed_alert);
@@ -376,5 +387,6 @@ int ktls_handshake(struct ktls_conn *conn) {
     conn->state = KTLS_STATE_OPEN;
     KTLS_COUNT(handshakes_ok[conn->ctx->role]);
     if (conn->resumed) KTLS_COUNT(handshakes_resumed[conn->ctx->role]);
+    KTLS_PROBE4(handshake__done, conn, conn->fd, conn->handshake_us, conn->resumed);
     return KTLS_DONE;
 }

@@ -24,6 +24,7 @@
  *   ktls_session.c    which sessions a server resumes
  *   ktls_tickets.c    the ring of keys under its tickets; ktls_ticket_files.c reads them from files
  *   ktls_resume.c     how a client comes to its sessions, after the hand-over too; ktls_store.c keeps them
+ *   ktls_keylog.c     the key log file
  *   ktls_handoff.c    the connection given to another process
  *
  * States of a connection:
@@ -173,7 +174,14 @@ struct ktls_ctx {
     char **warnings;
     int n_warnings;
     enum ktls_peer_user peer_user;
+    int keylog_fd; /* -1: no key log file */
 };
+
+/* ---- ktls_keylog.c ---- */
+
+/* The descriptor of a key log file, or -errno: -EPERM others may read it, -ENOTSUP not a regular file. */
+int ktls_keylog_open(const char *path);
+void ktls_keylog_line(int fd, const char *line);
 
 /* ---- ktls_conn.c ---- */
 

@@ -118,6 +118,8 @@ const struct directive directives[] = {
     INTD("tls-auto-reload-interval", F(tls_auto_reload_interval), 0, INT_MAX, "0", 0),
     ENUMD("tls-auth-clients-user", F(tls_auth_clients_user), auth_clients_user, "off", 0),
     ENUMD("tls-prefer-chacha", F(tls_prefer_chacha), chacha_modes, "auto", 0),
+    BOOLD("tls-ktls-accept-advisories", F(tls_ktls_accept_advisories), "no", 0),
+    STRD("tls-key-log-file", F(tls_key_log_file), NULL, DIR_PROTECTED),
     /* process */
     BOOLD("daemonize", F(daemonize), "no", I),
     ENUMD("supervised", F(supervised), supervisors, "no", I),

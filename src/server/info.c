@@ -445,14 +445,19 @@ static void section_tls(struct server *srv, struct buf *o) {
         "# TLS\r\ntls_port:%lld\r\ntls_ktls_mode:%s\r\ntls_kernel_usable:%d\r\ntls_kernel_reason:%s\r\ntls_kernel_rekey:%d\r\n",
         (long long)cfg_get(&srv->cfg->tls_port), modes[cfg_get(&srv->cfg->tls_ktls)], p->usable,
         p->usable ? "" : ktls_reason_name(p->reason), p->usable && p->rekey == 0);
+    char cves[16 * TLS_MAX_ADVISORIES];
+    tls_advisory_names(&srv->tls, cves, sizeof cves);
+    buf_printf(o, "tls_kernel_advisories:%s\r\n", cves);
     tls_handshakes(srv, &st, o);
     tls_paths(srv, &st, o);
     buf_printf(o,
                "tls_control_records:%llu\r\ntls_alerts_in:%llu\r\ntls_alerts_out:%llu\r\ntls_key_updates_in:%llu\r\ntls_key_"
-               "updates_out:%llu\r\ntls_closed_key_update:%llu\r\ntls_truncated:%llu\r\n",
+               "updates_out:%llu\r\ntls_closed_key_update:%llu\r\ntls_truncated:%llu\r\ntls_tickets_in:%llu\r\ntls_key_log_lines:"
+               "%llu\r\n",
                (unsigned long long)st.control_records, (unsigned long long)st.alerts_in, (unsigned long long)st.alerts_out,
                (unsigned long long)st.key_updates_in, (unsigned long long)st.key_updates_out,
-               (unsigned long long)st.closed_key_update, (unsigned long long)st.truncated);
+               (unsigned long long)st.closed_key_update, (unsigned long long)st.truncated, (unsigned long long)st.tickets_in,
+               (unsigned long long)st.keylog_lines);
     buf_printf(o, "tls_kernel_bytes_in:%llu\r\ntls_kernel_bytes_out:%llu\r\n", kin, kout);
     buf_printf(o, "tls_ticket_keys:%d\r\ntls_tickets_unknown:%llu\r\ntls_tickets_refused:%llu\r\n", tls_tickets_count(&srv->tls),
                (unsigned long long)st.tickets_unknown, (unsigned long long)st.tickets_refused);

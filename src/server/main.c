@@ -121,6 +121,8 @@ static int start_tls(struct server *srv) {
     }
     if (cfg_get(&cfg->tls_ktls) == CFG_KTLS_NO) {
         log_notice("TLS: userspace (tls-ktls no)");
+    } else if (tls_held_back(&srv->tls, cfg)) {
+        log_notice("TLS: userspace (advisory)");
     } else if (p->usable) {
         log_notice("TLS: kernel (Linux %s encrypts and decrypts%s)", p->kernel,
                    p->rekey == 0 ? "; KeyUpdate supported" : "; no KeyUpdate before Linux 6.14");

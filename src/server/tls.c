@@ -18,6 +18,7 @@ int tls_init(struct tls_state *t) {
     memset(t, 0, sizeof *t);
     pthread_mutex_init(&t->lock, NULL);
     t->handshake_us = hist_new();
+    t->n_advisories = -1;
     return ktls_probe(&t->probe);
 }
 
@@ -51,10 +52,71 @@ int tls_parse_protocols(const char *text) {
     return (int)bits;
 }
 
+/* ---- Known holes of the kernel ---- */
+
+static void find_advisories(struct tls_state *t) {
+    struct ktls_advisory found[TLS_MAX_ADVISORIES];
+    pthread_mutex_lock(&t->lock);
+    bool known = t->n_advisories >= 0;
+    pthread_mutex_unlock(&t->lock);
+    if (known) return;
+    int n = ktls_kernel_advisories(NULL, NULL, NULL, found, TLS_MAX_ADVISORIES); /* may read a changelog: not under the lock */
+    if (n > TLS_MAX_ADVISORIES) n = TLS_MAX_ADVISORIES;
+    pthread_mutex_lock(&t->lock);
+    t->n_advisories = n > 0 ? n : 0;
+    if (n > 0) memcpy(t->advisories, found, (size_t)n * sizeof found[0]);
+    pthread_mutex_unlock(&t->lock);
+}
+
+bool tls_held_back(struct tls_state *t, struct config *cfg) {
+    bool peer = false;
+    if (cfg_get(&cfg->tls_ktls) != CFG_KTLS_AUTO || cfg_get(&cfg->tls_ktls_accept_advisories) || !t->probe.usable) return false;
+    pthread_mutex_lock(&t->lock);
+    for (int i = 0; i < t->n_advisories; i++) peer |= t->advisories[i].peer != 0;
+    pthread_mutex_unlock(&t->lock);
+    return peer;
+}
+
+void tls_advisory_names(struct tls_state *t, char *ret, size_t cap) {
+    size_t at = 0;
+    ret[0] = 0;
+    pthread_mutex_lock(&t->lock);
+    for (int i = 0; i < t->n_advisories && at < cap; i++)
+        at += (size_t)snprintf(ret + at, cap - at, "%s%s", i ? "," : "", t->advisories[i].cve);
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* Once, and only where kernel TLS could be used: the hole, what it means, what helps. */
+static void warn_of_advisories(struct tls_state *t, struct config *cfg) {
+    if (cfg_get(&cfg->tls_ktls) == CFG_KTLS_NO || !t->probe.usable || t->advisories_logged) return;
+    t->advisories_logged = true;
+    for (int i = 0; i < t->n_advisories; i++) {
+        const struct ktls_advisory *a = &t->advisories[i];
+        log_warning(
+            "WARNING: this kernel (%s) has %s in its TLS, as far as its version and its package's changelog tell: %s. %s%s.",
+            t->probe.kernel, a->cve, a->effect,
+            *a->fixed_in ? "Fixed in Linux " : "Its stable branch has no fix; a distribution's kernel may", a->fixed_in);
+    }
+    if (tls_held_back(t, cfg))
+        log_warning(
+            "WARNING: a peer could use one of these, so tls-ktls auto serves TLS in userspace. Install the kernel update; or "
+            "say 'tls-ktls-accept-advisories yes' when this kernel has the fix.");
+}
+
 static enum ktls_policy policy_of(const struct tls_state *t, int64_t mode) {
     if (mode == CFG_KTLS_NO) return KTLS_POLICY_OFF;
     if (mode == CFG_KTLS_YES && t->probe.usable) return KTLS_POLICY_REQUIRE;
     return KTLS_POLICY_AUTO;
+}
+
+static void warn_of_key_log(struct config *cfg) {
+    char *path = config_str_dup(cfg, &cfg->tls_key_log_file);
+    if (path)
+        log_warning(
+            "WARNING: tls-key-log-file: the keys of all TLS connections are written to %s; whoever reads it can decrypt them. "
+            "For debugging only.",
+            path);
+    mem_free(path);
 }
 
 /* The words of a DIR_LIST directive; free with str_split_free. */
@@ -104,11 +166,15 @@ static int make_ctx(struct tls_state *t, struct config *cfg, struct ktls_ctx **r
     static const enum ktls_verify verify[] = { KTLS_VERIFY_NONE, KTLS_VERIFY_REQUIRE, KTLS_VERIFY_OPTIONAL };
     struct ktls_tickets *ring = NULL;
     int rotation_s = (int)cfg_get(&cfg->tls_session_ticket_rotation), lifetime_s = (int)cfg_get(&cfg->tls_session_cache_timeout);
+    find_advisories(t);
+    bool held = tls_held_back(t, cfg);
     int protocols = tls_parse_protocols(cfg->tls_protocols);
     struct ktls_ctx_opts o = {
         .size = sizeof o,
         .role = KTLS_SERVER,
-        .policy = policy_of(t, cfg_get(&cfg->tls_ktls)),
+        .policy = held ? KTLS_POLICY_OFF : policy_of(t, cfg_get(&cfg->tls_ktls)),
+        .off_reason = held ? KTLS_REASON_ADVISORY : KTLS_REASON_POLICY,
+        .keylog_file = cfg->tls_key_log_file,
         .verify = verify[cfg_get(&cfg->tls_auth_clients)],
         .protocols = protocols > 0 ? (unsigned)protocols : 0,
         .cert_file = cfg->tls_cert_file,
@@ -132,6 +198,7 @@ static int make_ctx(struct tls_state *t, struct config *cfg, struct ktls_ctx **r
     bool no_ca = (!o.ca_file || !*o.ca_file) && (!o.ca_dir || !*o.ca_dir);
     struct ktls_ctx_opts link = o; /* what this server is as a client of others */
     link.role = KTLS_CLIENT;
+    link.keylog_file = NULL;
     link.verify = KTLS_VERIFY_NONE; /* only the files are tried here */
     link.cert_file = cfg->tls_client_cert_file;
     link.key_file = cfg->tls_client_key_file;
@@ -170,7 +237,7 @@ static int make_ctx(struct tls_state *t, struct config *cfg, struct ktls_ctx **r
     return r;
 }
 
-static void put_in_place(struct tls_state *t, struct ktls_ctx *fresh) {
+static void put_in_place(struct tls_state *t, struct config *cfg, struct ktls_ctx *fresh) {
     const char *line;
     for (int i = 0; (line = ktls_ctx_warning(fresh, i)); i++) log_warning("TLS: %s", line);
     atomic_fetch_add_explicit(&t->generation, 1, memory_order_relaxed);
@@ -178,13 +245,15 @@ static void put_in_place(struct tls_state *t, struct ktls_ctx *fresh) {
     struct ktls_ctx *old = t->ctx;
     t->ctx = fresh;
     pthread_mutex_unlock(&t->lock);
+    warn_of_advisories(t, cfg);
+    warn_of_key_log(cfg);
     ktls_ctx_unref(old);
 }
 
 int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) {
     struct ktls_ctx *fresh;
     int r = make_ctx(t, cfg, &fresh, err, errlen);
-    if (r == 0) put_in_place(t, fresh);
+    if (r == 0) put_in_place(t, cfg, fresh);
     return r;
 }
 
@@ -197,7 +266,7 @@ int tls_reload(struct tls_state *t, struct config *cfg, const char *why, char *e
         ktls_ctx_unref(fresh);
         return -EAGAIN;
     }
-    if (r == 0) put_in_place(t, fresh);
+    if (r == 0) put_in_place(t, cfg, fresh);
     pthread_mutex_lock(&t->lock);
     ++*(r == 0 ? &t->reloads.ok : &t->reloads.failed);
     t->reloads.last_s = clock_wall_ms() / 1000;

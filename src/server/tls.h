@@ -13,6 +13,7 @@
 #include "server/config.h"
 
 #define TLS_MAX_CIPHER_NAMES 32
+#define TLS_MAX_ADVISORIES 16
 
 /* tls_watch.c */
 struct tls_watch {
@@ -49,6 +50,10 @@ struct tls_state {
     _Atomic uint64_t generation; /* contexts put in place so far */
     bool rollback_due;           /* a CONFIG SET failed here, its values are about to be put back; under the CONFIG SET lock */
     struct tls_watch watch;
+    /* Known holes of this kernel, looked up by the first tls_load; n -1: not yet. Under lock. */
+    struct ktls_advisory advisories[TLS_MAX_ADVISORIES];
+    int n_advisories;
+    bool advisories_logged;
 };
 
 int tls_init(struct tls_state *t);
@@ -74,6 +79,10 @@ struct server;
 /* tls_watch.c: looks after the files, every tls-auto-reload-interval seconds. Thread 0's cron. */
 void tls_watch_tick(struct server *srv);
 void tls_watch_stop(struct server *srv); /* waits for a check under way; main thread, at exit */
+/* tls-ktls auto does not use the kernel because of a hole that a peer could use. */
+bool tls_held_back(struct tls_state *t, struct config *cfg);
+/* The CVEs, comma-separated, "" when there are none. */
+void tls_advisory_names(struct tls_state *t, char *ret, size_t cap);
 /* "TLSv1.2 TLSv1.3" to KTLS_PROTO_* bits. 0: text empty. -1: a word is not known. */
 int tls_parse_protocols(const char *text);
 

@@ -13,7 +13,8 @@ static const char *const cipher_name[KTLS_N_CIPHERS] = { "AES-128-GCM", "AES-256
 static const char usage[] = "Usage: ktls-probe [--json]\n"
                             "\n"
                             "Finds out, by sending and receiving data over the loopback interface, which TLS versions and\n"
-                            "ciphers this kernel encrypts (TX) and decrypts (RX) on a socket.\n"
+                            "ciphers this kernel encrypts (TX) and decrypts (RX) on a socket; and names the known holes of its\n"
+                            "TLS that its version, and its package's changelog, leave open.\n"
                             "\n"
                             "  --json   the result as one JSON object\n"
                             "  --help   this text\n"
@@ -52,6 +53,34 @@ static void print_reasons(const struct ktls_probe *p) {
     if (p->expect_no_pad) printf("TLS_RX_EXPECT_NO_PAD needs Linux 6.0 or later.\n");
 }
 
+#define ADVISORIES_MAX 16
+
+/* Known holes of this kernel; at most ADVISORIES_MAX. */
+static int advisories(struct ktls_advisory *a) {
+    int n = ktls_kernel_advisories(NULL, NULL, NULL, a, ADVISORIES_MAX);
+    return n > ADVISORIES_MAX ? ADVISORIES_MAX : n;
+}
+
+static void print_advisories(void) {
+    struct ktls_advisory a[ADVISORIES_MAX];
+    int n = advisories(a);
+    if (n < 0) printf("The kernel's version is not understood: known holes cannot be told.\n");
+    for (int i = 0; i < n; i++)
+        printf("%s: %s%s. %s%s.\n", a[i].cve, a[i].effect, a[i].peer ? " (a peer alone can)" : "",
+               *a[i].fixed_in ? "Fixed in Linux " : "This kernel's stable branch has no fix; a distribution's kernel may",
+               a[i].fixed_in);
+}
+
+static void print_advisories_json(void) {
+    struct ktls_advisory a[ADVISORIES_MAX];
+    int n = advisories(a);
+    printf(",\"advisories\":[");
+    for (int i = 0; i < n; i++)
+        printf("%s{\"cve\":\"%s\",\"effect\":\"%s\",\"peer\":%s,\"fixed_in\":\"%s\"}", i ? "," : "", a[i].cve, a[i].effect,
+               a[i].peer ? "true" : "false", a[i].fixed_in);
+    putchar(']');
+}
+
 static void print_result_json(const char *key, int err) {
     printf("\"%s\":{\"ok\":%s,\"errno\":\"%s\"}", key, err ? "false" : "true", err ? ktls_strerror(-err) : "");
 }
@@ -76,6 +105,7 @@ static void print_json(const struct ktls_probe *p) {
     print_result_json("rekey", p->rekey);
     putchar(',');
     print_result_json("expect_no_pad", p->expect_no_pad);
+    print_advisories_json();
     printf("}\n");
 }
 
@@ -100,6 +130,7 @@ int main(int argc, char **argv) {
     } else {
         print_table(&p);
         print_reasons(&p);
+        print_advisories();
     }
     return p.usable ? 0 : 1;
 }
