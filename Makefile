@@ -9,6 +9,7 @@ VARIANT ?= release
 BUILD_TLS ?= yes
 PREFIX ?= /usr/local
 DESTDIR ?=
+LIBDIR ?= $(PREFIX)/lib
 
 # As many jobs as cores, unless the caller says otherwise.
 ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
@@ -171,13 +172,18 @@ lint:
 layers:
 	./scripts/check-layers
 
+KTLS_VERSION = $(shell sed -n 's/^.define KTLS_VERSION_M[AI][JN]OR //p' src/ktls/ktls.h | paste -sd.).0
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 $(OUT)/libktls.a $(DESTDIR)$(PREFIX)/lib
-	install -m 755 $(OUT)/libktls.so $(DESTDIR)$(PREFIX)/lib/libktls.so.0
-	ln -sf libktls.so.0 $(DESTDIR)$(PREFIX)/lib/libktls.so
+	install -m 644 $(OUT)/libktls.a $(DESTDIR)$(LIBDIR)
+	install -m 755 $(OUT)/libktls.so $(DESTDIR)$(LIBDIR)/libktls.so.0
+	ln -sf libktls.so.0 $(DESTDIR)$(LIBDIR)/libktls.so
 	install -m 644 src/ktls/ktls.h $(DESTDIR)$(PREFIX)/include
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(KTLS_VERSION)|' src/ktls/libktls.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/libktls.pc
+	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 docs/man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3
 
 clean:
 	rm -rf build
@@ -191,7 +197,7 @@ help:
 	@echo 'make lint        clang-format, cppcheck, clang-tidy'
 	@echo 'make layers      include rules of docs/ARCHITECTURE.md, libktls stands alone'
 	@echo 'make check       all tests, as CI runs them (scripts/check)'
-	@echo 'make install     PREFIX=/usr/local DESTDIR='
+	@echo 'make install     PREFIX=/usr/local LIBDIR=PREFIX/lib DESTDIR='
 	@echo 'make clean'
 	@echo 'Variables: VARIANT=release|asan|tsan|fuzz CC=gcc|clang CFLAGS= LDFLAGS= Q=@ (quiet) BUILD_TLS=yes (always)'
 
