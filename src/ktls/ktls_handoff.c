@@ -112,6 +112,7 @@ static void write_state(struct ktls_conn *conn, size_t total, struct out *o) {
 
 /* The connection was given away: nothing may go out through it any more. */
 static void give_away(struct ktls_conn *conn) {
+    ktls_resume_end(conn); /* an object that waits for tickets holds secrets too */
     ktls_wipe_secrets(conn);
     ktls_record_done(&conn->reader);
     conn->given = true;

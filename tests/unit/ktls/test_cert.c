@@ -422,17 +422,16 @@ static void test_crl_ends_resumption(void **state) {
     (void)state;
     X509 *x;
     struct ktls_keypair p = issue("soon-revoked", "EC", NULL, NULL, NULL, &x);
-    uint8_t keys[80];
+    struct ktls_tickets_opts t = { .size = sizeof t };
     struct ktls_ctx_opts o = server_opts(KTLS_POLICY_AUTO);
+    assert_int_equal(ktls_tickets_new(&t, &o.tickets, NULL, 0), 0);
     o.verify = KTLS_VERIFY_REQUIRE, o.crl_file = path_of("crl.pem");
     write_crl(o.crl_file, pki.ca, pki.ca_key, NULL, NULL, 3600);
     struct ktls_ctx *before = new_ctx(&o), *same = new_ctx(&o);
     write_crl(o.crl_file, pki.ca, pki.ca_key, NULL, x, 3600);
     X509_free(x);
     struct ktls_ctx *after = new_ctx(&o), *order[] = { before, same, after };
-    SSL_CTX_get_tlsext_ticket_keys(before->ssl, keys, sizeof keys);
-    SSL_CTX_set_tlsext_ticket_keys(same->ssl, keys, sizeof keys);
-    SSL_CTX_set_tlsext_ticket_keys(after->ssl, keys, sizeof keys);
+    ktls_tickets_unref(o.tickets);
     SSL_SESSION *saved = NULL;
     for (int i = 0; i < 3; i++) {
         SSL_CTX *pc = client_with(&p, TLS1_2_VERSION);
