@@ -12,10 +12,11 @@
  *       KTLS_MODE_USER     ktls_read/ktls_write, or the ktls_mem_* calls for a loop that does its own I/O
  *     ktls_shutdown(conn), ktls_conn_free(conn), close(fd)
  *
- * Threads: a ctx may be used by many threads at once; a conn by one thread at a time, any thread.
- * Errors: 0 or positive on success, else a negative errno value or one of KTLS_E*; details in ktls_conn_error(). The library
- * never logs, never prints, never exits; out of memory is -ENOMEM.
- * The fd stays the caller's: the library neither closes it nor changes its flags. SIGPIPE is never raised (MSG_NOSIGNAL).
+ * Threads: a ctx may be used by many threads at once; a conn by one thread at a time, any thread. The exception are
+ * ktls_tx_begin() and ktls_tx_end(): any number of threads, also beside one that is in another call on the conn. Errors: 0 or
+ * positive on success, else a negative errno value or one of KTLS_E*; details in ktls_conn_error(). The library never logs, never
+ * prints, never exits; out of memory is -ENOMEM. The fd stays the caller's: the library neither closes it nor changes its flags.
+ * SIGPIPE is never raised (MSG_NOSIGNAL).
  */
 #ifndef KTLS_H
 #define KTLS_H
@@ -54,6 +55,8 @@ struct ktls_tickets;
 #define KTLS_EKEYUPDATE (-5006) /* KeyUpdate received and this kernel cannot rekey; closed in order */
 #define KTLS_ENOKTLS (-5007)    /* policy KTLS_POLICY_REQUIRE and the kernel cannot take this connection */
 #define KTLS_ECONFIG (-5008)    /* a file or option of the context is wrong: the text says which */
+#define KTLS_ERECORDLIMIT                                                                                                        \
+    (-5009) /* as many records under one key as are safe, and the key cannot be changed: end the connection in order */
 
 /* Static name of a result or error, "KTLS_EALERT", "ECONNRESET". */
 KTLS_API const char *ktls_strerror(int err);
@@ -85,6 +88,7 @@ enum ktls_reason {
     KTLS_REASON_RECORD_LIMIT, /* the peer negotiated max_fragment_length (RFC 6066 4); the kernel would exceed it */
     KTLS_REASON_SETSOCKOPT,   /* the probe said yes and this socket's setsockopt still failed before anything was changed */
     KTLS_REASON_ADVISORY,     /* the caller asked for userspace because of a known hole of this kernel */
+    KTLS_REASON_NO_REKEY,     /* TLS 1.3 on a kernel without KeyUpdate, and on_old_kernel is KTLS_OLD_KERNEL_USERSPACE */
     KTLS_N_REASONS
 };
 KTLS_API const char *ktls_reason_name(enum ktls_reason reason);   /* "no-ulp", ... static */
@@ -99,6 +103,7 @@ struct ktls_probe {
     int rekey;         /* TLS 1.3 second TLS_TX/TLS_RX: 0 works, else errno (EBUSY before 6.14) */
     int expect_no_pad; /* TLS_RX_EXPECT_NO_PAD: 0 works, else errno */
     char kernel[65];   /* uname release */
+    int read_seq;      /* getsockopt(TLS_TX, TLS_RX) tells the record sequence numbers: 0 works, else errno */
 };
 
 /* What this kernel can, found by doing it: data is sent and received over a loopback TCP pair for every version, cipher and
@@ -132,6 +137,9 @@ enum ktls_policy {
     KTLS_POLICY_REQUIRE,  /* kernel or the handshake fails with KTLS_ENOKTLS */
     KTLS_POLICY_OFF       /* userspace */
 };
+/* TLS 1.3 on a kernel that cannot take a second key (before Linux 6.14): such a connection ends, in order, when the peer sends a
+ * KeyUpdate or a key has protected its share of records. In userspace it goes on. */
+enum ktls_old_kernel { KTLS_OLD_KERNEL_OFFLOAD = 0, KTLS_OLD_KERNEL_USERSPACE };
 enum ktls_verify { KTLS_VERIFY_NONE = 0, KTLS_VERIFY_OPTIONAL, KTLS_VERIFY_REQUIRE };
 
 /* Bits for ktls_ctx_opts.protocols. */
@@ -219,6 +227,10 @@ struct ktls_ctx_opts {
     /* FOR DEBUGGING ONLY: every connection's secrets are appended to this file (SSLKEYLOGFILE format, both modes); who reads it
      * can decrypt them. Made with mode 0600; refused when it is there and others may read it, or is not a regular file. */
     const char *keylog_file;
+    /* Records one key protects before it is changed (see "The limit on records"); lowers the suite's own limit. 0: that one. */
+    uint64_t rekey_after_records;
+    enum ktls_old_kernel on_old_kernel;
+    unsigned max_key_updates_per_s; /* received without cause, before the connection is ended; 0: 100 */
 };
 
 /* Makes a context; files are read and checked (key belongs to certificate, PEM is whole) now. *ret is untouched on failure and
@@ -353,6 +365,8 @@ struct ktls_conn_info {
     char peer_user[256];     /* first user name of the peer's verified certificate, by ktls_ctx_opts.peer_user; "" without */
     char group[32];          /* key exchange group, "x25519", "X25519MLKEM768"; "" for a key exchange without one */
     int alert_in, alert_out; /* last alert received and sent, -1: none */
+    uint64_t records_tx, records_rx; /* under the present keys, as counted: at least as many as there were */
+    uint64_t rekeys_by_limit;        /* KeyUpdates of ours because a key had protected its share, either direction's */
 };
 /* 0, or -EAGAIN before the handshake is done (what is known is filled in). */
 KTLS_API int ktls_conn_info(const struct ktls_conn *conn, struct ktls_conn_info *ret);
@@ -386,6 +400,36 @@ KTLS_API int ktls_key_update(struct ktls_conn *conn, int request_peer);
  * version, EKEYEXPIRED rekey pending. Sends the alert that is due; returns the KTLS_E* or -errno to report. err 0: recv returned
  * 0; gives KTLS_EOF after a close_notify, else KTLS_ETRUNCATED, counted. */
 KTLS_API int ktls_io_error(struct ktls_conn *conn, int err);
+
+/* ---- The limit on records under one key ---- */
+
+/* AES-GCM and AES-CCM are safe for so many records under one key (RFC 9846 5.5; RFC 9147 4.5.3 for CCM) and the kernel does not
+ * count them. The library does, if told what went through the socket, and changes the key in time: at 15/16 of 2^24 records (GCM)
+ * or 2^22 (CCM), or of rekey_after_records. For the sending direction that is our KeyUpdate; for the receiving one a KeyUpdate
+ * that asks for the peer's. ktls_read() and ktls_write() count by themselves.
+ *
+ * To be called after each send/recv on the fd with the bytes it took or gave: a few instructions, no system call. Nonzero: call
+ * ktls_check_limits() before the next send. */
+KTLS_API int ktls_count_tx(struct ktls_conn *conn, size_t bytes);
+KTLS_API int ktls_count_rx(struct ktls_conn *conn, size_t bytes);
+/* Looks closer, at both directions: asks the kernel for the exact number (the count is an upper bound) and, where a key has had
+ * its share, changes it. Not between a partly sent MSG_MORE record and its end. KTLS_DONE: go on. KTLS_WANT_WRITE: the KeyUpdate
+ * is due: as from ktls_control(). KTLS_ERECORDLIMIT: the key cannot be changed (TLS 1.2, a kernel before 6.14, or the peer does
+ * not follow): stop reading, send what must still go out (there is room for 2^20 records), then ktls_shutdown() and close; every
+ * later call says the same. Who uses ktls_read() or ktls_write() without this call gets KTLS_ERECORDLIMIT from them, after they
+ * have sent close_notify. -ENOTCONN before the handshake is done; -errno. Both modes. */
+KTLS_API int ktls_check_limits(struct ktls_conn *conn);
+
+/* Kernel mode, for several writing threads or sends in flight (io_uring). Our KeyUpdate must be the last record under the old
+ * key, so no send may be under way when it goes out. Each send stands between a begin and an end; any thread. When a KeyUpdate,
+ * or close_notify, is due, begin admits nobody, and the last end sends it. ktls_tx_begin: 0; -EAGAIN: not now, poll(2) for
+ * POLLOUT and call again; -EPIPE: the sending side is closed; -EINVAL: not in kernel mode; the connection's error. ktls_tx_end:
+ * bytes sent, 0 if none; counts them. KTLS_DONE; KTLS_WANT_WRITE: what is due did not fit the socket, the next begin tries again
+ * (or ktls_flush()); KTLS_ERECORDLIMIT as above (the send itself counts); the connection's error. While sends are in flight,
+ * ktls_control(), ktls_key_update(), ktls_check_limits() and ktls_shutdown() return KTLS_WANT_WRITE instead of sending. Not to be
+ * mixed with ktls_write(). */
+KTLS_API int ktls_tx_begin(struct ktls_conn *conn);
+KTLS_API int ktls_tx_end(struct ktls_conn *conn, size_t bytes);
 
 /* ---- Both modes ---- */
 
@@ -463,6 +507,9 @@ struct ktls_stats {
     uint64_t tickets_refused;           /* server: tickets opened but too old, or whose client certificate has expired */
     uint64_t handoffs_out, handoffs_in; /* ktls_export(), ktls_import() */
     uint64_t keylog_lines;              /* written to ktls_ctx_opts.keylog_file */
+    uint64_t rekeys_by_limit;           /* KeyUpdates we sent because a key had protected its share of records */
+    uint64_t closed_record_limit;       /* connections to be ended because such a key could not be changed */
+    uint64_t key_update_floods;         /* connections ended because the peer sent KeyUpdates without cause and end */
 };
 KTLS_API void ktls_stats(struct ktls_stats *ret); /* relaxed reads, any thread */
 

@@ -30,16 +30,36 @@ uint64_t ktls_now_ns(void) {
 
 static const struct ktls_error no_error = { .alert = -1, .text = "no error" };
 
-int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...) {
-    conn->state = KTLS_STATE_FAILED;
+/* A reading and a sending thread may fail at the same time. */
+static pthread_mutex_t error_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void set_error(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, va_list ap)
+    __attribute__((format(printf, 5, 0)));
+static void set_error(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, va_list ap) {
+    pthread_mutex_lock(&error_lock);
     if (!conn->error) conn->error = malloc(sizeof *conn->error);
-    if (!conn->error) return err;
-    conn->error->err = err;
-    conn->error->alert = alert;
-    conn->error->alert_sent = alert_sent;
+    if (conn->error) {
+        conn->error->err = err;
+        conn->error->alert = alert;
+        conn->error->alert_sent = alert_sent;
+        vsnprintf(conn->error->text, sizeof conn->error->text, fmt, ap);
+    }
+    pthread_mutex_unlock(&error_lock);
+}
+
+int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(conn->error->text, sizeof conn->error->text, fmt, ap);
+    set_error(conn, err, alert, alert_sent, fmt, ap);
+    va_end(ap);
+    conn->state = KTLS_STATE_FAILED;
+    return err;
+}
+
+int ktls_note(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    set_error(conn, err, alert, alert_sent, fmt, ap);
     va_end(ap);
     return err;
 }
@@ -173,6 +193,7 @@ int ktls_conn_new(struct ktls_ctx *ctx, int fd, const char *server_name, struct 
     conn->alert_in = conn->alert_out = -1;
     conn->wants = KTLS_WANT_READ;
     conn->cipher = KTLS_CIPHER_OTHER;
+    pthread_mutex_init(&conn->tx_lock, NULL);
     int r = 0;
     if (ctx->role == KTLS_CLIENT && server_name && *server_name && !(conn->name = strdup(server_name))) r = -ENOMEM;
     if (r == 0) r = make_ssl(conn);
@@ -202,6 +223,7 @@ struct ktls_conn *ktls_conn_free(struct ktls_conn *conn) {
     free(conn->session_key);
     free(conn->refused_cert);
     free(conn->peer_users);
+    pthread_mutex_destroy(&conn->tx_lock);
     free(conn);
     return NULL;
 }
@@ -240,5 +262,8 @@ int ktls_conn_info(const struct ktls_conn *conn, struct ktls_conn_info *ret) {
     if (conn->group) snprintf(ret->group, sizeof ret->group, "%s", conn->group);
     ret->alert_in = conn->alert_in;
     ret->alert_out = conn->alert_out;
+    ret->records_tx = conn->meter[KTLS_TX].bound;
+    ret->records_rx = conn->meter[KTLS_RX].bound;
+    ret->rekeys_by_limit = conn->rekeys_by_limit;
     return conn->mode == KTLS_MODE_NONE ? -EAGAIN : 0;
 }

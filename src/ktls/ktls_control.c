@@ -2,7 +2,8 @@
  * The connection after the hand-over, when something else than data comes or must go: alerts, KeyUpdate, close_notify.
  *
  * Place in the flow: recv() on the socket gave EIO, the caller calls ktls_control(); or the caller rekeys or closes. Run by the
- * connection's thread. Nothing blocks: what cannot be sent now is remembered in conn->due, and ktls_flush() sends it.
+ * connection's thread. Nothing blocks: what cannot be sent now is remembered in conn->due, and ktls_flush() sends it. What goes
+ * out passes the gate (ktls_gate.c), because other threads may be sending data.
  *
  * KeyUpdate received (RFC 8446 4.6.3), in this order:
  *   1. the secret and key of the peer's next generation, TLS_RX with sequence number 0. From Linux 6.14 the kernel decrypts
@@ -27,14 +28,20 @@
 
 void ktls_send_fatal(struct ktls_conn *conn, int alert) {
     uint8_t msg[2] = { 2, (uint8_t)alert };
-    if (conn->tx_closed) return;
-    conn->tx_closed = true;
+    /* Sends in flight do not matter, what follows the alert is void; but it must not come between a KeyUpdate and its key. */
+    pthread_mutex_lock(&conn->tx_lock);
+    bool was_closed = atomic_exchange(&conn->tx_closed, true);
     conn->due = 0;
-    ktls_kernel_clear_error(conn->fd);
-    if (ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg) < 0) return;
-    conn->alert_out = alert;
-    KTLS_COUNT(alerts_out);
-    KTLS_PROBE3(alert__out, conn, conn->fd, alert);
+    atomic_fetch_or(&conn->gate, KTLS_GATE_SHUT);
+    if (!was_closed) {
+        ktls_kernel_clear_error(conn->fd);
+        if (ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg) == 0) {
+            conn->alert_out = alert;
+            KTLS_COUNT(alerts_out);
+            KTLS_PROBE3(alert__out, conn, conn->fd, alert);
+        }
+    }
+    pthread_mutex_unlock(&conn->tx_lock);
 }
 
 /* Fatal: sends the alert, records and returns the error. */
@@ -67,6 +74,7 @@ static int send_key_update(struct ktls_conn *conn) {
         conn->due = 0;
         return ktls_fail(conn, r, -1, 0, "changing the sending key: %s", ktls_strerror(r));
     }
+    ktls_meter_reset(conn, KTLS_TX);
     conn->key_updates_out++;
     KTLS_COUNT(key_updates_out);
     KTLS_PROBE3(rekey__out, conn, conn->fd, conn->key_update_asks);
@@ -86,32 +94,28 @@ static int send_close(struct ktls_conn *conn) {
     return KTLS_DONE;
 }
 
-static int flush_kernel(struct ktls_conn *conn) {
+int ktls_send_due(struct ktls_conn *conn) {
     int r = KTLS_DONE;
     if (conn->due & KTLS_DUE_KEY_UPDATE) r = send_key_update(conn);
     if (r == KTLS_DONE && (conn->due & KTLS_DUE_CLOSE)) r = send_close(conn);
-    if (r == KTLS_WANT_WRITE) conn->wants = KTLS_WANT_WRITE;
     return r;
 }
 
 int ktls_key_update(struct ktls_conn *conn, int request_peer) {
     if (conn->mode == KTLS_MODE_NONE || conn->version != KTLS_TLS13) return -EOPNOTSUPP;
     if (conn->tx_closed) return -EPIPE;
+    /* RFC 9846 4.7.3: who has asked does not ask again before the peer's KeyUpdate came. */
+    bool asks = request_peer && !conn->update_asked;
     if (conn->mode == KTLS_MODE_USER) {
         if (conn->write_pending) return -EAGAIN;
         ERR_clear_error();
-        if (SSL_key_update(conn->ssl, request_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED) != 1)
-            return -EINVAL;
-        conn->key_updates_out++;
-        KTLS_COUNT(key_updates_out);
-        return ktls_flush(conn);
+        if (SSL_key_update(conn->ssl, asks ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED) != 1) return -EINVAL;
+        if (asks) conn->update_asked = true;
+        return ktls_flush(conn); /* counted by the message callback */
     }
-    struct ktls_probe probe;
-    ktls_probe(&probe);
-    if (probe.rekey != 0) return -EOPNOTSUPP;
-    conn->key_update_asks = request_peer != 0;
-    conn->due |= KTLS_DUE_KEY_UPDATE;
-    return flush_kernel(conn);
+    if (!conn->can_rekey) return -EOPNOTSUPP;
+    ktls_gate_due(conn, KTLS_DUE_KEY_UPDATE, asks);
+    return ktls_gate_flush(conn);
 }
 
 /* ---- Receiving ---- */
@@ -120,21 +124,20 @@ static int take_key_update(struct ktls_conn *conn, bool update_requested) {
     conn->key_updates_in++;
     KTLS_COUNT(key_updates_in);
     KTLS_PROBE3(rekey__in, conn, conn->fd, update_requested);
+    if (ktls_key_update_flood(conn)) return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_UNEXPECTED_MESSAGE, "too many KeyUpdates");
     int r = rekey(conn, KTLS_RX);
     if (r == -ENOMEM) return ktls_fail(conn, r, -1, 0, "changing the receiving key: out of memory");
     if (r < 0) {
         KTLS_COUNT(closed_key_update);
-        conn->due = KTLS_DUE_CLOSE;
-        flush_kernel(conn);
+        ktls_gate_due(conn, KTLS_DUE_CLOSE, false);
+        ktls_gate_flush(conn);
         return ktls_fail(conn, KTLS_EKEYUPDATE, KTLS_ALERT_CLOSE_NOTIFY, 1,
                          "the peer sent KeyUpdate and this kernel cannot change keys (%s; Linux 6.14 or later can)",
                          ktls_strerror(r));
     }
+    ktls_meter_reset(conn, KTLS_RX);
     /* One answer serves however many requests came before it went out. */
-    if (update_requested && !(conn->due & KTLS_DUE_KEY_UPDATE) && !conn->tx_closed) {
-        conn->key_update_asks = false;
-        conn->due |= KTLS_DUE_KEY_UPDATE;
-    }
+    if (update_requested) ktls_gate_due(conn, KTLS_DUE_KEY_UPDATE, false);
     return KTLS_DONE;
 }
 
@@ -155,8 +158,8 @@ static int take_event(struct ktls_conn *conn, const struct ktls_event *ev) {
         return KTLS_DONE;
     case KTLS_EV_FATAL_ALERT:
         note_alert_in(conn, ev->alert);
-        conn->rx_closed = conn->tx_closed = true; /* RFC 8446 6.2: both sides close at once */
-        conn->due = 0;
+        conn->rx_closed = true; /* RFC 8446 6.2: both sides close at once */
+        ktls_gate_close(conn);
         return ktls_fail(conn, KTLS_EALERT, ev->alert, 0, "peer sent fatal alert %s", ktls_alert_name(ev->alert));
     case KTLS_EV_KEY_UPDATE:
         return take_key_update(conn, ev->update_requested);
@@ -179,6 +182,7 @@ static int take_record(struct ktls_conn *conn) {
     conn->control_records++;
     KTLS_COUNT(control_records);
     KTLS_PROBE4(control__record, conn, conn->fd, type, n);
+    ktls_meter_add(conn, KTLS_RX, 1);
     struct ktls_event ev;
     int r = KTLS_DONE, more;
     ktls_record_begin(&conn->reader, type, buf, (size_t)n);
@@ -198,7 +202,7 @@ int ktls_control(struct ktls_conn *conn) {
         r = take_record(conn);
         if (r != KTLS_DONE) return r;
     }
-    return flush_kernel(conn);
+    return ktls_gate_flush(conn);
 }
 
 int ktls_io_error(struct ktls_conn *conn, int err) {
@@ -239,7 +243,7 @@ static int finish_pending_write(struct ktls_conn *conn) {
 }
 
 int ktls_flush(struct ktls_conn *conn) {
-    if (conn->mode == KTLS_MODE_KERNEL) return flush_kernel(conn);
+    if (conn->mode == KTLS_MODE_KERNEL) return ktls_gate_flush(conn);
     if (conn->mode != KTLS_MODE_USER || conn->write_pending || conn->state == KTLS_STATE_FAILED) return KTLS_DONE;
     ERR_clear_error();
     int n = SSL_do_handshake(conn->ssl); /* sends a KeyUpdate that is due, else does nothing */
@@ -269,7 +273,6 @@ static int shutdown_user(struct ktls_conn *conn) {
 int ktls_shutdown(struct ktls_conn *conn) {
     if (conn->tx_closed || conn->mode == KTLS_MODE_NONE) return KTLS_DONE;
     if (conn->mode == KTLS_MODE_USER) return shutdown_user(conn);
-    conn->due |= KTLS_DUE_CLOSE;
-    conn->due &= ~KTLS_DUE_KEY_UPDATE; /* no data will follow it */
-    return flush_kernel(conn);
+    ktls_gate_due(conn, KTLS_DUE_CLOSE, false);
+    return ktls_gate_flush(conn);
 }

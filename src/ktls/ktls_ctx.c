@@ -152,6 +152,9 @@ int ktls_ctx_new(const struct ktls_ctx_opts *opts, struct ktls_ctx **ret, char *
     ctx->off_reason = o.off_reason ? o.off_reason : KTLS_REASON_POLICY;
     ctx->verify = o.verify;
     ctx->peer_user = o.peer_user;
+    ctx->rekey_after_records = o.rekey_after_records;
+    ctx->on_old_kernel = o.on_old_kernel;
+    ctx->max_key_updates_per_s = o.max_key_updates_per_s;
     ctx->ssl = SSL_CTX_new(o.role == KTLS_SERVER ? TLS_server_method() : TLS_client_method());
     int r = ctx->ssl ? configure(ctx, &o, &e) : -ENOMEM;
     if (r == 0) r = open_keylog(ctx, &o, &e);

@@ -116,8 +116,7 @@ static void give_away(struct ktls_conn *conn) {
     ktls_wipe_secrets(conn);
     ktls_record_done(&conn->reader);
     conn->given = true;
-    conn->due = 0;
-    conn->tx_closed = true;
+    ktls_gate_close(conn);
     ktls_fail(conn, -ESTALE, -1, 0, "the connection was handed to another owner");
     KTLS_COUNT(handoffs_out);
     KTLS_PROBE2(export, conn, conn->fd);
@@ -287,12 +286,18 @@ int ktls_conn_of_state(struct ktls_ctx *ctx, int fd, const struct ktls_handoff *
     conn->ctx = ktls_ctx_ref(ctx);
     conn->fd = fd;
     conn->wants = KTLS_WANT_READ;
+    pthread_mutex_init(&conn->tx_lock, NULL);
     conn->mode = KTLS_MODE_KERNEL;
     conn->state = KTLS_STATE_OPEN;
     int r = take_state(conn, s);
     if (r < 0) {
         ktls_conn_free(conn);
         return r;
+    }
+    ktls_meters_start(conn);
+    for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
+        uint64_t seq; /* the kernel knows how much of the present key is used up */
+        if (ktls_kernel_get_seq(fd, dir, conn->version, conn->cipher, &seq) == 0) conn->meter[dir].bound = seq;
     }
     *ret = conn;
     return 0;

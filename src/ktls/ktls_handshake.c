@@ -81,6 +81,7 @@ static void on_message(int write_p, int version, int content_type, const void *b
 static void on_user_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl, void *arg) {
     struct ktls_conn *conn = arg;
     (void)version, (void)ssl;
+    if (content_type == SSL3_RT_HEADER) ktls_meter_add(conn, write_p ? KTLS_TX : KTLS_RX, 1);
     if (content_type != SSL3_RT_HANDSHAKE || len < 1) return;
     uint8_t type = *(const uint8_t *)buf;
     int asks = len > 4 ? ((const uint8_t *)buf)[4] : 0;
@@ -88,10 +89,14 @@ static void on_user_message(int write_p, int version, int content_type, const vo
         conn->key_updates_out++;
         KTLS_COUNT(key_updates_out);
         KTLS_PROBE3(rekey__out, conn, conn->fd, asks);
+        ktls_meter_reset(conn, KTLS_TX);
     } else if (type == SSL3_MT_KEY_UPDATE) {
         conn->key_updates_in++;
         KTLS_COUNT(key_updates_in);
         KTLS_PROBE3(rekey__in, conn, conn->fd, asks);
+        /* OpenSSL takes KeyUpdates for as long as there are any: it is made to come back. */
+        if (ktls_key_update_flood(conn)) conn->flooded = conn->wire->halted = true;
+        ktls_meter_reset(conn, KTLS_RX);
     } else if (type == SSL3_MT_NEWSESSION_TICKET && !write_p) {
         KTLS_COUNT(tickets_in);
     }
@@ -205,6 +210,10 @@ static enum ktls_reason suite_reason(const struct ktls_conn *conn, const struct 
             if (!row[c][KTLS_TX] && !row[c][KTLS_RX]) return KTLS_REASON_CIPHER;
         return KTLS_REASON_VERSION;
     }
+    if (conn->version == KTLS_TLS13 && conn->ctx->on_old_kernel == KTLS_OLD_KERNEL_USERSPACE && probe->rekey != 0) {
+        *ret_err = probe->rekey;
+        return KTLS_REASON_NO_REKEY;
+    }
     const SSL_SESSION *s = SSL_get0_session(conn->ssl);
     if (s && SSL_SESSION_get_max_fragment_length(s) != TLSEXT_max_fragment_length_DISABLED) return KTLS_REASON_RECORD_LIMIT;
     return KTLS_REASON_NONE;
@@ -267,6 +276,7 @@ static void enter_kernel(struct ktls_conn *conn) {
         conn->wire = ktls_wire_free(conn->wire);
     }
     if (conn->version == KTLS_TLS12) ktls_wipe_secrets(conn);
+    ktls_meters_start(conn);
     KTLS_COUNT(mode_kernel);
     KTLS_PROBE4(handover, conn, conn->fd, conn->ssl_version, conn->cipher_name);
 }
@@ -281,6 +291,7 @@ static int enter_user(struct ktls_conn *conn, enum ktls_reason reason, int err) 
                          ktls_reason_remedy(reason));
     }
     conn->mode = KTLS_MODE_USER;
+    ktls_meters_start(conn);
     SSL_set_msg_callback(conn->ssl, on_user_message);
     KTLS_COUNT(mode_user);
     KTLS_COUNT(reason[reason]);

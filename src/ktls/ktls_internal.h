@@ -15,6 +15,8 @@
  *   ktls_kernel.c     every system call that concerns kernel TLS
  *   ktls_record.c     parser of control records (pure)
  *   ktls_control.c    alerts, KeyUpdate, close: the connection after the hand-over
+ *   ktls_limit.c      counts records under each key, changes keys in time; KeyUpdates without end
+ *   ktls_gate.c       sends in flight against records that must come after them
  *   ktls_io.c         ktls_read/ktls_write in both modes, memory mode
  *   ktls_seal.c       a TLS record built and opened in userspace (pure): the other end of the probe
  *   ktls_probe.c      what this kernel can
@@ -39,6 +41,7 @@
 #include "ktls.h"
 
 #include <openssl/ssl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -118,6 +121,7 @@ struct ktls_wire {
     size_t off, len, owned;
     size_t record_left;  /* of the record at off, not yet given */
     int err;             /* errno of the last failed call */
+    bool halted;         /* user mode: gives OpenSSL nothing more to read */
     bool eof;            /* the peer's FIN was seen */
     bool first_seen;     /* the first bytes were looked at */
     const char *not_tls; /* they are not TLS: what they look like */
@@ -140,6 +144,8 @@ bool ktls_kernel_is_tcp(int fd);
 /* Gives one direction's key to the kernel. 0 or -errno; the struct that was passed is wiped. */
 int ktls_kernel_set_key(int fd, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher,
                         const struct ktls_keys *keys, uint64_t seq);
+/* The sequence number of the next record of that direction: how many were protected by the present key. 0 or -errno. */
+int ktls_kernel_get_seq(int fd, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher, uint64_t *ret_seq);
 void ktls_kernel_clear_error(int fd); /* forgets the socket's pending error */
 /* 1: the next record is not data. 0: it is, or there is none, or FIN. -errno. Consumes nothing. */
 int ktls_kernel_peek_control(int fd);
@@ -175,6 +181,9 @@ struct ktls_ctx {
     int n_warnings;
     enum ktls_peer_user peer_user;
     int keylog_fd; /* -1: no key log file */
+    uint64_t rekey_after_records;
+    enum ktls_old_kernel on_old_kernel;
+    unsigned max_key_updates_per_s;
 };
 
 /* ---- ktls_keylog.c ---- */
@@ -182,6 +191,49 @@ struct ktls_ctx {
 /* The descriptor of a key log file, or -errno: -EPERM others may read it, -ENOTSUP not a regular file. */
 int ktls_keylog_open(const char *path);
 void ktls_keylog_line(int fd, const char *line);
+
+/* ---- ktls_limit.c ---- */
+
+/* Records of one direction under its present key. In kernel mode `bound` is an upper bound, in user mode the number. */
+struct ktls_meter {
+    _Atomic uint64_t bound;
+    _Atomic uint64_t check; /* at this bound ktls_check_limits() has something to do */
+    uint64_t limit, hard;   /* change the key at 15/16 of limit; never pass hard */
+};
+
+enum ktls_limit_state {
+    KTLS_LIMIT_FAR,
+    KTLS_LIMIT_REACHED, /* the connection must end; the caller does not know */
+    KTLS_LIMIT_TOLD     /* it does, and is sending its last words */
+};
+
+/* Both meters, when the mode is decided: conn->seq records were protected by the present keys. */
+void ktls_meters_start(struct ktls_conn *conn);
+/* A new key in that direction. */
+void ktls_meter_reset(struct ktls_conn *conn, enum ktls_dir dir);
+void ktls_meter_add(struct ktls_conn *conn, enum ktls_dir dir, uint64_t records);
+bool ktls_meter_due(const struct ktls_conn *conn, enum ktls_dir dir);
+/* Looks at one direction if it is due; may leave KTLS_DUE_KEY_UPDATE behind, sends nothing in kernel mode. TX: any thread. */
+void ktls_limit_check(struct ktls_conn *conn, enum ktls_dir dir);
+/* For ktls_read and ktls_write, before: 0, or KTLS_ERECORDLIMIT after close_notify, -EAGAIN while that does not fit. After: n
+ * bytes went through. */
+int ktls_limit_enter(struct ktls_conn *conn);
+void ktls_limit_leave(struct ktls_conn *conn, enum ktls_dir dir, size_t bytes);
+/* Records and returns KTLS_ERECORDLIMIT, without making conn FAILED. */
+int ktls_limit_error(struct ktls_conn *conn);
+/* A KeyUpdate came in. True: one too many. */
+bool ktls_key_update_flood(struct ktls_conn *conn);
+
+/* ---- ktls_gate.c ---- */
+
+#define KTLS_GATE_SHUT 0x80000000u /* something is due: nobody gets in */
+
+/* Sends what is due, unless sends are in flight: KTLS_DONE (nothing is due any more), KTLS_WANT_WRITE, errors. */
+int ktls_gate_flush(struct ktls_conn *conn);
+/* Adds to what is due and shuts the gate. KeyUpdate: asks, also for the peer's. */
+void ktls_gate_due(struct ktls_conn *conn, unsigned due, bool asks);
+/* The sending side is over: nothing is due any more, nobody gets in. */
+void ktls_gate_close(struct ktls_conn *conn);
 
 /* ---- ktls_conn.c ---- */
 
@@ -194,7 +246,7 @@ enum ktls_state { KTLS_STATE_NEW, KTLS_STATE_HANDSHAKE, KTLS_STATE_OPEN, KTLS_ST
 struct ktls_conn {
     struct ktls_ctx *ctx;
     int fd;
-    enum ktls_state state;
+    _Atomic enum ktls_state state; /* atomic: as all that ktls_tx_begin and ktls_tx_end look at, on threads of their own */
     enum ktls_mode mode;
     SSL *ssl;                 /* NULL in kernel mode */
     struct ktls_wire *wire;   /* NULL in kernel mode */
@@ -224,13 +276,13 @@ struct ktls_conn {
 
     /* After the hand-over */
     struct ktls_record_reader reader;
-    unsigned due;            /* KTLS_DUE_* */
+    _Atomic unsigned due;    /* KTLS_DUE_* */
     bool key_update_asks;    /* the KeyUpdate that is due asks for the peer's */
     bool rx_closed;          /* close_notify received */
-    bool tx_closed;          /* close_notify or a fatal alert sent */
+    _Atomic bool tx_closed;  /* close_notify or a fatal alert sent */
     int alert_in, alert_out; /* last ones seen, -1: none */
     size_t write_pending;    /* user mode: length of the SSL_write that would block */
-    int wants;
+    _Atomic int wants;
     uint64_t control_records, key_updates_in, key_updates_out;
 
     char *session_key;          /* client: under what the store keeps this peer's sessions, NULL: it does not */
@@ -241,10 +293,28 @@ struct ktls_conn {
     const char *group;          /* of the key exchange; memory of ctx->ssl's */
     uint16_t suite;             /* IANA number */
     bool given;                 /* ktls_export() gave it to another owner */
+    /* Control records out of a kernel socket: whoever changes due, key_update_asks or the sending key holds the lock. */
+    pthread_mutex_t tx_lock;
+    _Atomic unsigned gate; /* sends in flight, KTLS_GATE_SHUT */
+
+    /* The limit on records */
+    struct ktls_meter meter[KTLS_N_DIRS];
+    _Atomic enum ktls_limit_state limit_state;
+    bool can_rekey;
+    _Atomic bool update_asked; /* the peer owes us a KeyUpdate */
+    _Atomic uint64_t rekeys_by_limit;
+
+    /* Received KeyUpdates without cause, in the second that began then; data received since the last one */
+    uint64_t flood_began_ns, rx_bytes;
+    unsigned flood_count;
+    bool flooded; /* user mode: noticed inside OpenSSL, acted upon outside */
 };
 
 /* Records the error (printf style, own words only) and returns err. alert -1: none. */
 int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+/* The same without making conn FAILED: it goes on, to its end in order. */
+int ktls_note(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 /* Records what a failed OpenSSL call meant, by its return value; called right after it. Returns WANT_READ, WANT_WRITE or an
  * error. */
@@ -274,6 +344,8 @@ char *ktls_peer_users(X509 *x, enum ktls_peer_user kind);
 
 /* Sends a fatal alert through the kernel if the sending side is still open; never blocks. */
 void ktls_send_fatal(struct ktls_conn *conn, int alert);
+/* Sends what is due; conn->tx_lock is held and no send is in flight. KTLS_DONE, KTLS_WANT_WRITE, errors. */
+int ktls_send_due(struct ktls_conn *conn);
 
 /* ---- ktls_session.c ---- */
 

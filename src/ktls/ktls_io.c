@@ -27,6 +27,7 @@ static ssize_t read_kernel(struct ktls_conn *conn, void *buf, size_t len) {
         if (conn->rx_closed) return 0;
         do n = recv(conn->fd, buf, len, MSG_DONTWAIT);
         while (n < 0 && errno == EINTR);
+        if (n > 0) ktls_limit_leave(conn, KTLS_RX, (size_t)n);
         if (n > 0 || (n == 0 && len == 0)) return n;
         if (n == 0) return ktls_io_error(conn, 0);
         if (errno == EAGAIN) {
@@ -54,6 +55,7 @@ static ssize_t write_kernel(struct ktls_conn *conn, const struct iovec *iov, int
     if (r == KTLS_DONE) {
         do n = sendmsg(conn->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
         while (n < 0 && errno == EINTR);
+        if (n > 0) ktls_limit_leave(conn, KTLS_TX, (size_t)n);
         if (n >= 0) return n;
         if (errno != EAGAIN) return ktls_io_error(conn, errno);
     }
@@ -71,11 +73,21 @@ static ssize_t user_result(struct ktls_conn *conn, int ret, const char *what) {
     return -EAGAIN;
 }
 
+/* OpenSSL lets nobody send an alert of his own choice: close_notify has to do. */
+static int end_flood(struct ktls_conn *conn) {
+    if (ktls_shutdown(conn) == KTLS_WANT_WRITE) return -EAGAIN;
+    return ktls_fail(conn, KTLS_EPROTOCOL, KTLS_ALERT_CLOSE_NOTIFY, 1, "too many KeyUpdates (sent alert close_notify)");
+}
+
 static ssize_t read_user(struct ktls_conn *conn, void *buf, size_t len) {
     if (conn->rx_closed) return 0;
     ERR_clear_error();
     int n = SSL_read(conn->ssl, buf, len > INT32_MAX ? INT32_MAX : (int)len);
-    if (n > 0) return n;
+    if (n > 0) {
+        ktls_limit_leave(conn, KTLS_RX, (size_t)n);
+        return n;
+    }
+    if (conn->flooded) return end_flood(conn);
     if (SSL_get_shutdown(conn->ssl) & SSL_RECEIVED_SHUTDOWN && conn->alert_in == KTLS_ALERT_CLOSE_NOTIFY) {
         conn->rx_closed = true;
         ERR_clear_error();
@@ -90,6 +102,7 @@ static ssize_t write_record(struct ktls_conn *conn, const void *data, size_t len
     int n = SSL_write(conn->ssl, data, (int)len);
     if (n > 0) {
         conn->write_pending = 0;
+        ktls_limit_leave(conn, KTLS_TX, (size_t)n);
         return n;
     }
     ssize_t r = user_result(conn, n, "TLS write");
@@ -139,10 +152,10 @@ static ssize_t writev_user(struct ktls_conn *conn, const struct iovec *iov, int 
 
 /* ---- Both ---- */
 
-static int check_open(const struct ktls_conn *conn) {
+static int check_open(struct ktls_conn *conn) {
     if (conn->mode == KTLS_MODE_NONE) return -ENOTCONN;
     if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err ? ktls_conn_error(conn)->err : -EIO;
-    return 0;
+    return ktls_limit_enter(conn);
 }
 
 ssize_t ktls_read(struct ktls_conn *conn, void *buf, size_t len) {

@@ -109,6 +109,41 @@ int ktls_kernel_check_key(int fd, enum ktls_dir dir, enum ktls_version version, 
     return info.version == want && info.cipher_type == cipher_type(cipher) ? 0 : -EPROTO;
 }
 
+static const uint8_t *info_seq(const union crypto_info *u, enum ktls_cipher cipher, socklen_t *ret_len) {
+    switch (cipher) {
+    case KTLS_AES_128_GCM:
+        *ret_len = sizeof u->gcm128;
+        return u->gcm128.rec_seq;
+    case KTLS_AES_256_GCM:
+        *ret_len = sizeof u->gcm256;
+        return u->gcm256.rec_seq;
+    case KTLS_AES_128_CCM:
+        *ret_len = sizeof u->ccm128;
+        return u->ccm128.rec_seq;
+    default:
+        *ret_len = sizeof u->chacha;
+        return u->chacha.rec_seq;
+    }
+}
+
+/* The answer holds the key as well. */
+int ktls_kernel_get_seq(int fd, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher, uint64_t *ret_seq) {
+    union crypto_info u;
+    socklen_t len, got;
+    memset(&u, 0, sizeof u);
+    const uint8_t *seq = info_seq(&u, cipher, &len);
+    u.info.version = version == KTLS_TLS13 ? TLS_1_3_VERSION : TLS_1_2_VERSION;
+    got = len;
+    int r = getsockopt(fd, SOL_TLS, dir == KTLS_TX ? TLS_TX : TLS_RX, &u, &got) < 0 ? -errno : 0;
+    if (r == 0 && got != len) r = -EOPNOTSUPP;
+    if (r == 0) {
+        *ret_seq = 0;
+        for (int i = 0; i < 8; i++) *ret_seq = *ret_seq << 8 | seq[i];
+    }
+    OPENSSL_cleanse(&u, sizeof u);
+    return r;
+}
+
 /* A record that fails leaves its error on the socket, for sending too: the alert that tells the peer about it could not go out.
  */
 void ktls_kernel_clear_error(int fd) {

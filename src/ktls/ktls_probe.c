@@ -182,9 +182,21 @@ static int check_rekey_rx(const struct pair *p, struct suite *s, const struct su
     return r < 0 ? r : check_rx(p, s);
 }
 
+/* One record went each way since the keys were set. */
+static int check_read_seq(const struct pair *p, const struct suite *s) {
+    for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
+        uint64_t seq;
+        int r = ktls_kernel_get_seq(p->kernel, (enum ktls_dir)dir, s->version, s->cipher, &seq);
+        if (r < 0) return r;
+        if (seq != s->seq[dir]) return -EBADMSG;
+    }
+    return 0;
+}
+
 static void check_extras(const struct pair *p, struct suite *s, struct ktls_probe *ret) {
     int one = 1;
     ret->expect_no_pad = setsockopt(p->kernel, SOL_TLS, TLS_RX_EXPECT_NO_PAD, &one, sizeof one) < 0 ? errno : 0;
+    ret->read_seq = -check_read_seq(p, s);
     struct suite next;
     make_suite(&next, s->version, s->cipher, 77);
     int r = check_rekey_tx(p, s, &next);
@@ -216,7 +228,7 @@ static enum ktls_reason reason_of(int err) {
 static void set_all(struct ktls_probe *ret, int err) {
     int *p = &ret->result[0][0][0];
     for (size_t i = 0; i < sizeof ret->result / sizeof *p; i++) p[i] = err;
-    ret->err = ret->rekey = ret->expect_no_pad = err;
+    ret->err = ret->rekey = ret->expect_no_pad = ret->read_seq = err;
     ret->reason = reason_of(err);
     ret->usable = 0;
 }
@@ -236,7 +248,7 @@ static int probe_kernel(struct ktls_probe *ret) {
     struct sockaddr_in addr;
     struct utsname uts;
     memset(ret, 0, sizeof *ret);
-    ret->rekey = ret->expect_no_pad = ENOTSUP;
+    ret->rekey = ret->expect_no_pad = ret->read_seq = ENOTSUP;
     if (uname(&uts) == 0) memcpy(ret->kernel, uts.release, strnlen(uts.release, sizeof ret->kernel - 1));
     int listener = listen_loopback(&addr);
     if (listener < 0) {

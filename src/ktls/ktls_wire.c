@@ -166,6 +166,10 @@ static int on_read(BIO *b, char *out, int cap) {
     struct ktls_wire *w = BIO_get_data(b);
     ssize_t n;
     BIO_clear_retry_flags(b);
+    if (w->halted) {
+        BIO_set_retry_read(b);
+        return -1;
+    }
     switch (w->mode) {
     case KTLS_WIRE_RECORD:
         n = read_record(w, out, (size_t)cap);

@@ -32,7 +32,8 @@ static void print_table(const struct ktls_probe *p) {
         for (int c = 0; c < KTLS_N_CIPHERS; c++)
             printf("%-8s %-18s %-12s %s\n", version_name[v], cipher_name[c], answer(p->result[v][c][KTLS_TX]),
                    answer(p->result[v][c][KTLS_RX]));
-    printf("\nrekey (KeyUpdate)      %s\nTLS_RX_EXPECT_NO_PAD   %s\n\n", answer(p->rekey), answer(p->expect_no_pad));
+    printf("\nrekey (KeyUpdate)      %s\nTLS_RX_EXPECT_NO_PAD   %s\nrecord numbers told    %s\n\n", answer(p->rekey),
+           answer(p->expect_no_pad), answer(p->read_seq));
 }
 
 /* What each kind of "no" in the table means. */
@@ -106,6 +107,8 @@ static void print_json(const struct ktls_probe *p) {
     putchar(',');
     print_result_json("expect_no_pad", p->expect_no_pad);
     print_advisories_json();
+    putchar(',');
+    print_result_json("read_seq", p->read_seq);
     printf("}\n");
 }
 
