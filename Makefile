@@ -116,6 +116,9 @@ $(OUT)/examples/%: docs/examples/%.c $(OUT)/libktls.a $(OBJ)/.flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARN) $(SAN) -D_GNU_SOURCE -Isrc/ktls -MMD -MP $(CFLAGS) -o $@ $< $(OUT)/libktls.a $(LDFLAGS) $(LIBS_ssl)
 
+# io_uring on sockets whose keys change.
+$(OUT)/unit/ktls/test_rekey_uring: LIBS += -luring
+
 UNIT_LAYERS_base := base
 UNIT_LAYERS_ktls := ktls
 UNIT_LAYERS_net := net ktls base

@@ -409,7 +409,7 @@ KTLS_API int ktls_io_error(struct ktls_conn *conn, int err);
  * that asks for the peer's. ktls_read() and ktls_write() count by themselves.
  *
  * To be called after each send/recv on the fd with the bytes it took or gave: a few instructions, no system call. Nonzero: call
- * ktls_check_limits() before the next send. */
+ * ktls_check_limits() before the next send. In user mode they add nothing, and say whether there is need of it all the same. */
 KTLS_API int ktls_count_tx(struct ktls_conn *conn, size_t bytes);
 KTLS_API int ktls_count_rx(struct ktls_conn *conn, size_t bytes);
 /* Looks closer, at both directions: asks the kernel for the exact number (the count is an upper bound) and, where a key has had

@@ -86,7 +86,7 @@ int ktls_tx_begin(struct ktls_conn *conn) {
 
 int ktls_tx_end(struct ktls_conn *conn, size_t bytes) {
     struct ktls_meter *m = &conn->meter[KTLS_TX];
-    if (bytes > 0) ktls_meter_add(conn, KTLS_TX, 1 + bytes / 8192);
+    if (bytes > 0) ktls_meter_add(conn, KTLS_TX, 1 + bytes / RECKONED_RECORD);
     if (bytes > 0 && atomic_load_explicit(&m->bound, memory_order_relaxed) >= m->check) ktls_limit_check(conn, KTLS_TX);
     int r = KTLS_DONE;
     if (atomic_fetch_sub(&conn->gate, 1) == (KTLS_GATE_SHUT | 1)) r = ktls_gate_flush(conn);

@@ -126,7 +126,7 @@ static int can_export(const struct ktls_conn *conn) {
     if (conn->mode == KTLS_MODE_NONE) return -ENOTCONN;
     if (conn->mode != KTLS_MODE_KERNEL) return -EOPNOTSUPP;
     if (conn->state == KTLS_STATE_FAILED) return conn->error ? conn->error->err : -EIO;
-    return conn->due ? -EAGAIN : 0;
+    return conn->due || conn->gate ? -EAGAIN : 0;
 }
 
 ssize_t ktls_export(struct ktls_conn *conn, void *buf, size_t cap) {

@@ -207,6 +207,9 @@ enum ktls_limit_state {
     KTLS_LIMIT_TOLD     /* it does, and is sending its last words */
 };
 
+/* Bytes that the kernel puts into one record, as the bound reckons: half of what it does. */
+#define RECKONED_RECORD (KTLS_RECORD_DATA_MAX / 2)
+
 /* Both meters, when the mode is decided: conn->seq records were protected by the present keys. */
 void ktls_meters_start(struct ktls_conn *conn);
 /* A new key in that direction. */

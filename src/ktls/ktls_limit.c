@@ -30,7 +30,6 @@
 #define CCM_LIMIT (UINT64_C(1) << 22)
 #define CCM_HARD ((UINT64_C(1) << 23) - (UINT64_C(1) << 18)) /* 2^23 (RFC 9147 4.5.3), likewise */
 #define NO_LIMIT (UINT64_C(1) << 48) /* ChaCha20-Poly1305: the sequence number would wrap before (RFC 9846 5.5) */
-#define RECKONED_RECORD 8192
 
 #define DEFAULT_KEY_UPDATES_PER_S 100
 #define FREE_BYTES 65536 /* a KeyUpdate behind so much data costs less than the data did */
@@ -92,19 +91,21 @@ bool ktls_meter_due(const struct ktls_conn *conn, enum ktls_dir dir) {
 }
 
 /* One thread counts: a load and a store, no locked instruction. */
-static int count(struct ktls_meter *m, uint64_t records) {
+static int count(struct ktls_conn *conn, enum ktls_dir dir, uint64_t records) {
+    struct ktls_meter *m = &conn->meter[dir];
     uint64_t now = atomic_load_explicit(&m->bound, memory_order_relaxed) + records;
     atomic_store_explicit(&m->bound, now, memory_order_relaxed);
-    return now >= atomic_load_explicit(&m->check, memory_order_relaxed);
+    return now >= atomic_load_explicit(&m->check, memory_order_relaxed) ||
+           atomic_load_explicit(&conn->limit_state, memory_order_relaxed) == KTLS_LIMIT_REACHED;
 }
 
 int ktls_count_tx(struct ktls_conn *conn, size_t bytes) {
-    return count(&conn->meter[KTLS_TX], conn->mode == KTLS_MODE_KERNEL ? 1 + bytes / RECKONED_RECORD : 0);
+    return count(conn, KTLS_TX, conn->mode == KTLS_MODE_KERNEL && bytes > 0 ? 1 + bytes / RECKONED_RECORD : 0);
 }
 
 int ktls_count_rx(struct ktls_conn *conn, size_t bytes) {
     conn->rx_bytes += bytes;
-    return count(&conn->meter[KTLS_RX], conn->mode == KTLS_MODE_KERNEL ? bytes : 0);
+    return count(conn, KTLS_RX, conn->mode == KTLS_MODE_KERNEL ? bytes : 0);
 }
 
 /* ---- At the mark ---- */

@@ -31,6 +31,7 @@
 #include "net/conn_priv.h"
 
 #define ALERT_LINGER_US 500000
+#define LIMIT_FLUSH_US 10000000
 #define HANDSHAKE_BUDGET_US 2000 /* of one turn: a storm of handshakes must not keep established connections waiting */
 #define FLUSH_ROUNDS 16          /* of conn_thread_flush before the loop gets a turn */
 
@@ -235,7 +236,7 @@ void conn_resume_reading(struct conn *c) {
 
 static void set_end(struct conn *c, enum conn_end why, const char *text) {
     c->end = why;
-    snprintf(c->end_text, sizeof(c->end_text), "%s", text ? text : "");
+    snprintf(c->end_text, sizeof(c->end_text), "%.199s", text ? text : "");
 }
 
 void conn_close(struct conn *c, enum conn_end why, const char *text) {
@@ -289,6 +290,12 @@ void conn_close_after_flush(struct conn *c, int64_t timeout_us) {
     conn_arm(c, loop_now_us(c->io.loop) + timeout_us, closing_expired);
     if (!c->ctl_blocked) loop_recv_start(&c->io);
     conn_flush_later(c);
+}
+
+void conn_end_at_limit(struct conn *c) {
+    if (c->state >= CONN_FLUSHING) return;
+    conn_close_after_flush(c, LIMIT_FLUSH_US);
+    set_end(c, CONN_END_LIMIT, ktls_conn_error(c->tls)->text);
 }
 
 void conn_close_lingering(struct conn *c, enum conn_end why, const char *text) {

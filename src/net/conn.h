@@ -19,7 +19,15 @@ enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_FLUSHING, CONN_CLOSING };
 enum conn_transport { CONN_TCP, CONN_KTLS, CONN_TLS_USER, CONN_UNIX };
 
 /* Why a connection ended: for the log and the counters. */
-enum conn_end { CONN_END_LOCAL, CONN_END_EOF, CONN_END_ERROR, CONN_END_TLS, CONN_END_HANDSHAKE, CONN_END_HANDSHAKE_TIMEOUT };
+enum conn_end {
+    CONN_END_LOCAL,
+    CONN_END_EOF,
+    CONN_END_ERROR,
+    CONN_END_TLS,
+    CONN_END_HANDSHAKE,
+    CONN_END_HANDSHAKE_TIMEOUT,
+    CONN_END_LIMIT
+};
 
 struct conn;
 

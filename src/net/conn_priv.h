@@ -17,6 +17,8 @@ void conn_arm(struct conn *c, int64_t when_us, void (*fn)(struct loop_timer *t))
 void conn_io_failed(struct conn *c, int err, const char *what);
 /* A negative result of ktls_*. */
 void conn_tls_failed(struct conn *c, int err);
+/* A TLS key has protected as many records as it may: what is queued is sent, then the connection ends in order. */
+void conn_end_at_limit(struct conn *c);
 /* As conn_close, but nothing more is sent and what the peer sends is dropped for a moment, so that an alert survives. */
 void conn_close_lingering(struct conn *c, enum conn_end why, const char *text);
 
@@ -24,6 +26,8 @@ void conn_close_lingering(struct conn *c, enum conn_end why, const char *text);
 void conn_on_recv(struct loop_io *io, char *data, ssize_t n);
 /* Turns receiving on if the state of things allows; decrypts first what tls-user holds. From the loop only. */
 void conn_start_reading(struct conn *c);
+/* A count of TLS records says that it is time: the key is changed, or the connection ends. */
+void conn_check_limits(struct conn *c);
 /* ctl_blocked and the socket is writable: the answer to a control record goes out. */
 void conn_finish_control(struct conn *c);
 

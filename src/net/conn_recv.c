@@ -57,6 +57,14 @@ static void control_result(struct conn *c, int r) {
     }
 }
 
+void conn_check_limits(struct conn *c) {
+    int r = ktls_check_limits(c->tls);
+    if (r == KTLS_ERECORDLIMIT)
+        conn_end_at_limit(c);
+    else if (r != KTLS_DONE)
+        control_result(c, r);
+}
+
 void conn_finish_control(struct conn *c) {
     int r = ktls_flush(c->tls);
     if (r == KTLS_DONE) {
@@ -74,6 +82,7 @@ static void user_pump(struct conn *c) {
         if (n > 0) {
             c->bytes_in += (uint64_t)n;
             c->ops->on_data(c, c->thread->scratch, (size_t)n);
+            if (c->state == CONN_OPEN && ktls_count_rx(c->tls, 0)) conn_check_limits(c);
         } else if (n == -EAGAIN) {
             break;
         } else if (n == 0) {
@@ -94,7 +103,8 @@ void conn_start_reading(struct conn *c) {
 /* A kernel-TLS socket that failed gives its bad record's error for ever, the record cannot be taken off, and to close now would
  * be to reset: the alert gets the time of the lingering. */
 static bool cannot_discard(const struct conn *c, ssize_t n) {
-    return c->transport == CONN_KTLS && c->end != CONN_END_LOCAL && n < 0 && n != -ECONNRESET && n != -EPIPE && n != -ETIMEDOUT;
+    return c->transport == CONN_KTLS && c->end != CONN_END_LOCAL && c->end != CONN_END_LIMIT && n < 0 && n != -ECONNRESET &&
+           n != -EPIPE && n != -ETIMEDOUT;
 }
 
 /* The peer's bytes no longer matter, but must be taken off the socket. */
@@ -151,6 +161,8 @@ void conn_on_recv(struct loop_io *io, char *data, ssize_t n) {
         plain_end(c);
     } else {
         c->bytes_in += (uint64_t)n;
+        bool check = c->transport == CONN_KTLS && ktls_count_rx(c->tls, (size_t)n);
         c->ops->on_data(c, data, (size_t)n);
+        if (check && c->state != CONN_CLOSING) conn_check_limits(c);
     }
 }

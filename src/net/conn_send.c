@@ -46,7 +46,8 @@ static bool account(struct conn *c, ssize_t n) {
     if (c->transport != CONN_TLS_USER) {
         obuf_consume(&c->out, (size_t)n);
         c->bytes_out += (uint64_t)n;
-        return true;
+        if (c->transport == CONN_KTLS && ktls_count_tx(c->tls, (size_t)n)) conn_check_limits(c);
+        return c->state != CONN_CLOSING && !c->write_shut;
     }
     c->cipher_off += (size_t)n;
     if (c->cipher_off == c->cipher_len) {
@@ -105,6 +106,7 @@ static ssize_t encrypt_some(struct conn *c, const void **ret_data) {
         }
         obuf_consume(&c->out, (size_t)n);
         c->bytes_out += (uint64_t)n;
+        if (ktls_count_tx(c->tls, 0)) conn_check_limits(c);
         waiting = ktls_mem_output(c->tls, ret_data);
     }
     return (ssize_t)waiting;

@@ -380,6 +380,8 @@ static void log_end(struct client *c, enum conn_end why, const char *text) {
     } else if (why == CONN_END_HANDSHAKE) {
         log_warning("Error accepting a client connection: %s (addr=%s laddr=%s)", *text ? text : "TLS handshake failed", c->addr,
                     c->laddr);
+    } else if (why == CONN_END_LIMIT) {
+        log_notice("Closed a client connection in order: %s (addr=%s)", text, c->addr);
     } else if (why == CONN_END_TLS || (why == CONN_END_ERROR && *text)) {
         log_verbose("Reading from client: %s (addr=%s)", text, c->addr);
     } else if (why == CONN_END_EOF) {

@@ -73,6 +73,7 @@ static const char *first_of(const char *const *names, int n, bool (*is_kind)(con
 }
 
 static bool is_tls(const char *name) {
+    if (!strcmp(name, "ktls-rekey-after-records")) return true;
     return starts_with(name, "tls-") && strcmp(name, "tls-handshake-timeout") != 0 &&
            strcmp(name, "tls-auto-reload-interval") != 0;
 }

@@ -44,8 +44,9 @@ struct config {
     cfg_int tls_ktls;                   /* enum cfg_tls_ktls */
     cfg_int tls_handshake_timeout;      /* seconds; 0: none */
     cfg_int tls_ktls_accept_advisories; /* tls-ktls auto: the kernel although it has a hole that a peer can use */
-    char *tls_key_log_file;             /* debugging only */
-    char *tls_session_ticket_keys;      /* file or directory; NULL: in memory */
+    cfg_int ktls_rekey_after_records, tls_ktls_on_old_kernel;
+    char *tls_key_log_file;        /* debugging only */
+    char *tls_session_ticket_keys; /* file or directory; NULL: in memory */
     cfg_int tls_session_ticket_rotation /* seconds */, tls_session_tickets;
     char *tls_alt_cert_file, *tls_alt_key_file, *tls_alt_key_file_pass, *tls_crl_file, *tls_groups;
     cfg_int tls_auto_reload_interval; /* seconds; 0: off */

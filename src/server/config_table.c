@@ -1,6 +1,6 @@
 /*
- * The directives: all of redis.conf 7.2, and Kettle's own (tls-ktls and others that begin with tls-, event-loop). Those whose
- * subsystem is not part of this build are known, checked and kept (NO_FIELD), so that a stock redis.conf loads and CONFIG
+ * The directives: all of redis.conf 7.2, and Kettle's own (tls-ktls and others that begin with tls- or ktls-, event-loop). Those
+ * whose subsystem is not part of this build are known, checked and kept (NO_FIELD), so that a stock redis.conf loads and CONFIG
  * GET/REWRITE tell the truth about it.
  */
 #include <limits.h>
@@ -45,6 +45,9 @@ static const struct dir_enum auth_clients_user[] = { { "off", KTLS_PEER_USER_OFF
 static const struct dir_enum chacha_modes[] = {
     { "auto", KTLS_CHACHA_AUTO }, { "yes", KTLS_CHACHA_FIRST }, { "no", KTLS_CHACHA_LISTED }, { 0 }
 };
+static const struct dir_enum old_kernels[] = { { "offload", KTLS_OLD_KERNEL_OFFLOAD },
+                                               { "userspace", KTLS_OLD_KERNEL_USERSPACE },
+                                               { 0 } };
 static const struct dir_enum loops[] = {
     { "auto", CFG_LOOP_AUTO }, { "epoll", CFG_LOOP_EPOLL }, { "uring", CFG_LOOP_URING }, { 0 }
 };
@@ -120,6 +123,8 @@ const struct directive directives[] = {
     ENUMD("tls-prefer-chacha", F(tls_prefer_chacha), chacha_modes, "auto", 0),
     BOOLD("tls-ktls-accept-advisories", F(tls_ktls_accept_advisories), "no", 0),
     STRD("tls-key-log-file", F(tls_key_log_file), NULL, DIR_PROTECTED),
+    INTD("ktls-rekey-after-records", F(ktls_rekey_after_records), 0, UINT_MAX, "0", 0),
+    ENUMD("tls-ktls-on-old-kernel", F(tls_ktls_on_old_kernel), old_kernels, "offload", 0),
     /* process */
     BOOLD("daemonize", F(daemonize), "no", I),
     ENUMD("supervised", F(supervised), supervisors, "no", I),

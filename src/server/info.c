@@ -458,6 +458,9 @@ static void section_tls(struct server *srv, struct buf *o) {
                (unsigned long long)st.key_updates_in, (unsigned long long)st.key_updates_out,
                (unsigned long long)st.closed_key_update, (unsigned long long)st.truncated, (unsigned long long)st.tickets_in,
                (unsigned long long)st.keylog_lines);
+    buf_printf(o, "tls_rekeys_by_limit:%llu\r\ntls_closed_record_limit:%llu\r\ntls_key_update_floods:%llu\r\n",
+               (unsigned long long)st.rekeys_by_limit, (unsigned long long)st.closed_record_limit,
+               (unsigned long long)st.key_update_floods);
     buf_printf(o, "tls_kernel_bytes_in:%llu\r\ntls_kernel_bytes_out:%llu\r\n", kin, kout);
     buf_printf(o, "tls_ticket_keys:%d\r\ntls_tickets_unknown:%llu\r\ntls_tickets_refused:%llu\r\n", tls_tickets_count(&srv->tls),
                (unsigned long long)st.tickets_unknown, (unsigned long long)st.tickets_refused);

@@ -194,6 +194,8 @@ static int make_ctx(struct tls_state *t, struct config *cfg, struct ktls_ctx **r
         .groups = cfg->tls_groups,
         .chacha = (enum ktls_chacha)cfg_get(&cfg->tls_prefer_chacha),
         .peer_user = (enum ktls_peer_user)cfg_get(&cfg->tls_auth_clients_user),
+        .rekey_after_records = (uint64_t)cfg_get(&cfg->ktls_rekey_after_records),
+        .on_old_kernel = (enum ktls_old_kernel)cfg_get(&cfg->tls_ktls_on_old_kernel),
     };
     bool no_ca = (!o.ca_file || !*o.ca_file) && (!o.ca_dir || !*o.ca_dir);
     struct ktls_ctx_opts link = o; /* what this server is as a client of others */
