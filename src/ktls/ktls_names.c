@@ -107,8 +107,8 @@ static const struct {
                                  "The kernel refused this socket: see the errno; the peer may have closed already." },
     [KTLS_REASON_ADVISORY] = { "advisory", "This kernel has a known hole that a peer can use through kernel TLS: install the "
                                            "distribution's kernel update, or accept it in the configuration." },
-    [KTLS_REASON_NO_REKEY] = { "no-rekey", "This kernel cannot change keys, and the configuration wants TLS 1.3 in userspace "
-                                           "then: use Linux 6.14 or later." },
+    [KTLS_REASON_NO_REKEY] = { "no-rekey", "TLS 1.3 stays in userspace, as configured, on kernels that cannot change keys "
+                                           "(before Linux 6.14)." },
 };
 
 const char *ktls_reason_name(enum ktls_reason reason) {

@@ -40,10 +40,8 @@ static bool wants_relisten(const char *name) {
 
 static const char *apply_tls(struct server *srv, int64_t tls_port) {
     static _Thread_local char err[512];
-    if (cfg_get(&srv->cfg->tls_ktls) == CFG_KTLS_YES && !srv->tls.probe.usable) {
-        snprintf(err, sizeof err, "kernel TLS is not available here: %s", ktls_reason_name(srv->tls.probe.reason));
-        return err;
-    }
+    const char *refusal = tls_refusal(&srv->tls, srv->cfg);
+    if (refusal) return refusal;
     if (tls_port == 0 && !srv->tls.ctx) return NULL; /* checked when a TLS port is opened */
     if (srv->tls.rollback_due) {                     /* the old values again: their context is still in place */
         srv->tls.rollback_due = false;

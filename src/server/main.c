@@ -113,6 +113,11 @@ static int start_tls(struct server *srv) {
                     ktls_reason_name(p->reason), strerror(p->err), ktls_reason_remedy(p->reason));
         return -EOPNOTSUPP;
     }
+    const char *refusal = tls_refusal(&srv->tls, cfg);
+    if (refusal) {
+        log_warning("Fatal: %s", refusal);
+        return -EINVAL;
+    }
     int r = tls_load(&srv->tls, cfg, err, sizeof err);
     if (r) {
         log_warning("%s", err);

@@ -109,6 +109,22 @@ static enum ktls_policy policy_of(const struct tls_state *t, int64_t mode) {
     return KTLS_POLICY_AUTO;
 }
 
+const char *tls_refusal(const struct tls_state *t, struct config *cfg) {
+    static _Thread_local char text[512];
+    const struct ktls_probe *p = &t->probe;
+    if (cfg_get(&cfg->tls_ktls) != CFG_KTLS_YES) return NULL;
+    if (!p->usable) {
+        snprintf(text, sizeof text, "kernel TLS is not available here: %s", ktls_reason_name(p->reason));
+        return text;
+    }
+    if (p->rekey == 0 || cfg_get(&cfg->tls_ktls_on_old_kernel) == KTLS_OLD_KERNEL_OFFLOAD) return NULL;
+    snprintf(
+        text, sizeof text,
+        "tls-ktls yes and tls-ktls-on-old-kernel userspace contradict each other on this kernel (%s), which cannot change keys",
+        p->kernel);
+    return text;
+}
+
 static void warn_of_key_log(struct config *cfg) {
     char *path = config_str_dup(cfg, &cfg->tls_key_log_file);
     if (path)

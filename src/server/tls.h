@@ -83,6 +83,8 @@ void tls_watch_stop(struct server *srv); /* waits for a check under way; main th
 bool tls_held_back(struct tls_state *t, struct config *cfg);
 /* The CVEs, comma-separated, "" when there are none. */
 void tls_advisory_names(struct tls_state *t, char *ret, size_t cap);
+/* Why tls-ktls yes cannot be kept to here; NULL: it can, or it is not yes. Valid until the thread's next call. */
+const char *tls_refusal(const struct tls_state *t, struct config *cfg);
 /* "TLSv1.2 TLSv1.3" to KTLS_PROTO_* bits. 0: text empty. -1: a word is not known. */
 int tls_parse_protocols(const char *text);
 
