@@ -180,8 +180,8 @@ static int list_dir(const char *dir, struct entry **ret, size_t *ret_n) {
 }
 
 static int load_dir(const char *dir, struct ktls_ticket_set *ret, char *err, size_t errlen) {
-    struct entry *list;
-    size_t n;
+    struct entry *list = NULL;
+    size_t n = 0;
     int r = list_dir(dir, &list, &n);
     if (r == -ENOMEM) return r;
     if (r < 0) return say(err, errlen, dir, strerrordesc_np(-r));
@@ -198,24 +198,28 @@ int ktls_ticket_files_load(const char *path, struct ktls_ticket_set *ret, char *
     return S_ISREG(st.st_mode) ? load_file(path, ret, err, errlen) : say(err, errlen, path, "neither a file nor a directory");
 }
 
-uint64_t ktls_ticket_files_stamp(const char *path) {
-    struct stat st;
-    struct timespec now;
+static uint64_t stamp_dir(const char *dir, int64_t fresh_ns) {
+    struct entry *list = NULL;
+    size_t n = 0;
     uint64_t h = 1;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t fresh = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - FRESH_NS;
-    if (stat(path, &st) != 0) return mix(h, (uint64_t)errno) | 1;
-    if (!S_ISDIR(st.st_mode)) return ctime_ns(&st) > fresh ? 0 : mark_of(&st) | 1;
-    struct entry *list;
-    size_t n;
-    int r = list_dir(path, &list, &n);
-    if (r < 0) return mix(h, (uint64_t)-r) | 1;
     bool young = false;
+    int r = list_dir(dir, &list, &n);
+    if (r < 0) return mix(h, (uint64_t)-r) | 1;
     for (size_t i = 0; i < n; i++) {
         h = mix(h, list[i].mark);
         for (const char *p = list[i].path; *p; p++) h = mix(h, (uint8_t)*p);
-        if (list[i].ctime_ns > fresh) young = true;
+        if (list[i].ctime_ns > fresh_ns) young = true;
     }
     free_entries(list, n);
     return young ? 0 : h | 1;
+}
+
+uint64_t ktls_ticket_files_stamp(const char *path) {
+    struct stat st;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t fresh_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - FRESH_NS;
+    if (stat(path, &st) != 0) return mix(1, (uint64_t)errno) | 1;
+    if (S_ISDIR(st.st_mode)) return stamp_dir(path, fresh_ns);
+    return ctime_ns(&st) > fresh_ns ? 0 : mark_of(&st) | 1;
 }
