@@ -149,8 +149,11 @@ def test_another_ca_is_not_got_round(make_server, version):
     assert reused
     with server.connect() as conn:
         assert conn("CONFIG", "SET", "tls-ca-cert-file", server.env.cert("other-ca.crt")) == "OK"
-    with pytest.raises((ssl.SSLError, OSError, EOFError)):
-        visit(server, context, session)
+        with pytest.raises((ssl.SSLError, OSError, EOFError)):
+            visit(server, context, session)
+        assert conn("CONFIG", "SET", "tls-ca-cert-file", server.env.cert("ca.crt")) == "OK"
+    session, reused = visit(server, context, session)
+    assert reused, "the same trust again"
 
 
 @VERSIONS
