@@ -306,6 +306,10 @@ KTLS_API int ktls_ctx_cert_at(const struct ktls_ctx *ctx, int i, struct ktls_cer
  * line for a log, valid as long as ctx; NULL past the last. */
 KTLS_API const char *ktls_ctx_warning(const struct ktls_ctx *ctx, int i);
 
+/* When the first of the CRLs of crl_file goes out of date, seconds since the epoch: from then on peers of that CA are refused. 0:
+ * no CRL, or none that says. */
+KTLS_API int64_t ktls_ctx_crl_until(const struct ktls_ctx *ctx);
+
 /* Fingerprints of the files the context was made from (device, inode, size, modification time, mode, owner; of a directory also
  * those of its entries), not of their contents. */
 struct ktls_files_state {

@@ -62,7 +62,7 @@ static int give_passphrase(char *buf, int cap, int rwflag, void *arg) {
     if (!pass) return 0; /* never ask on a terminal */
     size_t len = strlen(pass);
     if (len > (size_t)cap) return 0;
-    memcpy(buf, pass, len); /* NOLINT(bugprone-not-null-terminated-result): OpenSSL takes the length */
+    memcpy(buf, pass, len);
     return (int)len;
 }
 

@@ -184,6 +184,7 @@ struct ktls_ctx {
     uint64_t rekey_after_records;
     enum ktls_old_kernel on_old_kernel;
     unsigned max_key_updates_per_s;
+    int64_t crl_until;
 };
 
 /* ---- ktls_keylog.c ---- */

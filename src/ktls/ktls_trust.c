@@ -97,6 +97,8 @@ static int load_crls(struct ktls_ctx *ctx, const char *path, struct errbuf *e) {
     X509_CRL *crl;
     int n = 0, r = 0;
     while (r == 0 && b && (crl = PEM_read_bio_X509_CRL(b, NULL, NULL, NULL))) {
+        int64_t until = ktls_asn1_seconds(X509_CRL_get0_nextUpdate(crl));
+        if (until && (!ctx->crl_until || until < ctx->crl_until)) ctx->crl_until = until;
         r = check_crl(ctx, crl, path, e);
         if (r == 0 && X509_STORE_add_crl(store, crl) != 1) r = config_error(e, "cannot use a CRL of '%s'", path);
         X509_CRL_free(crl);
@@ -110,6 +112,10 @@ static int load_crls(struct ktls_ctx *ctx, const char *path, struct errbuf *e) {
     ERR_clear_error();
     X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
     return 0;
+}
+
+int64_t ktls_ctx_crl_until(const struct ktls_ctx *ctx) {
+    return ctx->crl_until;
 }
 
 int ktls_trust_load(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct errbuf *e) {

@@ -63,11 +63,11 @@ static const char *apply_maxclients(struct server *srv) {
     return err;
 }
 
-/* The name in the call that a failure of one of its kind is about. */
+/* The name in the call that a failure of one of its kind is about; there is one. */
 static const char *first_of(const char *const *names, int n, bool (*is_kind)(const char *name)) {
     for (int i = 0; i < n; i++)
         if (is_kind(names[i])) return names[i];
-    return NULL;
+    return names[0];
 }
 
 static bool is_tls(const char *name) {

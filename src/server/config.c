@@ -440,14 +440,15 @@ int config_set(struct config *c, int n, const struct slice *pairs, const struct 
     }
     struct slice blamed = done ? pairs[2 * (done - 1)] : pairs[0];
     const char *about = NULL;
-    if (r == 0 && !why && apply) why = apply->apply(apply->arg, names, n, &about);
+    bool applied = r == 0 && !why && apply;
+    if (applied) why = apply->apply(apply->arg, names, n, &about);
     if (why) {
         for (int k = 0; about && k < n; k++)
             if (strcmp(about, names[k]) == 0) blamed = pairs[2 * k];
         snprintf(err, errlen, "CONFIG SET failed (possibly related to argument '%.*s') - %s",
                  (int)(blamed.len < 128 ? blamed.len : 128), blamed.ptr, why);
         put_back(c, ch, done);
-        if (done == n && apply) apply->apply(apply->arg, names, n, &about);
+        if (applied) apply->apply(apply->arg, names, n, &about);
         r = -EINVAL;
     }
     for (int k = 0; k < n; k++) {

@@ -52,6 +52,10 @@ static void certificates(struct ktls_ctx *ctx, struct buf *o) {
         if (n == 0 || days_left(&f.info) < soonest) soonest = days_left(&f.info);
     }
     buf_printf(o, "tls_certs:%d\r\ntls_certs_soonest_days_left:%lld\r\n", n, soonest);
+    int64_t crl = ktls_ctx_crl_until(ctx);
+    char when[40] = "";
+    if (crl) time_text(crl, when);
+    buf_printf(o, "tls_crl_next_update:%s\r\n", when);
 }
 
 void info_tls_certificates(struct server *srv, struct buf *o) {

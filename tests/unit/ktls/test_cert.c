@@ -413,6 +413,7 @@ static void test_crl_bad_ones(void **state) {
     assert_int_equal(shake(&s, &o, pc, NULL), KTLS_EVERIFY);
     assert_non_null(strstr(ktls_conn_error(s.conn)->text, "CRL has expired"));
     assert_non_null(strstr(ktls_ctx_warning(s.ctx, 0), "is out of date"));
+    assert_in_range(ktls_ctx_crl_until(s.ctx), time(NULL) - 120, time(NULL));
     session_end(&s);
     SSL_CTX_free(pc);
 }
@@ -422,16 +423,15 @@ static void test_crl_ends_resumption(void **state) {
     (void)state;
     X509 *x;
     struct ktls_keypair p = issue("soon-revoked", "EC", NULL, NULL, NULL, &x);
-    struct ktls_tickets_opts t = { .size = sizeof t };
+    struct ktls_tickets_opts ring = { .size = sizeof ring };
     struct ktls_ctx_opts o = server_opts(KTLS_POLICY_AUTO);
-    assert_int_equal(ktls_tickets_new(&t, &o.tickets, NULL, 0), 0);
+    assert_int_equal(ktls_tickets_new(&ring, &o.tickets, NULL, 0), 0);
     o.verify = KTLS_VERIFY_REQUIRE, o.crl_file = path_of("crl.pem");
     write_crl(o.crl_file, pki.ca, pki.ca_key, NULL, NULL, 3600);
     struct ktls_ctx *before = new_ctx(&o), *same = new_ctx(&o);
     write_crl(o.crl_file, pki.ca, pki.ca_key, NULL, x, 3600);
     X509_free(x);
     struct ktls_ctx *after = new_ctx(&o), *order[] = { before, same, after };
-    ktls_tickets_unref(o.tickets);
     SSL_SESSION *saved = NULL;
     for (int i = 0; i < 3; i++) {
         SSL_CTX *pc = client_with(&p, TLS1_2_VERSION);
@@ -449,6 +449,7 @@ static void test_crl_ends_resumption(void **state) {
         SSL_CTX_free(pc);
         ktls_ctx_unref(order[i]);
     }
+    ktls_tickets_unref(o.tickets);
     SSL_SESSION_free(saved);
 }
 
