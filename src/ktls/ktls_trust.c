@@ -4,16 +4,13 @@
  * Place in the flow: loaded while a context is made; the verify callback runs in the handshake, on the connection's thread.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/bn.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/sha.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "ktls_ctx_priv.h"
 
