@@ -21,23 +21,28 @@ OUTPUT_MAX = 1 << 30
 BOOT_SECONDS = 120  # within which a machine that can work has begun the command, on a slow and busy host too
 
 
+def take(source, wait):
+    """Prints what has come; None if nothing came in time, 0 at the end of the file or pipe."""
+    ready, _, _ = select.select([source], [], [], wait)
+    if not ready:
+        return None
+    data = rest = os.read(source, 65536)
+    while rest:
+        rest = rest[os.write(sys.stdout.fileno(), rest):]
+    return len(data)
+
+
 def pump(process, source, expired):
-    """Prints what comes until the machine has ended; False if time ran out first."""
-    os.set_blocking(source, False)
-    target = sys.stdout.fileno()
+    """Prints what comes until the machine has ended; False if time ran out first. What is left then, take() gets."""
     while True:
         ended = process.poll() is not None
-        ready, _, _ = select.select([source], [], [], 0 if ended else 0.1)
-        data = os.read(source, 65536) if ready else b""
-        rest = data
-        while rest:
-            rest = rest[os.write(target, rest):]
-        if ended and not data:
+        got = take(source, 0 if ended else 0.1)
+        if ended and not got:
             return True
         if not ended and expired():
             return False
-        if ready and not data:
-            time.sleep(0.01)  # the file, or the pipe, is at its end; the machine is not, yet
+        if got == 0:
+            time.sleep(0.01)  # the machine may say more, all the same
 
 
 def machine_end(process):
@@ -127,8 +132,10 @@ class Machine:
         """The exit status of vm-run. Unavailable if the command never began: then another kernel may do."""
         source = self.start()
         ended = pump(self.process, source, self.expired)
-        os.close(source)
         machine_end(self.process)
+        while take(source, 0):
+            pass
+        os.close(source)
         if self.args.verbose:
             sys.stderr.buffer.write(self.console())
             sys.stderr.flush()
