@@ -247,6 +247,7 @@ def test_script_command_is_not_sent_twice(server, conn, cli):
 
 def test_askpass_from_a_pipe_has_no_prompt(make_server, cli):
     server = make_server(directives={"requirepass": "secret"})
+    server.password = "secret"
     assert run(server, cli, "--askpass", "PING", stdin=b"secret\n") == (0, b"PONG\n", b"")
 
 
@@ -523,7 +524,7 @@ def test_benchmark_without_a_server(server, kettle_benchmark):
 
 
 def test_benchmark_tells_why_it_was_thrown_out(make_server, kettle_benchmark):
-    server = make_server(directives={"maxclients": "10"})
+    server = make_server(directives={"maxclients": "10"}, check_ktls=False)
     if not server.env.is_kettle:
         pytest.skip("redis-benchmark tries for ever")
     code, stdout, stderr = run(server, kettle_benchmark, "-n", "1000", "-c", "30", "-t", "ping", "-q")
@@ -531,7 +532,7 @@ def test_benchmark_tells_why_it_was_thrown_out(make_server, kettle_benchmark):
 
 
 def test_benchmark_when_the_server_dies(make_server, kettle_benchmark):
-    server = make_server()
+    server = make_server(check_ktls=False)
     if not server.env.is_kettle:
         pytest.skip("redis-benchmark's message is another")
     p = subprocess.Popen([kettle_benchmark] + server.cli_args() + ["-n", "100000000", "-t", "set", "-q"],
