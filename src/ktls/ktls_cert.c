@@ -125,6 +125,7 @@ static int warn_validity(struct ktls_ctx *ctx, const struct ktls_cert *c) {
 
 static int warn_chain(struct ktls_ctx *ctx, const struct ktls_cert *c) {
     X509 *below = c->leaf;
+    X509_check_purpose(c->leaf, -1, 0); /* extensions decoded before threads share it, as for the trust anchors */
     for (int i = 0; i < sk_X509_num(c->chain); i++) {
         X509 *x = sk_X509_value(c->chain, i);
         if (X509_check_issued(x, below) != X509_V_OK)

@@ -64,6 +64,17 @@ static int load_anchors(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, str
     return 0;
 }
 
+/* OpenSSL decodes the extensions of a certificate when it first needs them. Now, by one thread, instead of in the first
+ * handshakes, by several that wait for each other. */
+static void decode_anchors(struct ktls_ctx *ctx) {
+    STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx->ssl));
+    for (int i = 0; i < sk_X509_OBJECT_num(all); i++) {
+        X509 *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i));
+        if (ca) X509_check_purpose(ca, -1, 0);
+    }
+    ERR_clear_error();
+}
+
 /* ---- Revocation ---- */
 
 /* A forged list, or one of a CA that has changed its key under the same name, would have every client refused. */
@@ -119,6 +130,7 @@ int ktls_trust_load(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct 
     int r = load_anchors(ctx, o, e);
     if (r == 0 && set(o->crl_file)) r = load_crls(ctx, o->crl_file, e);
     if (r < 0) return r;
+    decode_anchors(ctx);
     int mode = SSL_VERIFY_NONE;
     if (o->verify != KTLS_VERIFY_NONE) mode = SSL_VERIFY_PEER;
     if (o->verify == KTLS_VERIFY_REQUIRE) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
