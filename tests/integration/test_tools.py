@@ -537,7 +537,9 @@ def test_benchmark_when_the_server_dies(make_server, kettle_benchmark):
         pytest.skip("redis-benchmark's message is another")
     p = subprocess.Popen([kettle_benchmark] + server.cli_args() + ["-n", "100000000", "-t", "set", "-q"],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(0.7)
+    with server.connect() as conn:
+        harness.wait_for(lambda: int(conn.info("stats")["total_commands_processed"]) > 1000, server.env.timeout(20), 0.1,
+                         "the load to run")
     server.expect_exit = -signal.SIGKILL
     server.proc.kill()
     _, stderr = p.communicate(timeout=server.env.timeout(20))
