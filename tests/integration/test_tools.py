@@ -279,6 +279,10 @@ class Terminal:
         os.write(self.fd, data)
         return self.expect(pattern)
 
+    def editing(self):
+        """Waits until the editor reads keys: it shows its prompt first, and a terminal that reads lines cuts them at 4095 bytes."""
+        harness.wait_for(lambda: not termios.tcgetattr(self.fd)[3] & termios.ICANON, what="the editor")
+
     def wait(self, timeout=10):
         """The exit status; negative: the signal."""
         end = time.monotonic() + timeout
@@ -317,6 +321,7 @@ def test_terminal_session(terminal, conn, tmp_path):
     t.type(b"EXEC\r", rb"1\) OK\r\n.*\[3\]> $")
     t.type(b"2 INCR n\r", rb"\(integer\) 1\r\n\(integer\) 2\r\n.*> $")
     t.type(b"\x1b[A\r", rb"\(integer\) 3\r\n\(integer\) 4\r\n.*> $")
+    t.editing()
     t.type(b"SET long " + b"x" * 9000 + b"\r", rb"OK\r\n.*> $")
     t.type(b"STRLEN long\r", rb"\(integer\) 9000\r\n.*> $")
     t.type(b"CLIENT PAUSE 60000 WRITE\r", rb"OK\r\n.*> $")
