@@ -31,7 +31,7 @@
 #include "net/conn_priv.h"
 
 #define ALERT_LINGER_US 500000
-#define LIMIT_FLUSH_US 10000000
+#define ORDERLY_FLUSH_US 10000000
 #define HANDSHAKE_BUDGET_US 2000 /* of one turn: a storm of handshakes must not keep established connections waiting */
 #define FLUSH_ROUNDS 16          /* of conn_thread_flush before the loop gets a turn */
 
@@ -268,7 +268,7 @@ static bool took_some(struct conn *c) {
 
 static void closing_expired(struct loop_timer *t) {
     struct conn *c = conn_of_timer(t);
-    if (c->end == CONN_END_LOCAL && took_some(c)) { /* a slow reader, not a dead one */
+    if (!c->lingering && took_some(c)) { /* a slow reader, not a dead one */
         c->progress = false;
         conn_arm(c, loop_now_us(c->io.loop) + c->flush_timeout_us, closing_expired);
         return;
@@ -294,8 +294,17 @@ void conn_close_after_flush(struct conn *c, int64_t timeout_us) {
 
 void conn_end_at_limit(struct conn *c) {
     if (c->state >= CONN_FLUSHING) return;
-    conn_close_after_flush(c, LIMIT_FLUSH_US);
+    conn_close_after_flush(c, ORDERLY_FLUSH_US);
     set_end(c, CONN_END_LIMIT, ktls_conn_error(c->tls)->text);
+}
+
+void conn_end_after_flush(struct conn *c, enum conn_end why, const char *text) {
+    if (c->out.bytes || c->cipher || loop_send_busy(&c->io)) {
+        conn_close_after_flush(c, ORDERLY_FLUSH_US);
+        set_end(c, why, text);
+    } else {
+        conn_close(c, why, text);
+    }
 }
 
 void conn_close_lingering(struct conn *c, enum conn_end why, const char *text) {
@@ -303,6 +312,7 @@ void conn_close_lingering(struct conn *c, enum conn_end why, const char *text) {
     set_end(c, why, text);
     c->state = CONN_FLUSHING;
     c->notified = c->write_shut = true;
+    c->lingering = true;
     c->progress = c->ctl_blocked = false;
     list_remove(&c->flush_node);
     if (c->transport == CONN_TLS_USER) conn_push_ciphertext(c);

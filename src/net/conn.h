@@ -67,8 +67,9 @@ struct conn {
     bool notified;            /* close_notify was sent, or none is due */
     bool notify_blocked;      /* the kernel has no room for it yet */
     bool peer_eof;
-    bool progress; /* the socket took bytes since the closing deadline was set */
-    int unacked;   /* bytes in the socket's send queue at that time */
+    bool lingering; /* conn_close_lingering: nothing more is sent, an alert is given time */
+    bool progress;  /* the socket took bytes since the closing deadline was set */
+    int unacked;    /* bytes in the socket's send queue at that time */
     int64_t flush_timeout_us;
     ssize_t sent_n;
     size_t discarded; /* bytes read and dropped while closing */

@@ -19,6 +19,8 @@ void conn_io_failed(struct conn *c, int err, const char *what);
 void conn_tls_failed(struct conn *c, int err);
 /* A TLS key has protected as many records as it may: what is queued is sent, then the connection ends in order. */
 void conn_end_at_limit(struct conn *c);
+/* conn_close, but what is queued or in flight is sent first: the peer has ended its side and still wants its replies. */
+void conn_end_after_flush(struct conn *c, enum conn_end why, const char *text);
 /* As conn_close, but nothing more is sent and what the peer sends is dropped for a moment, so that an alert survives. */
 void conn_close_lingering(struct conn *c, enum conn_end why, const char *text);
 

@@ -28,7 +28,7 @@ static void end_of_stream(struct conn *c, const char *text) {
         return;
     }
     conn_flush_now(c);
-    if (c->state == CONN_OPEN) conn_close(c, CONN_END_EOF, text);
+    if (c->state == CONN_OPEN) conn_end_after_flush(c, CONN_END_EOF, text);
 }
 
 static void recv_on(struct conn *c) {
@@ -103,8 +103,7 @@ void conn_start_reading(struct conn *c) {
 /* A kernel-TLS socket that failed gives its bad record's error for ever, the record cannot be taken off, and to close now would
  * be to reset: the alert gets the time of the lingering. */
 static bool cannot_discard(const struct conn *c, ssize_t n) {
-    return c->transport == CONN_KTLS && c->end != CONN_END_LOCAL && c->end != CONN_END_LIMIT && n < 0 && n != -ECONNRESET &&
-           n != -EPIPE && n != -ETIMEDOUT;
+    return c->transport == CONN_KTLS && c->lingering && n < 0 && n != -ECONNRESET && n != -EPIPE && n != -ETIMEDOUT;
 }
 
 /* The peer's bytes no longer matter, but must be taken off the socket. */

@@ -161,7 +161,7 @@ void conn_push_ciphertext(struct conn *c) {
 
 void conn_notify_once(struct conn *c) {
     c->notified = true;
-    if (c->transport == CONN_TLS_USER && c->cipher) return;
+    if (loop_send_busy(&c->io) || c->cipher) return; /* not before data, and not in the middle of a record */
     ktls_shutdown(c->tls);
     if (c->transport == CONN_TLS_USER) conn_push_ciphertext(c);
 }

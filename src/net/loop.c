@@ -31,30 +31,27 @@
 #define HEAP_ARITY 4
 #define HEAP_FIRST 64
 
-static const struct loop_backend_ops *pick_backend(enum loop_backend want) {
-    switch (want) {
-    case LOOP_AUTO:
-    case LOOP_EPOLL:
-        return &loop_epoll_ops;
-    case LOOP_URING:
-        return NULL;
+static int open_backend(struct loop *l, enum loop_backend want) {
+    if (want != LOOP_EPOLL) {
+        l->ops = &loop_uring_ops;
+        int err = l->ops->open(l);
+        if (err == 0 || want == LOOP_URING) return err;
+        l->uring_errno = -err;
     }
-    return NULL;
+    l->ops = &loop_epoll_ops;
+    return l->ops->open(l);
 }
 
 int loop_new(enum loop_backend want, struct loop **ret) {
-    const struct loop_backend_ops *ops = pick_backend(want);
-    if (!ops) return -EOPNOTSUPP;
     int wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (wake_fd < 0) return -errno;
     struct loop *l = mem_zalloc(sizeof(*l));
-    l->ops = ops;
     l->wake_fd = wake_fd;
     inbox_init(&l->inbox);
     list_init(&l->closing);
     atomic_init(&l->stop, false);
     l->now_us = clock_mono_us();
-    int err = ops->open(l);
+    int err = open_backend(l, want);
     if (err < 0) {
         close(wake_fd);
         mem_free(l);
@@ -66,6 +63,10 @@ int loop_new(enum loop_backend want, struct loop **ret) {
 
 const char *loop_backend_name(const struct loop *l) {
     return l->ops->name;
+}
+
+int loop_uring_errno(const struct loop *l) {
+    return l->uring_errno;
 }
 
 void loop_set_owner(struct loop *l, void *owner) {
@@ -108,6 +109,11 @@ static void run_inbox(struct loop *l) {
         m->run(m, l->owner);
         m = next;
     }
+}
+
+bool loop_is_peers_error(int err) {
+    return err == ECONNABORTED || err == EINTR || err == EPROTO || err == ENETDOWN || err == ENOPROTOOPT || err == EHOSTDOWN ||
+           err == ENONET || err == EHOSTUNREACH || err == ENETUNREACH;
 }
 
 void loop_woken(struct loop *l) {
@@ -228,13 +234,16 @@ void loop_run(struct loop *l) {
     }
     run_inbox(l);
     if (l->before_sleep) l->before_sleep(l->before_sleep_arg);
-    report_closed(l);
+    do
+        if (l->ops->settle) l->ops->settle(l);
+    while (report_closed(l));
     atomic_store_explicit(&l->stop, false, memory_order_release);
 }
 
 struct loop *loop_free(struct loop *l) {
     if (!l) return NULL;
     run_inbox(l);
+    if (l->ops->abandon) l->ops->abandon(l);
     report_closed(l);
     l->ops->shut(l);
     close(l->wake_fd);

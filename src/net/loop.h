@@ -1,6 +1,6 @@
 /* Event loop, completion-style: one per I/O thread, used by that thread only, except loop_post and loop_stop. The caller says
- * "receive", "send", "accept" and is called back with the result; whether epoll (now) or io_uring does it is the back end's
- * business.
+ * "receive", "send", "accept" and is called back with the result; whether io_uring or epoll does it is the back end's business.
+ * May be made, and freed after its run, by another thread than the one that runs it.
  *
  * Life of a loop_io: init -> recv_start/send... -> loop_io_close() -> on_closed (no callback after it; memory may then be freed;
  * the fd is closed by the loop just before). Every callback may call loop functions on any io, its own close included. The fd of
@@ -24,12 +24,15 @@ enum loop_backend { LOOP_AUTO = 0, LOOP_EPOLL, LOOP_URING };
 #define LOOP_RECV_BUF 65536 /* bytes received at once, at most */
 #define LOOP_IOV_MAX 64     /* pieces of one send, at most */
 
-/* 0 or -errno (-EMFILE ...; -EOPNOTSUPP for a back end this build lacks); *ret is untouched on failure. Owned by the caller. */
+/* LOOP_AUTO: io_uring where the kernel has what it takes (Linux 6.1, and no seccomp profile or sysctl against it), else epoll.
+ * 0 or -errno (-EMFILE ...; of io_uring_setup(2) for LOOP_URING: -EINVAL too old, -EPERM forbidden, -ENOSYS); *ret is untouched
+ * on failure. Owned by the caller. */
 int loop_new(enum loop_backend want, struct loop **ret);
 /* Runs what is still in the inbox and reports what was closed, then frees: the owner must be alive, producers must have stopped,
  * and every io and acceptor must have been closed. NULL is fine; returns NULL. */
 struct loop *loop_free(struct loop *l);
-const char *loop_backend_name(const struct loop *l); /* "epoll" */
+const char *loop_backend_name(const struct loop *l); /* "epoll", "io_uring" */
+int loop_uring_errno(const struct loop *l);          /* LOOP_AUTO that became epoll: why. Else 0 */
 /* Until loop_stop, then the inbox once more. A stop that came before the run counts. May be run again afterwards. */
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l); /* any thread, signal handlers too */
@@ -62,6 +65,7 @@ struct loop_io {
     unsigned turn, turn_sends;
     const struct iovec *send_iov;
     int send_cnt;
+    struct uring_stash *stash;
 };
 
 struct loop_io_ops {

@@ -268,12 +268,6 @@ static void epoll_accept_stop(struct loop_acceptor *a) {
     a->fd = -1;
 }
 
-/* accept(2): errors of the connection itself, already pending on it when it was taken. */
-static bool is_peers_error(int err) {
-    return err == ECONNABORTED || err == EINTR || err == EPROTO || err == ENETDOWN || err == ENOPROTOOPT || err == EHOSTDOWN ||
-           err == ENONET || err == EHOSTUNREACH || err == ENETUNREACH;
-}
-
 static void acceptor_event(struct loop_acceptor *a) {
     struct epoll_be *be = be_of(a->loop);
     be->accepting = a;
@@ -281,7 +275,7 @@ static void acceptor_event(struct loop_acceptor *a) {
         int fd = accept4(a->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         int err = fd < 0 ? errno : 0;
         if (err == EAGAIN) break;
-        if (is_peers_error(err)) continue;
+        if (loop_is_peers_error(err)) continue;
         if (err) /* no descriptors, no memory: the backlog stays, trying again at once would spin */
             acceptor_pause_until(a, a->loop->now_us + LOOP_ACCEPT_PAUSE_US);
         a->on_accept(a, err ? -err : fd);

@@ -15,6 +15,9 @@ struct loop_backend_ops {
     int (*open)(struct loop *l); /* makes l->be; 0 or -errno */
     void (*shut)(struct loop *l);
     void (*turn)(struct loop *l, int64_t timeout_us); /* waits (-1: for ever), refreshes l->now_us, dispatches events */
+    /* Either may be NULL. All closed ios end in loop_io_closing(): after waiting, on the loop's thread; at once, before shut. */
+    void (*settle)(struct loop *l);
+    void (*abandon)(struct loop *l);
     void (*recv_start)(struct loop_io *io);
     void (*recv_stop)(struct loop_io *io);
     void (*send)(struct loop_io *io, const struct iovec *iov, int cnt);
@@ -26,7 +29,7 @@ struct loop_backend_ops {
     void (*accept_stop)(struct loop_acceptor *a);
 };
 
-extern const struct loop_backend_ops loop_epoll_ops;
+extern const struct loop_backend_ops loop_epoll_ops, loop_uring_ops;
 
 struct loop {
     const struct loop_backend_ops *ops;
@@ -36,6 +39,7 @@ struct loop {
     atomic_bool stop;
     void *owner;
     int64_t now_us;
+    int uring_errno; /* LOOP_AUTO: why it is not io_uring */
     unsigned turn_no;
     void (*before_sleep)(void *arg);
     void *before_sleep_arg;
@@ -50,6 +54,8 @@ void loop_io_closing(struct loop_io *io);
 bool loop_may_send(struct loop_io *io);
 /* sendmsg without SIGPIPE and without waiting: bytes or -errno. */
 ssize_t loop_sendmsg(struct loop_io *io, const struct iovec *iov, int cnt);
+/* accept(2): errors of the connection itself, already pending on it when it was taken. */
+bool loop_is_peers_error(int err);
 /* The wake-up descriptor is readable. */
 void loop_woken(struct loop *l);
 

@@ -249,10 +249,13 @@ int io_threads_init(struct server *srv, int n) {
         struct io_thread *th = &srv->threads[i];
         th->srv = srv;
         th->index = i;
-        int r = loop_new(want[cfg_get(&srv->cfg->event_loop)], &th->loop);
+        int wanted = (int)cfg_get(&srv->cfg->event_loop), r = loop_new(want[wanted], &th->loop);
         if (r == 0) r = conn_thread_init(&th->conns, th->loop);
         if (r < 0) {
-            log_warning("Failed creating the event loop. Error message: '%s'", strerror(-r));
+            log_warning("Failed creating the event loop%s. Error message: '%s'",
+                        wanted == CFG_LOOP_URING ? " (event-loop uring; 'event-loop auto' takes epoll where io_uring is missing)"
+                                                 : "",
+                        strerror(-r));
             return r;
         }
         loop_set_owner(th->loop, th);

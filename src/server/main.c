@@ -155,6 +155,8 @@ static void log_ready(struct server *srv) {
     struct config *cfg = srv->cfg;
     log_notice("Server initialized (%d I/O thread%s, %s)", srv->n_threads, srv->n_threads == 1 ? "" : "s",
                loop_backend_name(srv->threads[0].loop));
+    int refused = loop_uring_errno(srv->threads[0].loop);
+    if (refused) log_notice("Event loop: epoll, because io_uring is not to be had here: %s", strerror(refused));
     if (cfg_get(&cfg->port)) log_notice("Ready to accept connections tcp (port %lld)", (long long)cfg_get(&cfg->port));
     if (cfg_get(&cfg->tls_port)) log_notice("Ready to accept connections tls (port %lld)", (long long)cfg_get(&cfg->tls_port));
     if (cfg->unixsocket && *cfg->unixsocket) log_notice("Ready to accept connections unix (%s)", cfg->unixsocket);

@@ -3,6 +3,7 @@
 
     --transport tcp|tls-user|tls-kernel|all   default: tcp and tls-user; may be repeated or comma separated
     --server PATH                             default build/kettle-server; "redis-server" validates the tests themselves
+    --event-loop auto|uring|epoll             of the server; default auto
     --sanitizer                               longer time limits for ASan and TSan builds
 
 Fixtures for tests: `server` (one per file and transport, shared), `c` (a connection to it, over RESP2 and then RESP3, on
@@ -25,6 +26,7 @@ ALL = ["tcp", "tls-user", "tls-kernel"]
 def pytest_addoption(parser):
     parser.addoption("--transport", action="append", default=None, help="tcp, tls-user, tls-kernel or all")
     parser.addoption("--server", action="store", default="build/kettle-server", help="server binary under test")
+    parser.addoption("--event-loop", action="store", default="auto", choices=("auto", "uring", "epoll"))
     parser.addoption("--sanitizer", action="store_true", default=False, help="time limits for sanitizer builds")
 
 
@@ -62,7 +64,7 @@ def env(request, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("certs"))
     script = os.path.join(harness.ROOT, "scripts", "gen-test-certs.sh")
     session = harness.Env(request.config.getoption("--server"), request.config.getoption("--sanitizer"),
-                          certs.make(folder, script))
+                          certs.make(folder, script), request.config.getoption("--event-loop"))
     if not session.exists:
         pytest.exit("no server at %s: build it first, or pass --server" % session.server, returncode=4)
     return session

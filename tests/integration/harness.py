@@ -48,7 +48,7 @@ def tls_stat():
 class Env:
     """What one test session runs against."""
 
-    def __init__(self, server, sanitizer, certs):
+    def __init__(self, server, sanitizer, certs, event_loop="auto"):
         found = server if os.path.isabs(server) else os.path.join(ROOT, server)
         if not os.path.exists(found):
             found = os.path.abspath(server) if os.path.exists(server) else shutil.which(server) or found
@@ -57,6 +57,7 @@ class Env:
         self.factor = 6.0 if sanitizer else 1.0
         self.sanitizer = sanitizer
         self.certs = certs
+        self.event_loop = event_loop
         self.version = (0, 0, 0)
         self.is_kettle = "kettle" in os.path.basename(found)
         if self.exists:
@@ -136,6 +137,8 @@ class Server:
     def base_directives(self):
         out = {"save": "", "bind": self.host, "dir": self.dir, "logfile": self.log_path, "enable-debug-command": "yes",
                "port": str(self.port)}
+        if self.env.is_kettle and self.env.event_loop != "auto":
+            out["event-loop"] = self.env.event_loop
         if self.use_tls:
             out.update({"tls-port": str(self.tls_port), "tls-cert-file": self.env.cert("server.crt"),
                         "tls-key-file": self.env.cert("server.key"), "tls-ca-cert-file": self.env.cert("ca.crt")})

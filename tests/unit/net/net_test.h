@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "net/loop.h"
 
 #define MAYBE_UNUSED __attribute__((unused))
 
@@ -93,6 +94,35 @@ MAYBE_UNUSED static int watchdog(void **state) {
     (void)state;
     alarm(60);
     return 0;
+}
+
+/* ---- both back ends of the loop, one after the other ---- */
+
+MAYBE_UNUSED static enum loop_backend backend;
+
+MAYBE_UNUSED static int setup_epoll(void **state) {
+    (void)state;
+    backend = LOOP_EPOLL;
+    return 0;
+}
+
+MAYBE_UNUSED static int setup_uring(void **state) {
+    (void)state;
+    backend = LOOP_URING;
+    return 0;
+}
+
+/* io_uring is left out, and said so, where the kernel has none: the epoll run counts. */
+#define run_on_both_backends(tests)                                                                                              \
+    (cmocka_run_group_tests_name("epoll", tests, setup_epoll, NULL) +                                                            \
+     (has_uring() ? cmocka_run_group_tests_name("io_uring", tests, setup_uring, NULL) : 0))
+
+MAYBE_UNUSED static bool has_uring(void) {
+    struct loop *l = NULL;
+    int err = loop_new(LOOP_URING, &l);
+    if (err) printf("[  SKIPPED ] io_uring: %s\n", strerror(-err));
+    loop_free(l);
+    return err == 0;
 }
 
 #endif

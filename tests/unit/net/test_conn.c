@@ -457,5 +457,5 @@ int main(void) {
         over_all(test_refused_at_once),
         over_all(test_paused_reading_loses_nothing),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_both_backends(tests);
 }

@@ -349,5 +349,5 @@ int main(void) {
         over_both(test_texts),
         over_both(test_handshakes_are_spread_over_turns),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_on_both_backends(tests);
 }
