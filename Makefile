@@ -68,11 +68,15 @@ ARCHIVES_all := $(foreach l,server tools cluster repl persist cmd data proto net
 PROGRAMS := $(OUT)/kettle-server $(OUT)/kettle-cli $(OUT)/kettle-benchmark $(OUT)/ktls-probe
 LIBRARIES := $(OUT)/libktls.a $(OUT)/libktls.so
 EXAMPLES := $(patsubst docs/examples/%.c,$(OUT)/examples/%,$(sort $(wildcard docs/examples/*.c)))
+# TLS peers for tests/integration/test_peers.py: libktls's own, and those whose library is installed.
+PEERS := $(OUT)/peers/ktls-peer $(if $(wildcard /usr/include/wolfssl/ssl.h),$(OUT)/peers/wolfssl-peer) \
+         $(if $(wildcard /usr/include/mbedtls/ssl.h),$(OUT)/peers/mbedtls-peer) \
+         $(if $(shell command -v javac),$(OUT)/peers/TlsPeer.class) $(if $(shell command -v go),$(OUT)/peers/go-peer)
 UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))
 UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC))
 
 .PHONY: all
-all: $(PROGRAMS) $(LIBRARIES) $(EXAMPLES)
+all: $(PROGRAMS) $(LIBRARIES) $(EXAMPLES) $(OUT)/peers/ktls-peer
 
 # A changed compiler or flag rebuilds everything of this variant.
 $(OBJ)/.flags: FORCE
@@ -118,6 +122,22 @@ $(OUT)/examples/%: docs/examples/%.c $(OUT)/libktls.a $(OBJ)/.flags
 
 # io_uring on sockets whose keys change.
 $(OUT)/unit/ktls/test_rekey_uring: LIBS += -luring
+
+.PHONY: peers
+peers: $(PEERS)
+PEER_LIBS_ktls := $(OUT)/libktls.a
+PEER_LIBS_wolfssl := -lwolfssl
+PEER_LIBS_mbedtls := -lmbedtls -lmbedx509 -lmbedcrypto
+$(OUT)/peers/ktls-peer: $(OUT)/libktls.a
+$(OUT)/peers/%-peer: tests/support/%-peer.c tests/support/tls_peer.c tests/support/tls_peer.h $(OBJ)/.flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARN) $(SAN) -D_GNU_SOURCE -Isrc/ktls $(CFLAGS) -o $@ tests/support/$*-peer.c tests/support/tls_peer.c $(PEER_LIBS_$*) $(LDFLAGS) $(LIBS_ssl)
+$(OUT)/peers/TlsPeer.class: tests/support/TlsPeer.java
+	@mkdir -p $(@D)
+	$(Q)javac -d $(@D) $<
+$(OUT)/peers/go-peer: tests/support/tls-peer.go
+	@mkdir -p $(@D)
+	$(Q)GO111MODULE=off CGO_ENABLED=0 go build -o $@ $<
 
 UNIT_LAYERS_base := base
 UNIT_LAYERS_ktls := ktls
@@ -196,6 +216,7 @@ help:
 	@echo 'make unit        unit tests (unit-LAYER: those of one layer)'
 	@echo 'make asan        everything under AddressSanitizer and UBSan, unit tests run'
 	@echo 'make tsan        the same under ThreadSanitizer'
+	@echo 'make peers       TLS peers for tests/integration/test_peers.py, of the libraries that are installed'
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS (60) seconds'
 	@echo 'make lint        clang-format, cppcheck, clang-tidy'
 	@echo 'make layers      include rules of docs/ARCHITECTURE.md, libktls stands alone'
