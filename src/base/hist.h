@@ -10,7 +10,8 @@
 struct hist; /* opaque */
 struct hist *hist_new(void);
 void hist_free(struct hist *h);
-void hist_add(struct hist *h, uint64_t value); /* unit is the caller's */
+void hist_add(struct hist *h, uint64_t value);     /* unit is the caller's */
+void hist_add_own(struct hist *h, uint64_t value); /* the same, cheaper: no other thread may add meanwhile */
 uint64_t hist_count(const struct hist *h);
 uint64_t hist_percentile(const struct hist *h,
                          double p); /* p 0..100; highest value of the bucket, but not above the max; 0 when empty */

@@ -145,16 +145,15 @@ struct cmd_spec {
     const struct cmd_history *history;
 };
 
-struct cmd { /* registered: spec + run-time figures. Figures are relaxed atomics: many threads add, INFO reads. */
+struct cmd { /* registered: spec + what is rare. What happens with every call is in figures.h. */
     const struct cmd_spec *spec;
     char *full_name; /* "config|get" */
     const struct cmd *parent;
     struct cmd **subs;
     int n_subs;
-    int id;               /* dense; ACL bitmaps later */
+    int id;               /* dense, from 0 */
     unsigned flags, cats; /* with implied ones */
-    _Atomic uint64_t calls, usec, rejected, failed;
-    _Atomic(struct hist *) latency; /* microseconds; made at the first call */
+    _Atomic uint64_t rejected, failed;
 };
 
 struct cmd_table;
@@ -167,6 +166,7 @@ struct cmd *cmd_lookup(const struct cmd_table *t, struct slice name); /* contain
 /* With subcommand: argv[1] for containers. NULL: unknown command or unknown subcommand. */
 struct cmd *cmd_lookup_argv(const struct cmd_table *t, int argc, const struct slice *argv);
 int cmd_count(const struct cmd_table *t);
+int cmd_ids(const struct cmd_table *t); /* every struct cmd.id is below this, subcommands' too */
 void cmd_each(const struct cmd_table *t, void (*fn)(struct cmd *c, void *arg), void *arg); /* top level, sorted by name */
 bool cmd_arity_ok(const struct cmd *c, int argc);
 /* Keys of a command line: argv positions into pos (cap of them). Returns the count (may exceed cap: call again with more room), 0
@@ -190,6 +190,7 @@ struct cmd_ctx {
     uint64_t locked; /* shards held */
     uint64_t gate;   /* engine.gate when the command was let through */
     bool is_stale;   /* the gate has moved since: nothing was done, the dispatcher asks again */
+    uint64_t start;  /* clock_ticks() when its locks were held */
     uint64_t usec;   /* time it took, set when it has run */
 };
 

@@ -7,6 +7,7 @@
  */
 #include "base/clock.h"
 #include "cmd/exec.h"
+#include "cmd/figures.h"
 
 static void multi_command(struct cmd_ctx *c) {
     if (c->s->in_multi) {
@@ -45,8 +46,9 @@ static void run_queue(struct cmd_ctx *c) {
         sub.argv = q->argv;
         sub.in_exec = true;
         sub.db = atomic_load_explicit(&s->db, memory_order_relaxed);
+        sub.start = clock_ticks();
         dispatch_run(&sub);
-        atomic_fetch_add_explicit(&c->eng->n_commands, 1, memory_order_relaxed);
+        figures_count(c->eng->figures, s->slot);
     }
 }
 
@@ -67,7 +69,7 @@ static void exec_command(struct cmd_ctx *c) {
         dispatch_unlock(c);
         return;
     }
-    c->now_ms = clock_wall_ms();
+    c->now_ms = ks_now(c->ks, c->locked, clock_wall_at_us(clock_ticks()) / 1000);
     bool go = watches_hold(c);
     session_unwatch_locked(s, c->ks, mask);
     if (go) {

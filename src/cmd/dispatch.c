@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "cmd/exec.h"
+#include "cmd/figures.h"
 
 #define MAX_ERROR_CODES 128 /* a script or module inventing codes must not grow the table without end */
 
@@ -40,6 +41,7 @@ void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t) {
     e->table = t;
     atomic_store(&e->proto_max_bulk_len, 512ULL << 20);
     e->errors = mem_zalloc(sizeof *e->errors);
+    e->figures = figures_new(cmd_ids(t));
     pthread_mutex_init(&e->errors->lock, NULL);
 }
 
@@ -48,6 +50,7 @@ void engine_done(struct engine *e) {
     pthread_mutex_destroy(&e->errors->lock);
     mem_free(e->errors);
     e->errors = NULL;
+    e->figures = figures_free(e->figures);
 }
 
 /* ---- errors ---- */
@@ -85,23 +88,19 @@ void engine_each_error(struct engine *e, void (*fn)(void *arg, const char *code,
 }
 
 static void reset_cmd(struct cmd *c, void *arg) {
-    atomic_store_explicit(&c->calls, 0, memory_order_relaxed);
-    atomic_store_explicit(&c->usec, 0, memory_order_relaxed);
     atomic_store_explicit(&c->rejected, 0, memory_order_relaxed);
     atomic_store_explicit(&c->failed, 0, memory_order_relaxed);
-    struct hist *h = atomic_load_explicit(&c->latency, memory_order_acquire);
-    if (h) hist_reset(h);
     for (int i = 0; i < c->n_subs; i++) reset_cmd(c->subs[i], arg);
 }
 
 void engine_reset_stats(struct engine *e) {
     cmd_each(e->table, reset_cmd, NULL);
+    figures_reset(e->figures);
     pthread_mutex_lock(&e->errors->lock);
     e->errors->n = 0;
     memset(e->errors->stat, 0, sizeof e->errors->stat);
     pthread_mutex_unlock(&e->errors->lock);
     atomic_store_explicit(&e->n_error_replies, 0, memory_order_relaxed);
-    atomic_store_explicit(&e->n_commands, 0, memory_order_relaxed);
 }
 
 static void note_errors(struct engine *e, struct session *s) {
@@ -195,30 +194,14 @@ bool dispatch_is_stale(struct cmd_ctx *c) {
 
 /* ---- running ---- */
 
-static void count_latency(struct cmd *cmd, uint64_t usec) {
-    struct hist *h = atomic_load_explicit(&cmd->latency, memory_order_acquire);
-    if (!h) {
-        struct hist *fresh = hist_new();
-        if (atomic_compare_exchange_strong(&cmd->latency, &h, fresh)) {
-            h = fresh;
-        } else {
-            hist_free(fresh);
-        }
-    }
-    hist_add(h, usec);
-}
-
 void dispatch_run(struct cmd_ctx *c) {
     struct cmd *cmd = (struct cmd *)(uintptr_t)c->cmd;
-    int64_t start = clock_mono_ns();
     crash_note_command(cmd->full_name);
     cmd->spec->run(c);
     crash_note_command(NULL);
     if (c->is_stale) return;
-    uint64_t usec = (uint64_t)(clock_mono_ns() - start) / 1000;
-    atomic_fetch_add_explicit(&cmd->calls, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&cmd->usec, usec, memory_order_relaxed);
-    count_latency(cmd, usec);
+    uint64_t usec = clock_ticks_us(clock_ticks() - c->start);
+    figures_note(c->eng->figures, c->s->slot, cmd, usec);
     if (c->s->reply.errors) {
         atomic_fetch_add_explicit(&cmd->failed, 1, memory_order_relaxed);
         note_errors(c->eng, c->s);
@@ -232,11 +215,13 @@ static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int ar
     c.db = atomic_load_explicit(&s->db, memory_order_relaxed);
     if (!(cmd->flags & CMD_SELF_LOCK)) c.locked = dispatch_shards(e, cmd, argc, argv);
     if (c.locked) ks_lock(e->ks, c.locked);
-    c.now_ms = clock_wall_ms(); /* with the locks held: in a shard, time does not go back */
+    c.start = clock_ticks();
+    c.now_ms =
+        ks_now(e->ks, c.locked, clock_wall_at_us(c.start) / 1000); /* with the locks held: in a shard, time does not go back */
     if (!c.locked || !dispatch_is_stale(&c)) dispatch_run(&c);
     if (c.locked) ks_unlock(e->ks, c.locked);
     if (c.is_stale) return false;
-    atomic_fetch_add_explicit(&e->n_commands, 1, memory_order_relaxed);
+    figures_count(e->figures, s->slot);
     if (e->hooks.after) e->hooks.after(e->hooks.arg, &c, c.usec);
     return true;
 }

@@ -32,12 +32,14 @@ struct engine_hooks {
 };
 
 struct engine_errors;
+struct figures;
 
 struct engine {
     struct keyspace *ks;
     struct cmd_table *table;
     struct engine_hooks hooks;
     struct engine_errors *errors; /* errorstats; own lock */
+    struct figures *figures;      /* commandstats, latencystats */
     void *server;                 /* for families that live in server/ */
     /* Moved by dispatch_close_gate: what hooks.before allowed under an older value must be asked again. */
     _Atomic uint64_t gate;
@@ -46,12 +48,12 @@ struct engine {
     _Atomic bool auth_required; /* the default user has a password */
     _Atomic bool lazy_user_del, lazy_expire, lazy_server_del, lazy_user_flush;
     /* counters, relaxed */
-    _Atomic uint64_t n_commands, dirty;
     _Atomic uint64_t n_error_replies;
 };
 
 enum dispatch_result { DISPATCH_OK, DISPATCH_POSTPONED /* keep argv, try again later */ };
 
+/* Once t is complete: no command may be registered afterwards. */
 void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t);
 void engine_done(struct engine *e);
 /* Runs or queues one command. argc >= 1. Replies go to s->reply. */

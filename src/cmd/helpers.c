@@ -9,6 +9,7 @@
 
 #include "base/str.h"
 #include "cmd/dispatch.h"
+#include "cmd/figures.h"
 
 void cmd_modified(struct cmd_ctx *c, int db, struct slice key) {
     ks_touch_watched(c->ks, db, key);
@@ -17,7 +18,7 @@ void cmd_modified(struct cmd_ctx *c, int db, struct slice key) {
 }
 
 void cmd_dirty(struct cmd_ctx *c, uint64_t n) {
-    atomic_fetch_add_explicit(&c->eng->dirty, n, memory_order_relaxed);
+    figures_add_dirty(c->eng->figures, c->s->slot, n);
 }
 
 void cmd_notify(struct cmd_ctx *c, char cls, const char *event, int db, struct slice key) {

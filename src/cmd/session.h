@@ -52,7 +52,8 @@ struct session {
     bool close_after_reply; /* QUIT, CLIENT KILL of itself, protocol error */
     bool no_touch;          /* CLIENT NO-TOUCH */
     bool no_evict;
-    void *owner; /* server's struct client */
+    unsigned slot; /* of the thread that runs its commands, in figures.h */
+    void *owner;   /* server's struct client */
 };
 
 void session_init(struct session *s, struct obuf *out, uint64_t id);

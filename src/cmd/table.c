@@ -10,9 +10,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/hash.h"
 #include "base/str.h"
 
+#define NAME_MAX_LEN 64  /* of a name, what is hashed */
 #define TABLE_SLOTS 1024 /* power of two, several times the number of commands */
 
 struct slot {
@@ -35,7 +35,6 @@ struct cmd_table *cmd_table_new(void) {
 static void cmd_free(struct cmd *c) {
     for (int i = 0; i < c->n_subs; i++) cmd_free(c->subs[i]);
     mem_free(c->subs);
-    hist_free(atomic_load(&c->latency));
     mem_free(c->full_name);
     mem_free(c);
 }
@@ -49,15 +48,28 @@ struct cmd_table *cmd_table_free(struct cmd_table *t) {
     return NULL;
 }
 
+static inline unsigned char lower(char c) {
+    return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
+/* FNV-1a. The table's names are ours: nobody can make them collide, so no keyed hash is needed. */
 static unsigned slot_start(struct slice name) {
-    return (unsigned)hash_bytes_nocase(name.ptr, name.len) & (TABLE_SLOTS - 1);
+    unsigned h = 2166136261u;
+    for (size_t i = 0; i < name.len && i < NAME_MAX_LEN; i++) h = (h ^ lower(name.ptr[i])) * 16777619u;
+    return (h ^ h >> 15) & (TABLE_SLOTS - 1);
+}
+
+static inline bool same_name(const char *own, const char *given, size_t len) {
+    for (size_t i = 0; i < len; i++)
+        if (own[i] != given[i] && lower(own[i]) != lower(given[i])) return false;
+    return true;
 }
 
 static struct slot *slot_find(const struct cmd_table *t, struct slice name) {
     for (unsigned i = slot_start(name);; i = (i + 1) & (TABLE_SLOTS - 1)) {
         const struct slot *s = &t->slots[i];
         if (!s->name) return NULL;
-        if (s->cmd && s->len == name.len && strncasecmp(s->name, name.ptr, name.len) == 0) return (struct slot *)(uintptr_t)s;
+        if (s->cmd && s->len == name.len && same_name(s->name, name.ptr, name.len)) return (struct slot *)(uintptr_t)s;
     }
 }
 
@@ -156,6 +168,10 @@ void cmd_each(const struct cmd_table *t, void (*fn)(struct cmd *c, void *arg), v
     for (int i = 0; i < t->n; i++)
         if (is_reachable(t, sorted[i])) fn(sorted[i], arg);
     mem_free(sorted);
+}
+
+int cmd_ids(const struct cmd_table *t) {
+    return t->next_id;
 }
 
 bool cmd_arity_ok(const struct cmd *c, int argc) {

@@ -121,7 +121,7 @@ void shard_db_unlink(struct shard_db *sd, struct entry *e, uint64_t hash) {
 
 void expire_entry(struct keyspace *ks, int shard, struct shard_db *sd, struct entry *e, uint64_t hash) {
     shard_db_unlink(sd, e, hash);
-    stat_add(&ks->shards[shard].expired, 1);
+    counter_add(&ks->shards[shard].expired, 1);
     struct slice key = entry_key(e);
     watch_touch(ks, shard, sd->db, key);
     if (ks->hooks.expired) ks->hooks.expired(ks->hooks.arg, sd->db, key);
@@ -132,7 +132,7 @@ void expire_entry(struct keyspace *ks, int shard, struct shard_db *sd, struct en
 
 static void count_lookup(struct shard *s, bool is_hit, unsigned flags) {
     if (flags & (KS_FIND_NO_STATS | KS_FIND_WRITE)) return;
-    stat_add(is_hit ? &s->hits : &s->misses, 1);
+    counter_add(is_hit ? &s->hits : &s->misses, 1);
 }
 
 /* A forked child shares our pages: writing clocks would copy them all. */

@@ -57,6 +57,9 @@ static inline uint64_t ks_all_mask(int n_shards) {
 int ks_shard_of(const struct keyspace *ks, struct slice key);
 void ks_lock(struct keyspace *ks, uint64_t mask); /* ascending order; not recursive */
 void ks_unlock(struct keyspace *ks, uint64_t mask);
+/* The time a command goes by, its shards locked: now_ms, but not before what the last holder of any of them went by. Threads read
+ * clocks of their own, which may differ by less than a millisecond; a clock that was set back further is followed. */
+int64_t ks_now(struct keyspace *ks, uint64_t locked, int64_t now_ms);
 bool ks_trylock_shard(struct keyspace *ks, int shard);
 bool ks_is_locked_by_me(const struct keyspace *ks, int shard); /* for assertions; true when not tracked */
 

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/counter.h"
 #include "data/dict.h"
 #include "data/entry.h"
 #include "data/expiry.h"
@@ -51,6 +52,7 @@ struct watch_table {
 
 struct shard {
     _Alignas(CACHE_LINE) pthread_mutex_t lock;
+    int64_t clock_ms;                                     /* of the last command, see ks_now */
     _Atomic int owner;                                    /* thread id of the holder, 0 for none; kept when KS_TRACK_OWNER */
     _Alignas(CACHE_LINE) _Atomic(struct shard_db *) *dbs; /* [n_dbs], NULL where no key was ever set */
     struct shard_db *all_dbs;
@@ -78,11 +80,6 @@ struct keyspace {
         for (int ks_i_ = 0; KS_TRACK_OWNER && ks_i_ < (ks)->n_shards; ks_i_++) KS_ASSERT_LOCKED((ks), ks_i_);                    \
     } while (0)
 _Noreturn void ks_lock_missing(const char *func, int shard);
-
-/* Statistics are written by the lock's holder only: a load and a store, no locked instruction. */
-static inline void stat_add(_Atomic uint64_t *stat, uint64_t n) {
-    atomic_store_explicit(stat, atomic_load_explicit(stat, memory_order_relaxed) + n, memory_order_relaxed);
-}
 
 /* NULL when the database never had a key in this shard. Any thread, for the atomics; the rest under the lock. */
 static inline struct shard_db *shard_db_get(const struct keyspace *ks, int shard, int db) {

@@ -43,6 +43,15 @@ void ks_unlock(struct keyspace *ks, uint64_t mask) {
     for (uint64_t m = mask; m; m &= m - 1) shard_unlock(&ks->shards[__builtin_ctzll(m)]);
 }
 
+int64_t ks_now(struct keyspace *ks, uint64_t locked, int64_t now_ms) {
+    for (uint64_t m = locked; m; m &= m - 1) {
+        int64_t before = ks->shards[__builtin_ctzll(m)].clock_ms;
+        if (before == now_ms + 1) now_ms = before;
+    }
+    for (uint64_t m = locked; m; m &= m - 1) ks->shards[__builtin_ctzll(m)].clock_ms = now_ms;
+    return now_ms;
+}
+
 bool ks_trylock_shard(struct keyspace *ks, int shard) {
     struct shard *s = &ks->shards[shard];
     if (pthread_mutex_trylock(&s->lock)) return false;

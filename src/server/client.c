@@ -18,6 +18,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/counter.h"
 #include "base/log.h"
 #include "net/listen.h"
 
@@ -37,13 +38,13 @@ static void publish(struct client *c) {
     uint64_t in = c->conn.bytes_in - c->bytes_in_seen, out = c->conn.bytes_out - c->bytes_out_seen;
     c->bytes_in_seen += in;
     c->bytes_out_seen += out;
-    if (in) atomic_fetch_add_explicit(&c->th->reads, 1, memory_order_relaxed);
-    if (out) atomic_fetch_add_explicit(&c->th->writes, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&c->th->bytes_in, in, memory_order_relaxed);
-    atomic_fetch_add_explicit(&c->th->bytes_out, out, memory_order_relaxed);
+    if (in) counter_add(&c->th->reads, 1);
+    if (out) counter_add(&c->th->writes, 1);
+    counter_add(&c->th->bytes_in, in);
+    counter_add(&c->th->bytes_out, out);
     if (c->conn.transport == CONN_KTLS) {
-        atomic_fetch_add_explicit(&c->th->ktls_bytes_in, in, memory_order_relaxed);
-        atomic_fetch_add_explicit(&c->th->ktls_bytes_out, out, memory_order_relaxed);
+        counter_add(&c->th->ktls_bytes_in, in);
+        counter_add(&c->th->ktls_bytes_out, out);
     }
     atomic_store_explicit(&c->qbuf_len, c->qbuf.len, memory_order_relaxed);
     atomic_store_explicit(&c->qbuf_free, c->qbuf.cap - c->qbuf.len, memory_order_relaxed);
@@ -138,7 +139,8 @@ static void protocol_error(struct client *c) {
 
 /* A browser tricked into talking to us sends "POST /..." or "Host: ...": nothing behind it may run. */
 static bool is_http(struct slice name) {
-    return (name.len == 4 && slice_ieq(name, "post")) || (name.len == 5 && slice_ieq(name, "host:"));
+    if ((name.len != 4 && name.len != 5) || ((name.ptr[0] | 0x20) != 'p' && (name.ptr[0] | 0x20) != 'h')) return false;
+    return slice_ieq(name, "post") || slice_ieq(name, "host:");
 }
 
 static void refuse_http(struct client *c) {
@@ -468,6 +470,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     resp_parser_init(&c->parser);
     session_init(&c->s, &c->conn.out, atomic_fetch_add(&srv->next_client_id, 1));
     c->s.owner = c;
+    c->s.slot = (unsigned)th->index;
     c->s.authenticated = !atomic_load(&srv->eng.auth_required);
     c->created_us = clock_mono_us();
     atomic_store(&c->last_us, c->created_us);

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cmd/figures.h"
 #include "server/client.h"
 
 #define EXPIRE_BATCH 100       /* keys deleted under one hold of a shard's lock */
@@ -62,7 +63,7 @@ static void sample_cpu(struct server *srv) {
 static void sample(struct server *srv) {
     int64_t now = clock_mono_us(), dt = now - srv->last_sample_us;
     if (dt < 1000000) return;
-    uint64_t ops = atomic_load_explicit(&srv->eng.n_commands, memory_order_relaxed), in = 0, out = 0;
+    uint64_t ops = figures_commands(srv->eng.figures), in = 0, out = 0;
     for (int i = 0; i < srv->n_threads; i++) {
         in += atomic_load_explicit(&srv->threads[i].bytes_in, memory_order_relaxed);
         out += atomic_load_explicit(&srv->threads[i].bytes_out, memory_order_relaxed);

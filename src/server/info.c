@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "cmd/figures.h"
 #include "server/client.h"
 
 #define RLX(x) ((unsigned long long)atomic_load_explicit(&(x), memory_order_relaxed))
@@ -186,7 +187,7 @@ static void section_persistence(struct server *srv, struct buf *o) {
                        "current_cow_size_age:0\r\ncurrent_fork_perc:0.00\r\ncurrent_save_keys_processed:0\r\n"
                        "current_save_keys_total:0\r\n");
     buf_printf(o, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:0\r\nrdb_last_save_time:%lld\r\n",
-               RLX(srv->eng.dirty), (long long)(srv->start_wall_ms / 1000));
+               (unsigned long long)figures_dirty(srv->eng.figures), (long long)(srv->start_wall_ms / 1000));
     buf_append_cstr(o, "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\nrdb_current_bgsave_time_sec:-1\r\n"
                        "rdb_saves:0\r\nrdb_last_cow_size:0\r\nrdb_last_load_keys_expired:0\r\nrdb_last_load_keys_loaded:0\r\n");
     buf_append_cstr(o, "aof_enabled:0\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n"
@@ -238,7 +239,7 @@ static void section_stats(struct server *srv, struct buf *o) {
     struct traffic t = traffic_of(srv);
     buf_printf(
         o, "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\ninstantaneous_ops_per_sec:%llu\r\n",
-        RLX(s->connections), RLX(srv->eng.n_commands), RLX(s->inst_ops));
+        RLX(s->connections), (unsigned long long)figures_commands(srv->eng.figures), RLX(s->inst_ops));
     buf_printf(o,
                "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\ntotal_net_repl_input_bytes:0\r\n"
                "total_net_repl_output_bytes:0\r\n",
@@ -296,9 +297,19 @@ static void section_modules(struct server *srv, struct buf *o) {
     buf_append_cstr(o, "# Modules\r\n");
 }
 
+struct figures_arg {
+    struct server *srv;
+    struct buf *o;
+    const double *p; /* latencystats: percentiles */
+    int n;
+};
+
 static void command_stats(struct cmd *c, void *arg) {
-    struct buf *o = arg;
-    unsigned long long calls = RLX(c->calls), us = RLX(c->usec), rejected = RLX(c->rejected), failed = RLX(c->failed);
+    struct figures_arg *a = arg;
+    struct buf *o = a->o;
+    uint64_t n, sum;
+    figures_of(a->srv->eng.figures, c, &n, &sum);
+    unsigned long long calls = n, us = sum, rejected = RLX(c->rejected), failed = RLX(c->failed);
     if (calls || rejected || failed)
         buf_printf(o, "cmdstat_%s:calls=%llu,usec=%llu,usec_per_call=%.2f,rejected_calls=%llu,failed_calls=%llu\r\n",
                    c->full_name, calls, us, calls ? (double)us / (double)calls : 0, rejected, failed);
@@ -307,7 +318,7 @@ static void command_stats(struct cmd *c, void *arg) {
 
 static void section_commandstats(struct server *srv, struct buf *o) {
     buf_append_cstr(o, "# Commandstats\r\n");
-    cmd_each(srv->table, command_stats, o);
+    cmd_each(srv->table, command_stats, &(struct figures_arg){ .srv = srv, .o = o });
 }
 
 static void error_line(void *arg, const char *code, uint64_t count) {
@@ -319,16 +330,11 @@ static void section_errorstats(struct server *srv, struct buf *o) {
     engine_each_error(&srv->eng, error_line, o);
 }
 
-struct latency_arg {
-    struct buf *o;
-    const double *p;
-    int n;
-};
-
 static void latency_stats(struct cmd *c, void *arg) {
-    struct latency_arg *a = arg;
-    const struct hist *h = atomic_load_explicit(&c->latency, memory_order_acquire);
-    if (h && hist_count(h)) {
+    struct figures_arg *a = arg;
+    struct hist *h = hist_new();
+    figures_latency(a->srv->eng.figures, c, h);
+    if (hist_count(h)) {
         buf_printf(a->o, "latency_percentiles_usec_%s:", c->full_name);
         for (int i = 0; i < a->n; i++) {
             char name[64];
@@ -342,6 +348,7 @@ static void latency_stats(struct cmd *c, void *arg) {
         }
         buf_append_cstr(a->o, "\r\n");
     }
+    hist_free(h);
     for (int i = 0; i < c->n_subs; i++) latency_stats(c->subs[i], arg);
 }
 
@@ -353,7 +360,7 @@ static void section_latencystats(struct server *srv, struct buf *o) {
     pthread_mutex_unlock(&srv->cfg->lock);
     buf_append_cstr(o, "# Latencystats\r\n");
     if (!cfg_get(&srv->cfg->latency_tracking)) return;
-    struct latency_arg a = { o, p, n };
+    struct figures_arg a = { srv, o, p, n };
     cmd_each(srv->table, latency_stats, &a);
 }
 

@@ -256,6 +256,7 @@ int main(int argc, char **argv) {
     int r = handle_info_args(argc, argv);
     if (r >= 0) return r;
     hash_seed_init();
+    clock_init();
     init_server(srv, argc, argv);
     srv->cfg = config_new();
     if (config_load_args(srv->cfg, argc, argv) < 0) return 1;

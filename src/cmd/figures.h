@@ -1,0 +1,31 @@
+/* Figures of commands (INFO commandstats, latencystats). What every command writes is kept apart for each thread that runs
+ * commands, so that two threads never write the same line; readers add it up. */
+#ifndef KETTLE_CMD_FIGURES_H
+#define KETTLE_CMD_FIGURES_H
+
+#include <stdint.h>
+
+#include "base/hist.h"
+#include "cmd/cmd.h"
+
+#define FIGURES_SLOTS 64 /* threads that run commands, at most */
+
+struct figures;
+
+struct figures *figures_new(int n_cmds); /* n_cmds: struct cmd.id is below it */
+struct figures *figures_free(struct figures *f);
+/* One call of cmd. By the thread that owns the slot (0..FIGURES_SLOTS-1), no other. */
+void figures_note(struct figures *f, unsigned slot, const struct cmd *cmd, uint64_t usec);
+/* A command carried out; EXEC counts once, and so does each command in it for itself. As figures_note. */
+void figures_count(struct figures *f, unsigned slot);
+/* Changes to the data set. As figures_note. */
+void figures_add_dirty(struct figures *f, unsigned slot, uint64_t n);
+uint64_t figures_dirty(const struct figures *f);
+/* Any thread. */
+void figures_of(const struct figures *f, const struct cmd *cmd, uint64_t *ret_calls, uint64_t *ret_usec);
+void figures_latency(const struct figures *f, const struct cmd *cmd, struct hist *into); /* adds to it; microseconds */
+uint64_t figures_commands(const struct figures *f);
+/* Everything from zero. Takes effect for a slot when its thread writes next; readers see zeros at once. */
+void figures_reset(struct figures *f);
+
+#endif
