@@ -143,6 +143,7 @@ static ssize_t read_record(struct ktls_wire *w, void *out, size_t cap) {
 
 int ktls_wire_settle(struct ktls_wire *w, enum ktls_wire_mode mode) {
     int r = own(w, w->off);
+    if (r == -EAGAIN) r = -EIO; /* the bytes were peeked and are gone; waiting would bring others */
     free(w->buf);
     w->buf = NULL;
     w->off = w->len = w->owned = w->record_left = 0;
@@ -217,21 +218,27 @@ static int on_create(BIO *b) {
     return 1;
 }
 
-static BIO_METHOD *method;
-
-static void make_method(void) {
-    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "ktls wire");
-    if (!m) return;
-    BIO_meth_set_read(m, on_read);
-    BIO_meth_set_write(m, on_write);
-    BIO_meth_set_ctrl(m, on_ctrl);
-    BIO_meth_set_create(m, on_create);
-    method = m;
+/* Made once. Without memory the next connection tries again, which pthread_once() would not. */
+static BIO_METHOD *get_method(void) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static BIO_METHOD *method;
+    pthread_mutex_lock(&lock);
+    int index = method ? 0 : BIO_get_new_index();
+    BIO_METHOD *m = method || index == -1 ? NULL : BIO_meth_new(index | BIO_TYPE_SOURCE_SINK, "ktls wire");
+    if (m) {
+        BIO_meth_set_read(m, on_read);
+        BIO_meth_set_write(m, on_write);
+        BIO_meth_set_ctrl(m, on_ctrl);
+        BIO_meth_set_create(m, on_create);
+        method = m;
+    }
+    m = method;
+    pthread_mutex_unlock(&lock);
+    return m;
 }
 
 BIO *ktls_wire_bio(struct ktls_wire *w) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, make_method);
+    const BIO_METHOD *method = get_method();
     BIO *b = method ? BIO_new(method) : NULL;
     if (b) BIO_set_data(b, w);
     return b;
