@@ -107,8 +107,9 @@ struct ktls_probe {
 };
 
 /* What this kernel can, found by doing it: data is sent and received over a loopback TCP pair for every version, cipher and
- * direction (about 2 ms). The first call probes and caches; later calls copy. Thread-safe. 0, or -errno when no socket pair
- * could be made (the result then says not usable, with that errno). */
+ * direction (about 2 ms). The first call probes and caches; later calls copy. Not kept: an answer that came of a shortage (no
+ * descriptors, no memory); the next call probes again. Thread-safe. 0, or -errno when no socket pair could be made (the result
+ * then says not usable, with that errno). */
 KTLS_API int ktls_probe(struct ktls_probe *ret);
 /* Probes again (after modprobe). Connections made before are not touched. */
 KTLS_API int ktls_probe_again(struct ktls_probe *ret);

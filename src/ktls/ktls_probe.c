@@ -1,8 +1,8 @@
 /*
  * What this kernel can do with TLS, found by doing it.
  *
- * Place in the flow: once, when the first context is made; every connection's decision reads the cached answer. Any thread; a
- * mutex guards the cache.
+ * Place in the flow: once, when the first context is made; every connection's decision reads the cached answer. An answer that is
+ * for want of memory or descriptors is not kept. Any thread; a mutex guards the cache.
  *
  * For each version and cipher a loopback TCP pair is made. One end gets test keys for both directions; the other end stays plain
  * and plays the peer with ktls_seal.c: it opens the record the kernel sent, and sends a record for the kernel to open. So a
@@ -284,11 +284,38 @@ static struct ktls_probe cache;
 static int cache_result;
 static bool cached;
 
+/* What says nothing about the kernel: this process, or this machine, was short of something at the moment. */
+static bool passes(int err) {
+    switch (err) {
+    case ENOMEM:
+    case ENOBUFS:
+    case EMFILE:
+    case ENFILE:
+    case EINTR:
+    case EAGAIN:
+    case EADDRNOTAVAIL:
+    case ETIMEDOUT:
+    case ECONNRESET:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_lasting(const struct ktls_probe *p, int r) {
+    const int *one = &p->result[0][0][0];
+    if (r < 0 || passes(p->rekey) || passes(p->expect_no_pad) || passes(p->read_seq)) return false;
+    for (size_t i = 0; i < sizeof p->result / sizeof *one; i++)
+        if (passes(one[i])) return false;
+    return true;
+}
+
+/* An answer that may be another one a moment later is not kept: the next connection asks again. */
 static int probe_cached(struct ktls_probe *ret, bool again) {
     pthread_mutex_lock(&cache_lock);
     if (again || !cached) {
         cache_result = probe_kernel(&cache);
-        cached = true;
+        cached = is_lasting(&cache, cache_result);
     }
     *ret = cache;
     int r = cache_result;

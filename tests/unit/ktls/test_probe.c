@@ -7,6 +7,8 @@
 
 #include "ktls_test.h"
 
+#include <sys/resource.h>
+
 #include <dirent.h>
 
 static int open_fds(void) {
@@ -81,10 +83,30 @@ static void test_handover_is_seen_by_the_kernels_counters(void **state) {
     assert_int_equal(tls_stat("TlsDecryptError"), bad);
 }
 
+/* A process that is out of descriptors for a moment must not be in userspace for the rest of its life. */
+static void test_probe_shortage_is_not_kept(void **state) {
+    (void)state;
+    struct ktls_probe before, during, after;
+    struct rlimit limit, none;
+    ktls_probe_again(&before);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int r = ktls_probe_again(&during);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(r, -EMFILE);
+    assert_int_equal(during.usable, 0);
+    assert_int_equal(during.err, EMFILE);
+    ktls_probe(&after);
+    assert_memory_equal(&after, &before, sizeof before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_probe_is_consistent),
         cmocka_unit_test(test_probe_again_repeats_and_leaks_nothing),
+        cmocka_unit_test(test_probe_shortage_is_not_kept),
         cmocka_unit_test(test_probe_really_uses_the_kernel),
         cmocka_unit_test(test_handover_is_seen_by_the_kernels_counters),
     };
