@@ -125,9 +125,11 @@ static int warn_validity(struct ktls_ctx *ctx, const struct ktls_cert *c) {
 
 static int warn_chain(struct ktls_ctx *ctx, const struct ktls_cert *c) {
     X509 *below = c->leaf;
-    X509_check_purpose(c->leaf, -1, 0); /* extensions decoded before threads share it, as for the trust anchors */
+    int r = ktls_decode_extensions(c->leaf);
+    if (r < 0) return r;
     for (int i = 0; i < sk_X509_num(c->chain); i++) {
         X509 *x = sk_X509_value(c->chain, i);
+        if (ktls_decode_extensions(x) < 0) return -ENOMEM;
         if (X509_check_issued(x, below) != X509_V_OK)
             return ktls_ctx_warn(ctx, "the chain in '%s' is broken: certificate %d did not issue the one before it", c->file,
                                  i + 2);
@@ -143,7 +145,9 @@ static int warn_name(struct ktls_ctx *ctx, const struct ktls_cert *c) {
     if (!c->name) return 0;
     bool wild = c->name[0] == '*';
     snprintf(host, sizeof host, "%s%s", wild ? "any" : "", wild ? c->name + 1 : c->name);
+    ktls_forget_errors();
     if (X509_check_host(c->leaf, host, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1) return 0;
+    if (ktls_no_memory()) return -ENOMEM;
     return ktls_ctx_warn(ctx, "certificate '%s' is given to clients that ask for %s and is not valid for that name", c->file,
                          c->name);
 }

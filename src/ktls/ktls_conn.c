@@ -29,13 +29,15 @@ uint64_t ktls_now_ns(void) {
  */
 
 static const struct ktls_error no_error = { .alert = -1, .text = "no error" };
+static const struct ktls_error lost_error = { .err = -ENOMEM, .alert = -1, .text = "out of memory, also for the error itself" };
 
 /* A reading and a sending thread may fail at the same time. */
 static pthread_mutex_t error_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void set_error(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, va_list ap)
+/* False: there is no memory for it. */
+static bool set_error(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, va_list ap)
     __attribute__((format(printf, 5, 0)));
-static void set_error(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, va_list ap) {
+static bool set_error(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, va_list ap) {
     pthread_mutex_lock(&error_lock);
     if (!conn->error) conn->error = malloc(sizeof *conn->error);
     if (conn->error) {
@@ -44,13 +46,16 @@ static void set_error(struct ktls_conn *conn, int err, int alert, int alert_sent
         conn->error->alert_sent = alert_sent;
         vsnprintf(conn->error->text, sizeof conn->error->text, fmt, ap);
     }
+    bool kept = conn->error != NULL;
+    conn->error_lost = !kept;
     pthread_mutex_unlock(&error_lock);
+    return kept;
 }
 
 int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    set_error(conn, err, alert, alert_sent, fmt, ap);
+    if (!set_error(conn, err, alert, alert_sent, fmt, ap)) err = -ENOMEM; /* later calls must fail too, and can say only this */
     va_end(ap);
     conn->state = KTLS_STATE_FAILED;
     return err;
@@ -65,15 +70,37 @@ int ktls_note(struct ktls_conn *conn, int err, int alert, int alert_sent, const 
 }
 
 const struct ktls_error *ktls_conn_error(const struct ktls_conn *conn) {
-    return conn->error ? conn->error : &no_error;
+    if (conn->error) return conn->error;
+    return conn->error_lost ? &lost_error : &no_error;
+}
+
+void ktls_forget_errors(void) {
+    ERR_clear_error();
+    errno = 0;
+}
+
+void ktls_ssl_begin(struct ktls_conn *conn) {
+    ktls_forget_errors();
+    conn->no_memory = false;
+}
+
+/* OpenSSL does not always say it: some of its decoders drop the error, and what follows looks like a bad certificate. But malloc
+ * has left its errno. */
+bool ktls_no_memory(void) {
+    bool found = errno == ENOMEM;
+    for (unsigned long code; (code = ERR_get_error()) != 0;)
+        found |= ERR_GET_REASON(code) == (ERR_SYSTEM_ERROR(code) ? ENOMEM : ERR_R_MALLOC_FAILURE);
+    return found;
 }
 
 /* An error of OpenSSL's own: which class it is, with the alert that went out because of it. */
-static int protocol_error(struct ktls_conn *conn, unsigned long code, const char *what) {
+static int protocol_error(struct ktls_conn *conn, unsigned long code, bool no_memory, const char *what) {
     int reason = ERR_GET_REASON(code);
     const char *text = ERR_reason_error_string(code); /* none for an errno that OpenSSL put there */
     bool is_ssl = ERR_GET_LIB(code) == ERR_LIB_SSL;
     int sent = conn->alert_out > 0;
+    if (no_memory || SSL_get_verify_result(conn->ssl) == X509_V_ERR_OUT_OF_MEM)
+        return ktls_fail(conn, -ENOMEM, sent ? conn->alert_out : -1, sent, "%s: out of memory", what);
     if (is_ssl && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
         return ktls_fail(conn, KTLS_EVERIFY, conn->alert_out, sent, "certificate verify failed: %s (%s)",
                          X509_verify_cert_error_string(SSL_get_verify_result(conn->ssl)),
@@ -82,7 +109,6 @@ static int protocol_error(struct ktls_conn *conn, unsigned long code, const char
         return ktls_fail(conn, KTLS_EVERIFY, conn->alert_out, sent, "the peer sent no certificate");
     if (conn->alert_in > 0)
         return ktls_fail(conn, KTLS_EALERT, conn->alert_in, 0, "peer sent fatal alert %s", ktls_alert_name(conn->alert_in));
-    if (reason == ERR_R_MALLOC_FAILURE) return ktls_fail(conn, -ENOMEM, -1, 0, "%s: out of memory", what);
     if (sent)
         return ktls_fail(conn, KTLS_EPROTOCOL, conn->alert_out, 1, "%s: %s (sent alert %s)", what, text ? text : "unknown cause",
                          ktls_alert_name(conn->alert_out));
@@ -95,9 +121,9 @@ int ktls_ssl_result(struct ktls_conn *conn, int ret, const char *what) {
     int e = SSL_get_error(conn->ssl, ret);
     if (e == SSL_ERROR_WANT_READ) return KTLS_WANT_READ;
     if (e == SSL_ERROR_WANT_WRITE) return KTLS_WANT_WRITE;
-    ERR_clear_error();
+    bool no_memory = ktls_no_memory() || conn->no_memory;
     if (w->not_tls) return ktls_fail(conn, KTLS_ENOTTLS, -1, 0, "%s: the first bytes are not TLS: %s", what, w->not_tls);
-    if (e == SSL_ERROR_SSL) return protocol_error(conn, code, what);
+    if (e == SSL_ERROR_SSL) return protocol_error(conn, code, no_memory, what);
     if (w->eof) {
         if (!SSL_is_init_finished(conn->ssl))
             return ktls_fail(conn, -ECONNRESET, -1, 0, "%s: the peer closed the connection", what);
@@ -174,14 +200,15 @@ static int make_ssl(struct ktls_conn *conn) {
     BIO *bio = conn->ssl ? ktls_wire_bio(conn->wire) : NULL;
     if (!bio) return -ENOMEM;
     SSL_set_bio(conn->ssl, bio, bio);
-    SSL_set_app_data(conn->ssl, conn);
+    if (SSL_set_app_data(conn->ssl, conn) != 1) return -ENOMEM; /* the callbacks would not know whose secrets they get */
     if (conn->ctx->role == KTLS_SERVER) {
         SSL_set_accept_state(conn->ssl);
         return 0;
     }
     SSL_set_connect_state(conn->ssl);
-    if (conn->name && !is_address(conn->name) && SSL_set_tlsext_host_name(conn->ssl, conn->name) != 1) return -EINVAL;
-    return 0;
+    ktls_forget_errors();
+    if (!conn->name || is_address(conn->name) || SSL_set_tlsext_host_name(conn->ssl, conn->name) == 1) return 0;
+    return ktls_no_memory() ? -ENOMEM : -EINVAL;
 }
 
 int ktls_conn_new(struct ktls_ctx *ctx, int fd, const char *server_name, struct ktls_conn **ret) {

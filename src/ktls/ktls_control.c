@@ -233,7 +233,7 @@ int ktls_io_error(struct ktls_conn *conn, int err) {
 static int finish_pending_write(struct ktls_conn *conn) {
     static uint8_t filler[KTLS_RECORD_DATA_MAX];
     if (conn->write_pending == 0) return KTLS_DONE;
-    ERR_clear_error();
+    ktls_ssl_begin(conn);
     int n = SSL_write(conn->ssl, filler, (int)conn->write_pending);
     if (n > 0) {
         conn->write_pending = 0;
@@ -245,7 +245,7 @@ static int finish_pending_write(struct ktls_conn *conn) {
 int ktls_flush(struct ktls_conn *conn) {
     if (conn->mode == KTLS_MODE_KERNEL) return ktls_gate_flush(conn);
     if (conn->mode != KTLS_MODE_USER || conn->write_pending || conn->state == KTLS_STATE_FAILED) return KTLS_DONE;
-    ERR_clear_error();
+    ktls_ssl_begin(conn);
     int n = SSL_do_handshake(conn->ssl); /* sends a KeyUpdate that is due, else does nothing */
     if (n == 1) return KTLS_DONE;
     int r = ktls_ssl_result(conn, n, "TLS flush");
@@ -256,7 +256,7 @@ static int shutdown_user(struct ktls_conn *conn) {
     if (!SSL_is_init_finished(conn->ssl) || conn->state == KTLS_STATE_FAILED) return KTLS_DONE;
     int r = finish_pending_write(conn);
     if (r != KTLS_DONE) return r < 0 ? r : KTLS_WANT_WRITE;
-    ERR_clear_error();
+    ktls_ssl_begin(conn);
     int n = SSL_shutdown(conn->ssl);
     if (n < 0) {
         r = ktls_ssl_result(conn, n, "TLS shutdown");

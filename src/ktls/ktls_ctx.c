@@ -18,7 +18,8 @@
 
 /* The first error of OpenSSL's queue is the cause, the later ones what followed from it. */
 int ktls_config_error(struct errbuf *e, const char *fmt, ...) {
-    unsigned long code = ERR_get_error();
+    unsigned long code = ERR_peek_error();
+    bool no_memory = ktls_no_memory();
     if (e->text && e->cap) {
         va_list ap;
         va_start(ap, fmt);
@@ -27,8 +28,7 @@ int ktls_config_error(struct errbuf *e, const char *fmt, ...) {
         const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
         if (code != 0 && reason && n >= 0 && (size_t)n < e->cap) snprintf(e->text + n, e->cap - (size_t)n, ": %s", reason);
     }
-    ERR_clear_error();
-    return code != 0 && ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE ? -ENOMEM : KTLS_ECONFIG;
+    return no_memory ? -ENOMEM : KTLS_ECONFIG;
 }
 
 int ktls_ctx_warn(struct ktls_ctx *ctx, const char *fmt, ...) {
@@ -136,7 +136,7 @@ int ktls_ctx_new(const struct ktls_ctx_opts *opts, struct ktls_ctx **ret, char *
     struct errbuf e = { err, errlen };
     struct ktls_ctx_opts o = { 0 };
     if (err && errlen) err[0] = 0;
-    ERR_clear_error();
+    ktls_forget_errors();
     if (opts->size < offsetof(struct ktls_ctx_opts, cert_file) || opts->size > sizeof o)
         return config_error(&e, "ktls_ctx_opts.size is not that of this library");
     memcpy(&o, opts, opts->size);

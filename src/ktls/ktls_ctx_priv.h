@@ -61,6 +61,11 @@ enum ktls_ocsp ktls_ocsp_state(const struct ktls_cert *c);
 /* ---- ktls_trust.c ---- */
 
 int ktls_trust_load(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct errbuf *e);
+/* OpenSSL decodes the extensions of a certificate when it first needs them, and one that was not decoded for want of memory
+ * counts as invalid for ever. Done here by one thread, before others share it, with the answer looked at. 0 also when they are
+ * bad; -ENOMEM.
+ */
+int ktls_decode_extensions(X509 *x);
 /* The trust store's certificate of that name that signed x; borrowed, NULL: none. */
 X509 *ktls_trust_issuer(const struct ktls_ctx *ctx, X509 *x);
 

@@ -61,11 +61,6 @@ int ktls_gate_flush(struct ktls_conn *conn) {
     return r;
 }
 
-static int failure(struct ktls_conn *conn) {
-    int err = ktls_conn_error(conn)->err;
-    return err ? err : -EIO;
-}
-
 int ktls_tx_begin(struct ktls_conn *conn) {
     if (conn->mode != KTLS_MODE_KERNEL) return -EINVAL;
     unsigned gate = atomic_load_explicit(&conn->gate, memory_order_relaxed);
@@ -74,7 +69,7 @@ int ktls_tx_begin(struct ktls_conn *conn) {
             if (atomic_compare_exchange_weak(&conn->gate, &gate, gate + 1)) return 0;
             continue;
         }
-        if (conn->state == KTLS_STATE_FAILED) return failure(conn);
+        if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err;
         if (conn->tx_closed) return -EPIPE;
         if (gate != KTLS_GATE_SHUT) return -EAGAIN;
         int r = ktls_gate_flush(conn);
@@ -91,7 +86,7 @@ int ktls_tx_end(struct ktls_conn *conn, size_t bytes) {
     int r = KTLS_DONE;
     if (atomic_fetch_sub(&conn->gate, 1) == (KTLS_GATE_SHUT | 1)) r = ktls_gate_flush(conn);
     if (r < 0) return r;
-    if (conn->state == KTLS_STATE_FAILED) return failure(conn);
+    if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err;
     if (conn->limit_state == KTLS_LIMIT_FAR) return r;
     conn->limit_state = KTLS_LIMIT_TOLD;
     return ktls_limit_error(conn);

@@ -125,7 +125,7 @@ static void give_away(struct ktls_conn *conn) {
 static int can_export(const struct ktls_conn *conn) {
     if (conn->mode == KTLS_MODE_NONE) return -ENOTCONN;
     if (conn->mode != KTLS_MODE_KERNEL) return -EOPNOTSUPP;
-    if (conn->state == KTLS_STATE_FAILED) return conn->error ? conn->error->err : -EIO;
+    if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err;
     return conn->due || conn->gate ? -EAGAIN : 0;
 }
 

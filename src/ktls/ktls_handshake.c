@@ -66,10 +66,16 @@ void ktls_on_keylog(const SSL *ssl, const char *line) {
     }
 }
 
+/* OpenSSL is about to send something, which clears errno: an alert, it may be, because memory ran out. */
+static void note_no_memory(struct ktls_conn *conn, int write_p) {
+    if (write_p && errno == ENOMEM) conn->no_memory = true;
+}
+
 static void on_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl, void *arg) {
     struct ktls_conn *conn = arg;
     (void)version, (void)ssl;
     if (content_type != SSL3_RT_HEADER || len < 1) return;
+    note_no_memory(conn, write_p);
     uint64_t *seq = &conn->seq[write_p ? KTLS_TX : KTLS_RX];
     if (*(const uint8_t *)buf == KTLS_CT_CHANGE_CIPHER_SPEC)
         *seq = 0;
@@ -81,7 +87,10 @@ static void on_message(int write_p, int version, int content_type, const void *b
 static void on_user_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl, void *arg) {
     struct ktls_conn *conn = arg;
     (void)version, (void)ssl;
-    if (content_type == SSL3_RT_HEADER) ktls_meter_add(conn, write_p ? KTLS_TX : KTLS_RX, 1);
+    if (content_type == SSL3_RT_HEADER) {
+        ktls_meter_add(conn, write_p ? KTLS_TX : KTLS_RX, 1);
+        note_no_memory(conn, write_p);
+    }
     if (content_type != SSL3_RT_HANDSHAKE || len < 1) return;
     uint8_t type = *(const uint8_t *)buf;
     int asks = len > 4 ? ((const uint8_t *)buf)[4] : 0;
@@ -135,21 +144,27 @@ enum ktls_cipher ktls_classify_cipher(const SSL_CIPHER *c) {
     }
 }
 
-static void note_peer(struct ktls_conn *conn) {
+static char *subject_of(X509 *x) {
+    BIO *b = BIO_new(BIO_s_mem());
+    char *copy = NULL, *text;
+    if (b && X509_NAME_print_ex(b, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0) {
+        long len = BIO_get_mem_data(b, &text);
+        copy = strndup(len > 0 ? text : "", len > 255 ? 255 : (size_t)len);
+    }
+    BIO_free(b);
+    return copy;
+}
+
+/* Who the peer is decides what it may do: without memory for that the connection ends. 0, -ENOMEM. */
+static int note_peer(struct ktls_conn *conn) {
     X509 *x = SSL_get0_peer_certificate(conn->ssl);
     if (x && conn->ctx->verify != KTLS_VERIFY_NONE && SSL_get_verify_result(conn->ssl) == X509_V_OK) {
         conn->peer_cert = true;
-        BIO *b = BIO_new(BIO_s_mem());
-        if (b && X509_NAME_print_ex(b, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0) {
-            char *text;
-            long len = BIO_get_mem_data(b, &text);
-            conn->peer_subject = strndup(text, len > 255 ? 255 : (size_t)len);
-        }
-        BIO_free(b);
-        ktls_peer_note(conn, x);
+        conn->peer_subject = subject_of(x);
+        if (!conn->peer_subject || ktls_peer_note(conn, x) < 0) return -ENOMEM;
     }
     const char *sni = conn->ctx->role == KTLS_SERVER ? SSL_get_servername(conn->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
-    if (sni) conn->name = strndup(sni, 255);
+    return !sni || (conn->name = strndup(sni, 255)) ? 0 : -ENOMEM;
 }
 
 static void note_facts(struct ktls_conn *conn) {
@@ -164,7 +179,6 @@ static void note_facts(struct ktls_conn *conn) {
     conn->resumed = SSL_session_reused(conn->ssl) == 1;
     int group = SSL_get_negotiated_group(conn->ssl);
     conn->group = group > 0 ? SSL_group_to_name(conn->ssl, group) : NULL;
-    note_peer(conn);
     switch (conn->ssl_version) {
     case TLS1_VERSION:
         KTLS_COUNT(version[0]);
@@ -318,15 +332,18 @@ static int hand_over(struct ktls_conn *conn) {
 
 /* ---- The driver ---- */
 
+/* 0, -EINVAL, -ENOMEM. */
 static int set_expected_name(struct ktls_conn *conn) {
     if (conn->ctx->role != KTLS_CLIENT || !conn->name || conn->no_name_check || conn->ctx->verify != KTLS_VERIFY_REQUIRE)
-        return 1;
+        return 0;
     X509_VERIFY_PARAM *p = SSL_get0_param(conn->ssl);
     /* An address must match an iPAddress, a name a dNSName; partial wildcards stay out (RFC 6125 6.4.3). */
-    if (X509_VERIFY_PARAM_set1_ip_asc(p, conn->name) == 1) return 1;
-    ERR_clear_error();
+    ktls_forget_errors();
+    if (X509_VERIFY_PARAM_set1_ip_asc(p, conn->name) == 1) return 0;
+    if (ktls_no_memory()) return -ENOMEM;
     SSL_set_hostflags(conn->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return SSL_set1_host(conn->ssl, conn->name);
+    if (SSL_set1_host(conn->ssl, conn->name) == 1) return 0;
+    return ktls_no_memory() ? -ENOMEM : -EINVAL;
 }
 
 static int begin(struct ktls_conn *conn) {
@@ -335,7 +352,8 @@ static int begin(struct ktls_conn *conn) {
     conn->started_ns = ktls_now_ns();
     KTLS_PROBE3(handshake__start, conn, conn->fd, conn->ctx->role);
     conn->state = KTLS_STATE_HANDSHAKE;
-    if (set_expected_name(conn) != 1) return ktls_fail(conn, -EINVAL, -1, 0, "the server name cannot be checked");
+    int r = set_expected_name(conn);
+    if (r < 0) return ktls_fail(conn, r, -1, 0, "the server name cannot be checked: %s", ktls_strerror(r));
     SSL_set_msg_callback(conn->ssl, on_message);
     SSL_set_msg_callback_arg(conn->ssl, conn);
     if (ktls_resume_offer(conn) < 0) return ktls_fail(conn, -ENOMEM, -1, 0, "TLS handshake: out of memory");
@@ -382,15 +400,18 @@ int ktls_handshake(struct ktls_conn *conn) {
     int r = 0;
     if (conn->state == KTLS_STATE_OPEN) return KTLS_DONE;
     if (conn->state == KTLS_STATE_FAILED) return conn->error ? conn->error->err : -ENOMEM;
-    ERR_clear_error();
+    ktls_forget_errors();
     if (conn->state == KTLS_STATE_NEW) r = begin(conn);
     if (r < 0) return count_failure(conn, r);
+    ktls_ssl_begin(conn);
     r = SSL_do_handshake(conn->ssl);
     if (r != 1) {
         r = ktls_ssl_result(conn, r, "TLS handshake");
         return r < 0 ? count_failure(conn, r) : r;
     }
     note_facts(conn);
+    r = note_peer(conn);
+    if (r < 0) return count_failure(conn, ktls_fail(conn, r, -1, 0, "TLS handshake: out of memory"));
     ktls_resume_handshake_ended(conn, 0);
     r = hand_over(conn);
     ktls_burn_stack();

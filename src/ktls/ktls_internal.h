@@ -255,6 +255,8 @@ struct ktls_conn {
     SSL *ssl;                 /* NULL in kernel mode */
     struct ktls_wire *wire;   /* NULL in kernel mode */
     struct ktls_error *error; /* allocated by the first error */
+    bool error_lost;          /* there was no memory for it */
+    bool no_memory;           /* seen while OpenSSL was at work, since ktls_ssl_begin() */
     char *name;               /* server: SNI received; client: the name to check and send */
     char *peer_subject;
     bool no_name_check;
@@ -314,15 +316,22 @@ struct ktls_conn {
     bool flooded; /* user mode: noticed inside OpenSSL, acted upon outside */
 };
 
-/* Records the error (printf style, own words only) and returns err. alert -1: none. */
+/* Records the error (printf style, own words only) and returns err; -ENOMEM when there is no memory to record it. alert -1: none.
+ */
 int ktls_fail(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
-/* The same without making conn FAILED: it goes on, to its end in order. */
+/* The same without making conn FAILED: it goes on, to its end in order. Always err. */
 int ktls_note(struct ktls_conn *conn, int err, int alert, int alert_sent, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
+/* Before each call of OpenSSL on conn->ssl whose failure ktls_ssl_result() is to explain. */
+void ktls_ssl_begin(struct ktls_conn *conn);
 /* Records what a failed OpenSSL call meant, by its return value; called right after it. Returns WANT_READ, WANT_WRITE or an
  * error. */
 int ktls_ssl_result(struct ktls_conn *conn, int ret, const char *what);
+/* Before calls of OpenSSL whose failure is to be explained: what has failed earlier does not count. */
+void ktls_forget_errors(void);
+/* After them: true when memory ran out since, whatever followed from it. Empties OpenSSL's queue of errors. */
+bool ktls_no_memory(void);
 /* Clears what calls that handled keys left on the stack below the caller: spilled registers, and the vector registers that the
  * dynamic linker saves there when it binds a function for the first time. */
 void ktls_burn_stack(void);
@@ -339,10 +348,10 @@ void ktls_name_text(const X509_NAME *name, char *out, size_t cap);
 
 /* ---- ktls_peer.c ---- */
 
-/* Notes the user names of x, which has verified. */
-void ktls_peer_note(struct ktls_conn *conn, X509 *x);
-/* The names as ktls_conn.peer_users has them; NULL: none, or out of memory. */
-char *ktls_peer_users(X509 *x, enum ktls_peer_user kind);
+/* Notes the user names of x, which has verified. 0, -ENOMEM. */
+int ktls_peer_note(struct ktls_conn *conn, X509 *x);
+/* *ret: the names as ktls_conn.peer_users has them, the caller's to free; NULL: none. 0; -ENOMEM, *ret untouched. */
+int ktls_peer_users(X509 *x, enum ktls_peer_user kind, char **ret);
 
 /* ---- ktls_control.c ---- */
 

@@ -81,7 +81,7 @@ static int end_flood(struct ktls_conn *conn) {
 
 static ssize_t read_user(struct ktls_conn *conn, void *buf, size_t len) {
     if (conn->rx_closed) return 0;
-    ERR_clear_error();
+    ktls_ssl_begin(conn);
     int n = SSL_read(conn->ssl, buf, len > INT32_MAX ? INT32_MAX : (int)len);
     if (n > 0) {
         ktls_limit_leave(conn, KTLS_RX, (size_t)n);
@@ -98,7 +98,7 @@ static ssize_t read_user(struct ktls_conn *conn, void *buf, size_t len) {
 
 /* One record; len is next_len()'s. */
 static ssize_t write_record(struct ktls_conn *conn, const void *data, size_t len) {
-    ERR_clear_error();
+    ktls_ssl_begin(conn);
     int n = SSL_write(conn->ssl, data, (int)len);
     if (n > 0) {
         conn->write_pending = 0;
@@ -154,7 +154,7 @@ static ssize_t writev_user(struct ktls_conn *conn, const struct iovec *iov, int 
 
 static int check_open(struct ktls_conn *conn) {
     if (conn->mode == KTLS_MODE_NONE) return -ENOTCONN;
-    if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err ? ktls_conn_error(conn)->err : -EIO;
+    if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err;
     return ktls_limit_enter(conn);
 }
 

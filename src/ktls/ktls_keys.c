@@ -30,10 +30,11 @@ size_t ktls_cipher_secret_len(enum ktls_cipher cipher) {
 }
 
 static int derive(const char *kdf_name, OSSL_PARAM *params, uint8_t *out, size_t out_len) {
+    ktls_forget_errors();
     EVP_KDF *kdf = EVP_KDF_fetch(NULL, kdf_name, NULL);
     EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
     int r = ctx ? 0 : -ENOMEM;
-    if (ctx && EVP_KDF_derive(ctx, out, out_len, params) != 1) r = -EINVAL;
+    if (ctx && EVP_KDF_derive(ctx, out, out_len, params) != 1) r = ktls_no_memory() ? -ENOMEM : -EINVAL;
     EVP_KDF_CTX_free(ctx); /* wipes its copy of the secret */
     EVP_KDF_free(kdf);
     if (r < 0) {

@@ -214,9 +214,9 @@ int ktls_limit_enter(struct ktls_conn *conn) {
         conn->wants = KTLS_WANT_WRITE;
         return -EAGAIN;
     }
-    r = ktls_limit_error(conn);
+    ktls_limit_error(conn);
     conn->state = KTLS_STATE_FAILED;
-    return r;
+    return ktls_conn_error(conn)->err; /* what later calls will say too */
 }
 
 /* What cannot be sent now is sent by the next write; an error shows in the next call. */

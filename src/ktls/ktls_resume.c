@@ -190,11 +190,10 @@ int ktls_resume_ticket(struct ktls_conn *conn, const uint8_t *body, size_t len) 
         part = len - at < PIECE_MAX ? len - at : PIECE_MAX;
         e = feed(conn, body + at, part);
     }
-    ERR_clear_error();
+    ktls_forget_errors();
     int got = e == 0 ? SSL_read(conn->ssl, none, sizeof none) : 0;
     bool waits = e == 0 && got <= 0 && SSL_get_error(conn->ssl, got) == SSL_ERROR_WANT_READ;
-    bool no_memory = e == -ENOMEM || ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE;
-    ERR_clear_error();
+    bool no_memory = ktls_no_memory() || e == -ENOMEM;
     if (!waits || --r->left == 0) ktls_resume_end(conn);
     ktls_burn_stack();
     return waits || no_memory ? 0 : -EBADMSG;

@@ -74,6 +74,7 @@ static void make_input(struct aead_input *in, enum ktls_version version, const s
 /* CCM wants its tag length (and, to open, the tag) before the key and the text's length before anything else. */
 static int crypt(enum ktls_cipher cipher, int enc, const uint8_t *key, const struct aead_input *in, const uint8_t *from, int len,
                  uint8_t *to, uint8_t *tag) {
+    ktls_forget_errors();
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
     bool ccm = cipher == KTLS_AES_128_CCM;
     int n, ok = c && EVP_CipherInit_ex(c, evp_cipher(cipher), NULL, NULL, NULL, enc) == 1 &&
@@ -85,8 +86,9 @@ static int crypt(enum ktls_cipher cipher, int enc, const uint8_t *key, const str
     if (ok && (enc || !ccm)) ok = EVP_CipherFinal_ex(c, to + n, &n) == 1;
     if (ok && enc) ok = EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, tag) == 1;
     EVP_CIPHER_CTX_free(c);
-    ERR_clear_error();
-    return ok ? 0 : -EBADMSG;
+    bool no_memory = ktls_no_memory() || !c;
+    if (ok) return 0;
+    return no_memory ? -ENOMEM : -EBADMSG;
 }
 
 ssize_t ktls_seal(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq, uint8_t type,

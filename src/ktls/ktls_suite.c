@@ -81,10 +81,10 @@ int ktls_suite_set(SSL_CTX *ssl, const struct ktls_ctx_opts *o, struct errbuf *e
 /* ---- Groups ---- */
 
 /* The list is asked name by name, so that an unknown one can be named and '?' works before OpenSSL 3.3 too. */
-static bool group_is_known(SSL_CTX *scratch, char *name) {
-    bool known = SSL_CTX_set1_groups_list(scratch, name) == 1;
-    ERR_clear_error();
-    return known;
+static int group_is_known(SSL_CTX *scratch, char *name) {
+    ktls_forget_errors();
+    if (SSL_CTX_set1_groups_list(scratch, name) == 1) return 1;
+    return ktls_no_memory() ? -ENOMEM : 0;
 }
 
 static int filter_groups(SSL_CTX *scratch, const char *list, char *out, struct errbuf *e) {
@@ -93,7 +93,8 @@ static int filter_groups(SSL_CTX *scratch, const char *list, char *out, struct e
         size_t n = strcspn(at, ":");
         bool may_miss = *at == '?';
         snprintf(name, sizeof name, "%.*s", (int)(n - may_miss), at + may_miss);
-        bool known = n > may_miss && n - may_miss < sizeof name && group_is_known(scratch, name);
+        int known = n > may_miss && n - may_miss < sizeof name ? group_is_known(scratch, name) : 0;
+        if (known < 0) return known;
         if (!known && !may_miss)
             return config_error(e, "key exchange group '%s' is not known to %s (a '?' before the name allows that)", name,
                                 OpenSSL_version(OPENSSL_VERSION_STRING));

@@ -58,11 +58,11 @@ static void drop_last(struct ktls_ticket_set *set) {
 
 static int new_key(struct ktls_tickets *t, int64_t now_s) {
     struct ktls_ticket_key k = { .retired_s = 0 };
+    ktls_forget_errors();
     if (RAND_bytes(k.name, sizeof k.name) != 1 || RAND_priv_bytes(k.hmac, sizeof k.hmac) != 1 ||
         RAND_priv_bytes(k.aes, sizeof k.aes) != 1) {
         wipe_key(&k);
-        ERR_clear_error();
-        return -EIO;
+        return ktls_no_memory() ? -ENOMEM : -EIO;
     }
     if (t->set.n == KTLS_TICKET_KEYS_MAX) drop_last(&t->set);
     if (t->set.n > 0) t->set.key[0].retired_s = now_s;
@@ -108,7 +108,9 @@ static int read_files(struct ktls_tickets *t, char *err, size_t errlen) {
 static void look_at_files(struct ktls_tickets *t) {
     char why[sizeof t->why];
     if (t->stamp != 0 && t->stamp == ktls_ticket_files_stamp(t->path)) return;
-    if (read_files(t, why, sizeof why) != KTLS_ECONFIG) {
+    int r = read_files(t, why, sizeof why);
+    if (r == -ENOMEM) t->stamp = 0; /* not read: again at the next look */
+    if (r != KTLS_ECONFIG) {
         t->why[0] = 0;
         t->failed = false;
         return;

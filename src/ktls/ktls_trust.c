@@ -64,15 +64,19 @@ static int load_anchors(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, str
     return 0;
 }
 
-/* OpenSSL decodes the extensions of a certificate when it first needs them. Now, by one thread, instead of in the first
- * handshakes, by several that wait for each other. */
-static void decode_anchors(struct ktls_ctx *ctx) {
+int ktls_decode_extensions(X509 *x) {
+    ktls_forget_errors();
+    X509_check_purpose(x, -1, 0);
+    return ktls_no_memory() ? -ENOMEM : 0;
+}
+
+static int decode_anchors(struct ktls_ctx *ctx) {
     STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx->ssl));
     for (int i = 0; i < sk_X509_OBJECT_num(all); i++) {
         X509 *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i));
-        if (ca) X509_check_purpose(ca, -1, 0);
+        if (ca && ktls_decode_extensions(ca) < 0) return -ENOMEM;
     }
-    ERR_clear_error();
+    return 0;
 }
 
 /* ---- Revocation ---- */
@@ -87,9 +91,11 @@ static int check_crl(struct ktls_ctx *ctx, X509_CRL *crl, const char *path, stru
         X509 *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i));
         if (!ca || X509_NAME_cmp(X509_get_subject_name(ca), X509_CRL_get_issuer(crl)) != 0) continue;
         named = true;
-        bool ok = X509_CRL_verify(crl, X509_get0_pubkey(ca)) == 1;
-        ERR_clear_error();
-        if (!ok) continue;
+        ktls_forget_errors();
+        if (X509_CRL_verify(crl, X509_get0_pubkey(ca)) != 1) {
+            if (ktls_no_memory()) return -ENOMEM;
+            continue;
+        }
         const ASN1_TIME *until = X509_CRL_get0_nextUpdate(crl);
         if (until && X509_cmp_current_time(until) < 0)
             return ktls_ctx_warn(ctx, "the CRL of %s in '%s' is out of date: certificates of that CA are refused", name, path);
@@ -129,8 +135,8 @@ int64_t ktls_ctx_crl_until(const struct ktls_ctx *ctx) {
 int ktls_trust_load(struct ktls_ctx *ctx, const struct ktls_ctx_opts *o, struct errbuf *e) {
     int r = load_anchors(ctx, o, e);
     if (r == 0 && set(o->crl_file)) r = load_crls(ctx, o->crl_file, e);
+    if (r == 0) r = decode_anchors(ctx);
     if (r < 0) return r;
-    decode_anchors(ctx);
     int mode = SSL_VERIFY_NONE;
     if (o->verify != KTLS_VERIFY_NONE) mode = SSL_VERIFY_PEER;
     if (o->verify == KTLS_VERIFY_REQUIRE) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;

@@ -59,8 +59,9 @@ static void try_name(const uint8_t *data, size_t size) {
 static void try_certificate(const uint8_t *data, size_t size) {
     X509 *x = d2i_X509(NULL, &data, (long)size);
     for (int kind = KTLS_PEER_USER_CN; x && kind <= KTLS_PEER_USER_URI; kind++) {
-        char *all = ktls_peer_users(x, (enum ktls_peer_user)kind);
+        char *all = NULL;
         int n = 0;
+        check(ktls_peer_users(x, (enum ktls_peer_user)kind, &all) == 0);
         for (char *p = all; p && *p; p += strlen(p) + 1, n++) check(strlen(p) <= 255);
         check(n <= (kind == KTLS_PEER_USER_CN ? 1 : 16) && (all == NULL) == (n == 0));
         free(all);
