@@ -158,10 +158,34 @@ ZERO_REGISTERS __attribute__((noinline)) void ktls_burn_stack(void) {
 
 /* OpenSSL keeps the application traffic secrets in arrays inside the SSL object and SSL_free() gives that block back unwiped.
  * Nothing public clears them, so the block is searched for the secrets, which are known here, and only these bytes are cleared;
- * the object needs them no more. */
-static void wipe_in_block(void *block, const uint8_t *secret, size_t len) {
+ * the object needs them no more.
+ *
+ * Not known here are the generations after a KeyUpdate in user mode, and what OpenSSL derived without having the memory to tell
+ * it. But the arrays are at the same place in every SSL object of a process: the first handshake that succeeds shows where. */
+static atomic_size_t places[2]; /* of the server's and the client's secret, from 1; 0: not seen yet */
+
+static atomic_size_t *place_of(const struct ktls_conn *conn, int dir) {
+    return &places[(dir == KTLS_TX) != (conn->ctx->role == KTLS_SERVER)];
+}
+
+/* How many bytes of the SSL object may be touched. */
+static size_t block_size(const struct ktls_conn *conn) {
+    CRYPTO_malloc_fn m = NULL;
+    CRYPTO_get_mem_functions(&m, NULL, NULL);
+    return m == CRYPTO_malloc ? malloc_usable_size(conn->ssl) : 0; /* else the block is not malloc's */
+}
+
+void ktls_learn_places(const struct ktls_conn *conn) {
+    for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
+        if (conn->secret_len[dir] == 0 || *place_of(conn, dir)) continue;
+        const uint8_t *block = (const uint8_t *)conn->ssl;
+        const uint8_t *hit = memmem(block, block_size(conn), conn->secret[dir], conn->secret_len[dir]);
+        if (hit) *place_of(conn, dir) = (size_t)(hit - block) + 1;
+    }
+}
+
+static void wipe_in_block(void *block, size_t left, const uint8_t *secret, size_t len) {
     uint8_t *p = block;
-    size_t left = malloc_usable_size(block);
     while (len > 0 && left >= len) {
         uint8_t *hit = memmem(p, left, secret, len);
         if (!hit) return;
@@ -173,13 +197,12 @@ static void wipe_in_block(void *block, const uint8_t *secret, size_t len) {
 
 void ktls_free_ssl(struct ktls_conn *conn) {
     if (!conn->ssl) return;
-    CRYPTO_malloc_fn m = NULL;
-    CRYPTO_get_mem_functions(&m, NULL, NULL);
-    if (m == CRYPTO_malloc) /* the block is malloc's: its size can be asked for */
-        for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
-            wipe_in_block(conn->ssl, conn->secret[dir], conn->secret_len[dir]);
-            if (conn->resume) wipe_in_block(conn->ssl, ktls_resume_secrets(conn)[dir], conn->secret_len[dir]);
-        }
+    size_t size = block_size(conn), at;
+    for (int dir = 0; dir < KTLS_N_DIRS && size > 0; dir++) {
+        wipe_in_block(conn->ssl, size, conn->secret[dir], conn->secret_len[dir]);
+        if (conn->resume) wipe_in_block(conn->ssl, size, ktls_resume_secrets(conn)[dir], conn->secret_len[dir]);
+        if ((at = *place_of(conn, dir)) > 0) OPENSSL_cleanse((uint8_t *)conn->ssl + at - 1, KTLS_SECRET_MAX);
+    }
     /* Without a shutdown OpenSSL takes the session for a broken one and throws it out of the cache. */
     if (conn->state != KTLS_STATE_FAILED) SSL_set_shutdown(conn->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(conn->ssl);

@@ -409,6 +409,7 @@ int ktls_handshake(struct ktls_conn *conn) {
         r = ktls_ssl_result(conn, r, "TLS handshake");
         return r < 0 ? count_failure(conn, r) : r;
     }
+    ktls_learn_places(conn);
     note_facts(conn);
     r = note_peer(conn);
     if (r < 0) return count_failure(conn, ktls_fail(conn, r, -1, 0, "TLS handshake: out of memory"));

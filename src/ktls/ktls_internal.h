@@ -337,6 +337,8 @@ bool ktls_no_memory(void);
 void ktls_burn_stack(void);
 /* Wipes the traffic secrets of conn. */
 void ktls_wipe_secrets(struct ktls_conn *conn);
+/* At the end of a handshake: where in SSL objects the traffic secrets are, if that is not known yet. */
+void ktls_learn_places(const struct ktls_conn *conn);
 /* Frees the SSL object so that no traffic secret stays in freed memory and its session stays resumable. */
 void ktls_free_ssl(struct ktls_conn *conn);
 uint64_t ktls_now_ns(void);
