@@ -122,6 +122,8 @@ $(OUT)/examples/%: docs/examples/%.c $(OUT)/libktls.a $(OBJ)/.flags
 
 # io_uring on sockets whose keys change.
 $(OUT)/unit/ktls/test_rekey_uring: LIBS += -luring
+# They have a malloc of their own, in front of libc's.
+$(OUT)/unit/ktls/test_faults $(OUT)/unit/ktls/test_fault_secrets: LIBS := $(filter-out -ljemalloc,$(LIBS))
 
 .PHONY: peers
 peers: $(PEERS)
@@ -163,6 +165,27 @@ unit-list:
 	@printf '%s\n' $(UNIT)
 unit: $(UNIT)
 	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
+
+# ---- faults: connections of libktls in which allocations and system calls fail ----
+FAULT_CYCLES ?= 10000
+FAULT_VALGRIND ?= 400
+FAULT_SEED ?= 1
+FAULT_TESTS := build/unit/ktls/test_faults build/unit/ktls/test_fault_secrets
+FAULT_ENV = env KTLS_FAULT_CYCLES=$(FAULT_CYCLES) KTLS_FAULT_SEED=$(FAULT_SEED)
+
+.PHONY: faults faults-valgrind
+faults:
+	+$(MAKE) $(FAULT_TESTS) build/ktls-probe
+	+$(MAKE) VARIANT=asan build/asan/unit/ktls/test_faults
+	$(FAULT_ENV) build/unit/ktls/test_faults
+	$(FAULT_ENV) build/unit/ktls/test_fault_secrets
+	$(FAULT_ENV) build/asan/unit/ktls/test_faults
+	for k in old rekey; do scripts/vm-run --kernel $$k --timeout 3000 -- sh -c '$(FAULT_ENV) build/unit/ktls/test_faults && $(FAULT_ENV) build/unit/ktls/test_fault_secrets' || [ $$? = 77 ] || exit 1; done
+	+$(MAKE) faults-valgrind
+# Its own malloc must stay behind the test's, and search of freed memory would read what was never written.
+faults-valgrind: build/unit/ktls/test_faults
+	KTLS_FAULT_CYCLES=$(FAULT_VALGRIND) KTLS_FAULT_SEED=$(FAULT_SEED) KTLS_FAULT_NO_SEARCH=1 valgrind -q --soname-synonyms=somalloc=nouserintercepts \
+	--leak-check=full --error-exitcode=9 build/unit/ktls/test_faults
 
 # ---- fuzzing: libFuzzer programs over everything that parses a peer's bytes ----
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -218,6 +241,7 @@ help:
 	@echo 'make tsan        the same under ThreadSanitizer'
 	@echo 'make peers       TLS peers for tests/integration/test_peers.py, of the libraries that are installed'
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS (60) seconds'
+	@echo 'make faults      FAULT_CYCLES (10000) connections with faults: here, with ASan, in VMs, under valgrind'
 	@echo 'make lint        clang-format, cppcheck, clang-tidy'
 	@echo 'make layers      include rules of docs/ARCHITECTURE.md, libktls stands alone'
 	@echo 'make check       all tests, as CI runs them (scripts/check)'
