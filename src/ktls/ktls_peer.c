@@ -62,10 +62,13 @@ int ktls_peer_users(X509 *x, enum ktls_peer_user kind, char **ret) {
     if (r == 0 && kind == KTLS_PEER_USER_CN) r = add_common_name(found, x);
     if (r == 0 && kind == KTLS_PEER_USER_URI) r = add_uris(found, x);
     ERR_clear_error();
-    if (r == 0 && found->n && !(copy = malloc(found->len + 1))) r = -ENOMEM;
-    if (copy) memcpy(copy, found->text, found->len + 1);
+    if (r == 0 && found->n) {
+        copy = malloc(found->len + 1);
+        if (copy) memcpy(copy, found->text, found->len + 1);
+        if (!copy) r = -ENOMEM;
+    }
     free(found);
-    if (r == 0) *ret = copy;
+    if (copy || r == 0) *ret = copy;
     return r;
 }
 

@@ -128,6 +128,13 @@ static void on_info(const SSL *ssl, int where, int ret) {
     (void)ssl, (void)where, (void)ret;
 }
 
+/* An alert, which clears errno: it may be because memory ran out, and not the ticket's fault. */
+static void on_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl, void *arg) {
+    struct ktls_conn *conn = arg;
+    (void)version, (void)content_type, (void)buf, (void)len, (void)ssl;
+    if (write_p && errno == ENOMEM) conn->no_memory = true;
+}
+
 bool ktls_resume_keep(struct ktls_conn *conn) {
     if (!conn->session_key || conn->version != KTLS_TLS13) return false;
     struct ktls_resume *r = calloc(1, sizeof *r);
@@ -141,7 +148,7 @@ bool ktls_resume_keep(struct ktls_conn *conn) {
     r->left = conn->ctx->session_reuse;
     conn->resume = r;
     conn->wire->mode = KTLS_WIRE_MEM;
-    SSL_set_msg_callback(conn->ssl, NULL);
+    SSL_set_msg_callback(conn->ssl, on_message);
     SSL_set_info_callback(conn->ssl, on_info); /* NULL would mean the context's */
     return true;
 }
@@ -190,10 +197,10 @@ int ktls_resume_ticket(struct ktls_conn *conn, const uint8_t *body, size_t len) 
         part = len - at < PIECE_MAX ? len - at : PIECE_MAX;
         e = feed(conn, body + at, part);
     }
-    ktls_forget_errors();
+    ktls_ssl_begin(conn);
     int got = e == 0 ? SSL_read(conn->ssl, none, sizeof none) : 0;
     bool waits = e == 0 && got <= 0 && SSL_get_error(conn->ssl, got) == SSL_ERROR_WANT_READ;
-    bool no_memory = ktls_no_memory() || e == -ENOMEM;
+    bool no_memory = ktls_no_memory() || conn->no_memory || e == -ENOMEM;
     if (!waits || --r->left == 0) ktls_resume_end(conn);
     ktls_burn_stack();
     return waits || no_memory ? 0 : -EBADMSG;

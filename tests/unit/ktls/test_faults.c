@@ -147,7 +147,7 @@ static void check_outcome(struct cycle *c) {
     }
     if (!noticed) WRONG(c, "%s gave %s without a cause", c->step, ktls_strerror(r));
     /* OpenSSL does not say it, and has looked into the directory of CAs since: errno is the directory's. */
-    if (noticed && is_alloc && c->fresh_ctx && c->ctx && (r == KTLS_EPROTOCOL || r == KTLS_EVERIFY)) return;
+    if (noticed && is_alloc && c->fresh_ctx && (r == KTLS_ECONFIG || r == KTLS_EPROTOCOL || r == KTLS_EVERIFY)) return;
     if (noticed && is_alloc && r != -ENOMEM) WRONG(c, "no memory, and %s gave %s", c->step, ktls_strerror(r));
     if (noticed && err == EAGAIN && r != -EIO) WRONG(c, "EAGAIN, and %s gave %s", c->step, ktls_strerror(r));
 }
@@ -164,7 +164,8 @@ static void run_cycle(struct cycle *c) {
         int r = took(c, "ktls_ctx_new", new_own_ctx(c, &c->ctx, err, sizeof err));
         if (r < 0 && c->ctx) WRONG(c, "ktls_ctx_new failed and gave a context");
         if (r == KTLS_ECONFIG && !err[0]) WRONG(c, "ktls_ctx_new does not say what is wrong");
-        if (r == KTLS_ECONFIG) WRONG(c, "ktls_ctx_new: %s", err);
+        /* Rarely OpenSSL makes a key without the memory for all of it, and finds it too small when errno is another's. */
+        if (r == KTLS_ECONFIG && !strstr(err, "key too small")) WRONG(c, "ktls_ctx_new: %s", err);
     }
     if (c->ctx) run_connection(c);
     if (c->fresh_ctx) LIB(ktls_ctx_unref(c->ctx));
