@@ -351,6 +351,7 @@ static void print_tally(void) {
 
 static void test_faults_cycles(void **state) {
     (void)state;
+    SKIP_IF_OFF();
     unsigned lost = 0, wrong = 0, from = 0, to = n_cycles;
     calibrate();
     uint64_t all = 0;
@@ -391,6 +392,7 @@ static int first_connection(unsigned n) {
 static void test_faults_first_connection(void **state) {
     int status = 0;
     (void)state;
+    SKIP_IF_OFF();
     BIO_get_new_index(); /* OpenSSL's own "once" is never tried again */
     for (unsigned n = 1; WEXITSTATUS(status) == 0; n++) {
         assert_true(n < 1000);
