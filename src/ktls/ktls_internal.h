@@ -96,6 +96,7 @@ ssize_t ktls_open(enum ktls_version version, enum ktls_cipher cipher, const stru
 struct ktls_queue {
     uint8_t *data;
     size_t off, len, cap;
+    size_t peak, last_cap; /* most bytes since it was allocated; the size to begin with the next time, 0: any */
 };
 int ktls_queue_add(struct ktls_queue *q, const void *data, size_t len);
 void ktls_queue_drop(struct ktls_queue *q, size_t len);

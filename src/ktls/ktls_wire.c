@@ -25,7 +25,7 @@
 
 /* ---- Queues ---- */
 
-#define QUEUE_KEEP 65536 /* an empty queue keeps a buffer of at most this */
+#define QUEUE_MIN 4096
 
 int ktls_queue_add(struct ktls_queue *q, const void *data, size_t len) {
     if (len == 0) return 0;
@@ -35,7 +35,7 @@ int ktls_queue_add(struct ktls_queue *q, const void *data, size_t len) {
         q->off = 0;
     }
     if (q->len + len > q->cap) {
-        size_t cap = q->cap ? q->cap : 4096;
+        size_t cap = q->cap ? q->cap : q->last_cap ? q->last_cap : QUEUE_MIN;
         while (cap < q->len + len) cap *= 2;
         uint8_t *p = realloc(q->data, cap);
         if (!p) return -ENOMEM;
@@ -44,14 +44,18 @@ int ktls_queue_add(struct ktls_queue *q, const void *data, size_t len) {
     }
     memcpy(q->data + q->len, data, len);
     q->len += len;
+    if (q->len > q->peak) q->peak = q->len;
     return 0;
 }
 
 void ktls_queue_drop(struct ktls_queue *q, size_t len) {
     q->off += len < q->len - q->off ? len : q->len - q->off;
     if (q->off < q->len) return;
-    q->off = q->len = 0;
-    if (q->cap > QUEUE_KEEP) ktls_queue_done(q);
+    /* An idle connection holds no buffer. What this one needed is remembered, or half of what it had: growing step by step again
+     * would copy as much as it saves. */
+    size_t next = q->cap > QUEUE_MIN && q->peak < q->cap / 2 ? q->cap / 2 : q->cap;
+    ktls_queue_done(q);
+    q->last_cap = next;
 }
 
 void ktls_queue_done(struct ktls_queue *q) {
