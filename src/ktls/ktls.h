@@ -403,7 +403,8 @@ KTLS_API int ktls_flush(struct ktls_conn *conn);
 KTLS_API int ktls_key_update(struct ktls_conn *conn, int request_peer);
 /* What an errno of recv/send on a kernel-TLS socket means: EBADMSG authentication failed, EMSGSIZE record too long, EINVAL bad
  * version, EKEYEXPIRED rekey pending. Sends the alert that is due; returns the KTLS_E* or -errno to report. err 0: recv returned
- * 0; gives KTLS_EOF after a close_notify, else KTLS_ETRUNCATED, counted. */
+ * 0; gives KTLS_EOF after a close_notify; KTLS_DONE when it is not the end (data records of length zero stood before a control
+ * record): read on; else KTLS_ETRUNCATED, counted. */
 KTLS_API int ktls_io_error(struct ktls_conn *conn, int err);
 
 /* ---- The limit on records under one key ---- */

@@ -205,13 +205,21 @@ int ktls_control(struct ktls_conn *conn) {
     return ktls_gate_flush(conn);
 }
 
+/* recv gave 0. */
+static int stream_end(struct ktls_conn *conn) {
+    if (conn->rx_closed) return KTLS_EOF;
+    int r = conn->mode == KTLS_MODE_KERNEL ? ktls_kernel_at_end(conn->fd) : 1;
+    if (r == 0) return KTLS_DONE;
+    if (r < 0) return ktls_io_error(conn, -r);
+    KTLS_COUNT(truncated);
+    return ktls_fail(conn, KTLS_ETRUNCATED, -1, 0, "the peer closed without close_notify");
+}
+
 int ktls_io_error(struct ktls_conn *conn, int err) {
     if (conn->given) return -ESTALE; /* not ours to judge, nor to count */
     switch (err) {
     case 0:
-        if (conn->rx_closed) return KTLS_EOF;
-        KTLS_COUNT(truncated);
-        return ktls_fail(conn, KTLS_ETRUNCATED, -1, 0, "the peer closed without close_notify");
+        return stream_end(conn);
     case EBADMSG:
         return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_BAD_RECORD_MAC, "a record failed authentication");
     case EMSGSIZE:

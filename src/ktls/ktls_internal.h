@@ -150,6 +150,8 @@ int ktls_kernel_get_seq(int fd, enum ktls_dir dir, enum ktls_version version, en
 void ktls_kernel_clear_error(int fd); /* forgets the socket's pending error */
 /* 1: the next record is not data. 0: it is, or there is none, or FIN. -errno. Consumes nothing. */
 int ktls_kernel_peek_control(int fd);
+/* recv gave 0. 1: it is the peer's FIN. 0: it is not, and there is more to read. -errno. Consumes nothing. */
+int ktls_kernel_at_end(int fd);
 /* Takes one control record of at most cap bytes. Length >= 0, *ret_type its type; -EAGAIN, -ECONNRESET (FIN), -errno. */
 ssize_t ktls_kernel_recv_control(int fd, uint8_t *buf, size_t cap, uint8_t *ret_type);
 /* Sends one record of that type, whole or not at all. 0 or -errno. */

@@ -29,13 +29,11 @@ static ssize_t read_kernel(struct ktls_conn *conn, void *buf, size_t len) {
         while (n < 0 && errno == EINTR);
         if (n > 0) ktls_limit_leave(conn, KTLS_RX, (size_t)n);
         if (n > 0 || (n == 0 && len == 0)) return n;
-        if (n == 0) return ktls_io_error(conn, 0);
-        if (errno == EAGAIN) {
+        if (n < 0 && errno == EAGAIN) {
             conn->wants = KTLS_WANT_READ;
             return -EAGAIN;
         }
-        if (errno != EIO) return ktls_io_error(conn, errno);
-        int r = ktls_control(conn);
+        int r = n < 0 && errno == EIO ? ktls_control(conn) : ktls_io_error(conn, n < 0 ? errno : 0);
         if (r < 0) return r;
         /* KTLS_WANT_WRITE: our KeyUpdate waits; the next write sends it first. Reading goes on. */
     }

@@ -161,6 +161,17 @@ int ktls_kernel_peek_control(int fd) {
     return errno == EIO ? 1 : -errno; /* EIO: a record whose type has nowhere to go, since there is no control buffer */
 }
 
+/* The kernel's recv is over when the type of record changes, and then says 0 if the data records before were all of length zero:
+ * the other record waits. */
+int ktls_kernel_at_end(int fd) {
+    char byte;
+    ssize_t n;
+    do n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n == 0) return 1;
+    return n > 0 || errno == EAGAIN || errno == EIO ? 0 : -errno;
+}
+
 ssize_t ktls_kernel_recv_control(int fd, uint8_t *buf, size_t cap, uint8_t *ret_type) {
     union {
         struct cmsghdr align;

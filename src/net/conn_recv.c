@@ -6,7 +6,7 @@
  *
  *     recv         meaning                        here
  *     -EIO         a control record waits         ktls_control(): read on, end of stream, or an answer is due
- *     0            FIN without close_notify       truncation, said so
+ *     0            FIN without close_notify       truncation, said so; or no end at all: ktls_io_error() knows
  *     -EBADMSG..   a bad record                   ktls_io_error() sends the alert
  *
  * An answer that does not fit the socket (ctl_blocked): RFC 8446 4.6.3 wants our KeyUpdate before our next data, so sends are
@@ -130,10 +130,13 @@ static void plain_end(struct conn *c) {
         end_of_stream(c, "");
         return;
     }
-    /* The library sees the end for itself, and counts it. */
-    char byte;
-    ssize_t r = ktls_read(c->tls, &byte, 1);
-    end_of_stream(c, r == 0 ? "" : CONN_TRUNCATED_TEXT);
+    int r = ktls_io_error(c->tls, 0);
+    if (r == KTLS_DONE)
+        recv_on(c); /* records of length zero before a control record, which comes next */
+    else if (r == KTLS_EOF || r == KTLS_ETRUNCATED)
+        end_of_stream(c, r == KTLS_EOF ? "" : CONN_TRUNCATED_TEXT);
+    else
+        conn_tls_failed(c, r);
 }
 
 static void user_input(struct conn *c, const char *data, size_t len) {

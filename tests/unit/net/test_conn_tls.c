@@ -2,6 +2,8 @@
  * userspace and (where the kernel has it) kernel TLS. */
 #include "conn_test.h"
 
+#include "ktls_internal.h"
+
 static int idle_peer(struct peer *p) {
     char byte;
     peer_read_upto(p, &byte, 1);
@@ -94,6 +96,47 @@ static void test_truncation_is_told_from_a_clean_end(void **state) {
     run_to_close(&p);
     assert_int_equal(app.end, CONN_END_EOF);
     assert_string_equal(app.text, "connection truncated (no close_notify)");
+}
+
+/* TLS 1.2, records made by hand: OpenSSL sends none of length zero. */
+static int empty_records_peer(struct peer *p) {
+    static const struct {
+        uint8_t type;
+        const char *content;
+        size_t len;
+    } rec[] = { { 23, "one", 3 }, { 23, "", 0 }, { 21, "\1\132", 2 }, /* user_canceled */
+                { 23, "", 0 },    { 23, "", 0 }, { 21, "\1\132", 2 }, { 23, "two", 3 }, { 23, "", 0 }, { 21, "\1\0", 2 } };
+    uint8_t master[48], client_random[32], server_random[32], out[1024];
+    struct ktls_keys own, server;
+    char got[8];
+    size_t len = 0;
+    SSL_SESSION_get_master_key(SSL_get0_session(p->ssl), master, sizeof(master));
+    SSL_get_client_random(p->ssl, client_random, 32);
+    SSL_get_server_random(p->ssl, server_random, 32);
+    if (ktls_keys_tls12(KTLS_AES_128_GCM, master, client_random, server_random, &own, &server) < 0) return -2;
+    for (size_t i = 0; i < sizeof(rec) / sizeof(rec[0]); i++)
+        len += (size_t)ktls_seal(KTLS_TLS12, KTLS_AES_128_GCM, &own, 1 + i, rec[i].type, (const uint8_t *)rec[i].content,
+                                 rec[i].len, out + len);
+    if (!send_all(p->fd, out, len)) return -2;
+    peer_read_upto(p, got, sizeof(got));
+    return p->err == 0 ? 1 : -2; /* close_notify */
+}
+
+/* The kernel's recv gives 0 for them when a control record follows, as for a FIN. */
+static void test_empty_records_are_no_end(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { 0 };
+    SSL_CTX_set_max_proto_version(client_ctx, TLS1_2_VERSION);
+    assert_int_equal(SSL_CTX_set_cipher_list(client_ctx, "ECDHE-ECDSA-AES128-GCM-SHA256"), 1);
+    start_pair(&p, empty_records_peer, 0);
+    run_to_close(&p);
+    assert_int_equal(p.result, 1);
+    assert_int_equal(app.end, CONN_END_EOF);
+    assert_string_equal(app.text, "");
+    assert_int_equal(app.in.len, 6);
+    assert_memory_equal(app.in.data, "onetwo", 6);
+    SSL_CTX_set_max_proto_version(client_ctx, TLS1_3_VERSION);
 }
 
 /* ---- Finished and data in the socket together ---- */
@@ -342,6 +385,7 @@ int main(void) {
         over_both(test_plaintext_to_a_tls_port),
         over_both(test_peer_gone_before_the_handshake),
         over_both(test_truncation_is_told_from_a_clean_end),
+        over_both(test_empty_records_are_no_end),
         over_both(test_data_right_behind_finished_is_not_lost),
         over_both(test_forged_record_ends_with_an_alert),
         over_both(test_key_update_from_the_peer),
