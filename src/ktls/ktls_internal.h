@@ -85,6 +85,10 @@ int ktls_keys_tls12(enum ktls_cipher cipher, const uint8_t *master, const uint8_
  * length or -errno. */
 ssize_t ktls_seal(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq, uint8_t type,
                   const uint8_t *data, size_t len, uint8_t *out);
+/* The same of a text as it is to be encrypted (TLS 1.3: content, type, padding) behind a header that is taken as it is, at most
+ * 2^16-1 bytes: a test makes records with it that no peer should send. */
+ssize_t ktls_seal_text(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,
+                       const uint8_t *header, const uint8_t *text, size_t len, uint8_t *out);
 /* Opens one whole record of rec_len bytes; out has room for rec_len. Returns the content's length, *ret_type its type; -EBADMSG.
  */
 ssize_t ktls_open(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,

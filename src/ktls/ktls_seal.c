@@ -91,21 +91,28 @@ static int crypt(enum ktls_cipher cipher, int enc, const uint8_t *key, const str
     return no_memory ? -ENOMEM : -EBADMSG;
 }
 
+ssize_t ktls_seal_text(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,
+                       const uint8_t *header, const uint8_t *text, size_t len, uint8_t *out) {
+    size_t extra = explicit_len(version, cipher);
+    uint8_t *to = out + KTLS_RECORD_HEADER + extra;
+    if (len > UINT16_MAX || !evp_cipher(cipher)) return -EINVAL;
+    memcpy(out, header, KTLS_RECORD_HEADER);
+    for (size_t i = 0; i < extra; i++) out[KTLS_RECORD_HEADER + i] = (uint8_t)(seq >> (56 - 8 * i));
+    struct aead_input in;
+    make_input(&in, version, keys, seq, extra ? out + KTLS_RECORD_HEADER : NULL, out, len);
+    int r = crypt(cipher, 1, keys->key, &in, text, (int)len, to, to + len);
+    return r < 0 ? r : (ssize_t)(KTLS_RECORD_HEADER + extra + len + TAG_LEN);
+}
+
 ssize_t ktls_seal(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq, uint8_t type,
                   const uint8_t *data, size_t len, uint8_t *out) {
-    uint8_t inner[KTLS_RECORD_DATA_MAX + 1];
-    size_t extra = explicit_len(version, cipher);
-    uint8_t *text = out + KTLS_RECORD_HEADER + extra;
-    if (len > KTLS_RECORD_DATA_MAX || !evp_cipher(cipher)) return -EINVAL;
+    uint8_t inner[KTLS_RECORD_DATA_MAX + 1], header[KTLS_RECORD_HEADER];
+    if (len > KTLS_RECORD_DATA_MAX) return -EINVAL;
     memcpy(inner, data, len);
     inner[len] = type;
     size_t text_len = version == KTLS_TLS13 ? len + 1 : len;
-    put_header(out, version == KTLS_TLS13 ? KTLS_CT_DATA : type, extra + text_len + TAG_LEN);
-    for (size_t i = 0; i < extra; i++) out[KTLS_RECORD_HEADER + i] = (uint8_t)(seq >> (56 - 8 * i));
-    struct aead_input in;
-    make_input(&in, version, keys, seq, extra ? out + KTLS_RECORD_HEADER : NULL, out, text_len);
-    int r = crypt(cipher, 1, keys->key, &in, inner, (int)text_len, text, text + text_len);
-    return r < 0 ? r : (ssize_t)(KTLS_RECORD_HEADER + extra + text_len + TAG_LEN);
+    put_header(header, version == KTLS_TLS13 ? KTLS_CT_DATA : type, explicit_len(version, cipher) + text_len + TAG_LEN);
+    return ktls_seal_text(version, cipher, keys, seq, header, inner, text_len, out);
 }
 
 ssize_t ktls_open(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,

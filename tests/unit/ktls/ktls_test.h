@@ -403,6 +403,17 @@ MAYBE_UNUSED static void pattern(uint8_t *buf, size_t len, unsigned seed) {
     for (size_t i = 0; i < len; i++) buf[i] = (uint8_t)((i * 31 + i / 251 + seed) & 0xff);
 }
 
+/* A NewSessionTicket message (RFC 8446 4.6.1) with a ticket of n bytes, below 200: TICKET_LEN(n) in all. */
+#define TICKET_LEN(n) (17 + (n))
+MAYBE_UNUSED static void put_ticket(uint8_t *out, size_t n) {
+    static const uint8_t head[] = { 4, 0, 0, 0, 0, 0, 28, 32, 1, 2, 3, 4, 0, 0, 0 }; /* lifetime, age_add, no nonce */
+    memcpy(out, head, sizeof head);
+    out[3] = (uint8_t)(TICKET_LEN(n) - 4);
+    out[14] = (uint8_t)n;
+    memset(out + 15, 't', n);
+    memset(out + 15 + n, 0, 2); /* no extensions */
+}
+
 /* Suites by enum ktls_cipher. */
 MAYBE_UNUSED static const char *const tls13_suites[KTLS_N_CIPHERS] = { "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
                                                                        "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_CCM_SHA256" };

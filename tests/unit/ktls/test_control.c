@@ -1,61 +1,27 @@
 /*
- * After the hand-over: control records in and out of a kernel-TLS socket. Records that no well-behaved peer sends are built by
- * ktls_seal() with the peer's own keys.
+ * After the hand-over: control records in and out of a kernel-TLS socket. Records that no well-behaved peer sends come from
+ * raw_peer.h; the table of all of them, in both modes, is test_record_table.c.
  */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include "ktls_test.h"
+#include "raw_peer.h"
 
 #include <sys/sendfile.h>
 #include <sys/wait.h>
 
 /* ---- A peer whose keys the test knows ---- */
 
-static uint8_t peer_secret[2][KTLS_SECRET_MAX]; /* by enum ktls_role of the sender */
-
-static void on_peer_keylog(const SSL *ssl, const char *line) {
-    static const char *const label[2] = { "SERVER_TRAFFIC_SECRET_0 ", "CLIENT_TRAFFIC_SECRET_0 " };
-    (void)ssl;
-    for (int i = 0; i < 2; i++) {
-        if (strncmp(line, label[i], strlen(label[i])) != 0) continue;
-        const char *hex = strrchr(line, ' ') + 1;
-        for (size_t n = 0; hex[2 * n] && n < KTLS_SECRET_MAX; n++) {
-            unsigned v;
-            sscanf(hex + 2 * n, "%2x", &v);
-            peer_secret[i][n] = (uint8_t)v;
-        }
-    }
-}
-
-struct forger {
-    struct session *s;
-    struct ktls_keys keys;
-    uint64_t seq;
-};
-
-static void open_forged(struct forger *f, struct session *s, enum ktls_role role) {
+static void open_forged(struct raw *f, struct session *s, enum ktls_role role) {
     struct ktls_ctx_opts o = role == KTLS_SERVER ? server_opts(KTLS_POLICY_REQUIRE) : client_opts(KTLS_POLICY_REQUIRE);
-    o.num_tickets = 0;
-    use_suite(&o, TLS1_3_VERSION, KTLS_AES_128_GCM);
-    SSL_CTX *pc = peer_ctx(role == KTLS_CLIENT, TLS1_3_VERSION, tls13_suites[0]);
-    SSL_CTX_set_num_tickets(pc, 0);
-    SSL_CTX_set_keylog_callback(pc, on_peer_keylog);
-    session_start(s, &o, pc, 0, NULL);
-    assert_int_equal(drive(s->conn, &s->peer), KTLS_DONE);
-    SSL_CTX_free(pc);
-    *f = (struct forger){ .s = s };
-    assert_int_equal(ktls_keys_tls13(KTLS_AES_128_GCM, peer_secret[role == KTLS_SERVER ? KTLS_CLIENT : KTLS_SERVER], &f->keys),
-                     0);
+    raw_open(f, s, &o, TLS1_3_VERSION, KTLS_AES_128_GCM);
 }
 
-static void forge(struct forger *f, uint8_t type, const void *data, size_t len) {
-    uint8_t rec[4096];
-    ssize_t n = ktls_seal(KTLS_TLS13, KTLS_AES_128_GCM, &f->keys, f->seq++, type, data, len, rec);
-    assert_true(n > 0);
-    send_all(f->s->fd[0], rec, (size_t)n);
+static void forge(struct raw *f, uint8_t type, const void *data, size_t len) {
+    raw_record(f, type, data, len);
+    raw_flush(f);
 }
 
 /* The peer's SSL gets a fatal alert of that description. */
@@ -135,7 +101,7 @@ static void test_control_fatal_alert_is_named(void **state) {
                   { 80, "peer sent fatal alert internal_error" } };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct session s;
-        struct forger f;
+        struct raw f;
         open_forged(&f, &s, KTLS_SERVER);
         uint8_t msg[2] = { 2, cases[i].alert };
         forge(&f, 21, msg, 2);
@@ -166,7 +132,7 @@ static void test_control_client_without_certificate_learns_after_handover(void *
 
 static void check_violation(enum ktls_role role, uint8_t type, const void *data, size_t len, int alert) {
     struct session s;
-    struct forger f;
+    struct raw f;
     open_forged(&f, &s, role);
     forge(&f, type, data, len);
     assert_int_equal(lib_read_result(s.conn), KTLS_EPROTOCOL);
@@ -191,13 +157,15 @@ static void test_control_tickets_coalesced_and_fragmented(void **state) {
     (void)state;
     NEED_KERNEL_TLS();
     struct session s;
-    struct forger f;
+    struct raw f;
     struct ktls_stats before, after;
     char buf[4];
+    uint8_t msgs[3 * TICKET_LEN(5)];
+    for (size_t i = 0; i < 3; i++) put_ticket(msgs + i * TICKET_LEN(5), 5);
     open_forged(&f, &s, KTLS_CLIENT);
     ktls_stats(&before);
-    forge(&f, 22, "\4\0\0\3abc\4\0\0\2xy\4\0\0\5", 17);
-    forge(&f, 22, "12345", 5);
+    forge(&f, 22, msgs, sizeof msgs - 10);
+    forge(&f, 22, msgs + sizeof msgs - 10, 10);
     forge(&f, 23, "data", 4);
     assert_int_equal(lib_read(s.conn, buf, 4), 0);
     assert_memory_equal(buf, "data", 4);
@@ -210,7 +178,7 @@ static void test_control_flood_without_data_is_ended(void **state) {
     (void)state;
     NEED_KERNEL_TLS();
     struct session s;
-    struct forger f;
+    struct raw f;
     open_forged(&f, &s, KTLS_SERVER);
     for (int i = 0; i < 300; i++) forge(&f, 21, "\1\132", 2); /* user_canceled */
     usleep(20000);
@@ -242,10 +210,10 @@ static void test_control_bad_record_is_answered_by_alert(void **state) {
     (void)state;
     NEED_KERNEL_TLS();
     struct session s;
-    struct forger f;
+    struct raw f;
     char buf[8];
     open_forged(&f, &s, KTLS_SERVER);
-    f.seq = 5;
+    f.seq[KTLS_TX] = 5;
     forge(&f, 23, "data", 4);
     wait_fd(s.fd[1], POLLIN, 1000);
     assert_int_equal(recv(s.fd[1], buf, sizeof buf, 0), -1);
@@ -399,7 +367,7 @@ static void test_key_update_in_pieces_is_refused_or_taken(void **state) {
     (void)state;
     NEED_KERNEL_TLS();
     struct session s;
-    struct forger f;
+    struct raw f;
     open_forged(&f, &s, KTLS_SERVER);
     forge(&f, 22, "\30\0", 2);
     forge(&f, 22, "\0\1\0", 3);
