@@ -107,8 +107,11 @@ static int protocol_error(struct ktls_conn *conn, unsigned long code, bool no_me
                          conn->refused_cert ? conn->refused_cert : "no certificate");
     if (is_ssl && reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
         return ktls_fail(conn, KTLS_EVERIFY, conn->alert_out, sent, "the peer sent no certificate");
-    if (conn->alert_in > 0)
-        return ktls_fail(conn, KTLS_EALERT, conn->alert_in, 0, "peer sent fatal alert %s", ktls_alert_name(conn->alert_in));
+    /* By the error, not by alert_in: that may be a warning from before. */
+    if (is_ssl && reason > SSL_AD_REASON_OFFSET && reason <= SSL_AD_REASON_OFFSET + 255) {
+        int alert = reason - SSL_AD_REASON_OFFSET;
+        return ktls_fail(conn, KTLS_EALERT, alert, 0, "peer sent fatal alert %s", ktls_alert_name(alert));
+    }
     if (sent)
         return ktls_fail(conn, KTLS_EPROTOCOL, conn->alert_out, 1, "%s: %s (sent alert %s)", what, text ? text : "unknown cause",
                          ktls_alert_name(conn->alert_out));

@@ -26,6 +26,12 @@
 
 /* ---- Sending ---- */
 
+static void note_alert_out(struct ktls_conn *conn, int alert) {
+    conn->alert_out = alert;
+    KTLS_COUNT(alerts_out);
+    KTLS_PROBE3(alert__out, conn, conn->fd, alert);
+}
+
 void ktls_send_fatal(struct ktls_conn *conn, int alert) {
     uint8_t msg[2] = { 2, (uint8_t)alert };
     /* Sends in flight do not matter, what follows the alert is void; but it must not come between a KeyUpdate and its key. */
@@ -35,11 +41,7 @@ void ktls_send_fatal(struct ktls_conn *conn, int alert) {
     atomic_fetch_or(&conn->gate, KTLS_GATE_SHUT);
     if (!was_closed) {
         ktls_kernel_clear_error(conn->fd);
-        if (ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg) == 0) {
-            conn->alert_out = alert;
-            KTLS_COUNT(alerts_out);
-            KTLS_PROBE3(alert__out, conn, conn->fd, alert);
-        }
+        if (ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg) == 0) note_alert_out(conn, alert);
     }
     pthread_mutex_unlock(&conn->tx_lock);
 }
@@ -48,6 +50,19 @@ void ktls_send_fatal(struct ktls_conn *conn, int alert) {
 static int refuse(struct ktls_conn *conn, int err, int alert, const char *why) {
     ktls_send_fatal(conn, alert);
     return ktls_fail(conn, err, alert, conn->alert_out == alert, "%s (sent alert %s)", why, ktls_alert_name(alert));
+}
+
+/* RFC 5246 7.2.2: no_renegotiation is always a warning, after which it is the peer's to go on or not. Here the connection ends,
+ * in order: who wants new keys under TLS 1.2 needs a new connection. */
+static int refuse_renegotiation(struct ktls_conn *conn, const char *why) {
+    static const uint8_t msg[2] = { 1, KTLS_ALERT_NO_RENEGOTIATION };
+    pthread_mutex_lock(&conn->tx_lock);
+    bool sent = !conn->tx_closed && ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg) == 0;
+    if (sent) note_alert_out(conn, KTLS_ALERT_NO_RENEGOTIATION);
+    pthread_mutex_unlock(&conn->tx_lock);
+    ktls_gate_due(conn, KTLS_DUE_CLOSE, false);
+    ktls_gate_flush(conn);
+    return ktls_fail(conn, KTLS_EPROTOCOL, KTLS_ALERT_NO_RENEGOTIATION, sent, "%s (sent alert no_renegotiation)", why);
 }
 
 /* The next generation's secret, and its key into the kernel. */
@@ -88,9 +103,7 @@ static int send_close(struct ktls_conn *conn) {
     conn->due &= ~KTLS_DUE_CLOSE;
     conn->tx_closed = true;
     if (r < 0) return r;
-    conn->alert_out = KTLS_ALERT_CLOSE_NOTIFY;
-    KTLS_COUNT(alerts_out);
-    KTLS_PROBE3(alert__out, conn, conn->fd, KTLS_ALERT_CLOSE_NOTIFY);
+    note_alert_out(conn, KTLS_ALERT_CLOSE_NOTIFY);
     return KTLS_DONE;
 }
 
@@ -168,9 +181,14 @@ static int take_event(struct ktls_conn *conn, const struct ktls_event *ev) {
         if (ktls_resume_ticket(conn, ev->body, ev->body_len) == 0) return KTLS_DONE;
         return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_DECODE_ERROR, "a malformed NewSessionTicket");
     case KTLS_EV_VIOLATION:
+        if (ev->alert == KTLS_ALERT_NO_RENEGOTIATION) return refuse_renegotiation(conn, ev->why);
         break;
     }
     return refuse(conn, KTLS_EPROTOCOL, ev->alert, ev->why);
+}
+
+int ktls_refuse_data_between(struct ktls_conn *conn) {
+    return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_UNEXPECTED_MESSAGE, "data within a handshake message");
 }
 
 /* Takes in the one control record that is at the head of the stream. */
@@ -183,11 +201,13 @@ static int take_record(struct ktls_conn *conn) {
     KTLS_COUNT(control_records);
     KTLS_PROBE4(control__record, conn, conn->fd, type, n);
     ktls_meter_add(conn, KTLS_RX, 1);
+    if (ktls_record_is_half(&conn->reader) && conn->rx_bytes != conn->half_at) return ktls_refuse_data_between(conn);
     struct ktls_event ev;
     int r = KTLS_DONE, more;
     ktls_record_begin(&conn->reader, type, buf, (size_t)n);
     while (r == KTLS_DONE && (more = ktls_record_next(&conn->reader, &ev)) != 0)
         r = more < 0 ? ktls_fail(conn, more, -1, 0, "control record: out of memory") : take_event(conn, &ev);
+    conn->half_at = conn->rx_bytes;
     return r;
 }
 
@@ -225,7 +245,9 @@ int ktls_io_error(struct ktls_conn *conn, int err) {
     case EMSGSIZE:
         return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_RECORD_OVERFLOW, "a record is too long");
     case EINVAL:
-        return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_PROTOCOL_VERSION, "a record has a wrong version");
+        /* TLS 1.3 has nothing to negotiate in this field: it is out of its range (RFC 8446 5.2, 6.2). */
+        return refuse(conn, KTLS_EPROTOCOL, conn->version == KTLS_TLS13 ? KTLS_ALERT_DECODE_ERROR : KTLS_ALERT_PROTOCOL_VERSION,
+                      "a record has a wrong version");
     case EKEYEXPIRED:
         /* The kernel stopped at a KeyUpdate that this library has not seen whole: it was cut into several records. */
         return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_UNEXPECTED_MESSAGE, "a KeyUpdate in pieces");
@@ -261,7 +283,9 @@ int ktls_flush(struct ktls_conn *conn) {
 }
 
 static int shutdown_user(struct ktls_conn *conn) {
-    if (!SSL_is_init_finished(conn->ssl) || conn->state == KTLS_STATE_FAILED) return KTLS_DONE;
+    /* A peer that has closed its side without a word may still read ours (RFC 8446 6.1). */
+    bool can_send = conn->state != KTLS_STATE_FAILED || ktls_conn_error(conn)->err == KTLS_ETRUNCATED;
+    if (!SSL_is_init_finished(conn->ssl) || !can_send) return KTLS_DONE;
     int r = finish_pending_write(conn);
     if (r != KTLS_DONE) return r < 0 ? r : KTLS_WANT_WRITE;
     ktls_ssl_begin(conn);

@@ -122,6 +122,9 @@ void ktls_on_info(const SSL *ssl, int where, int ret) {
         conn->alert_out = ret & 0xff;
         KTLS_COUNT(alerts_out);
         KTLS_PROBE3(alert__out, conn, conn->fd, conn->alert_out);
+        /* After its warning OpenSSL would read on, over any number of such requests: it is made to come back. */
+        if (conn->mode == KTLS_MODE_USER && conn->alert_out == KTLS_ALERT_NO_RENEGOTIATION)
+            conn->renegotiated = conn->wire->halted = true;
     }
 }
 

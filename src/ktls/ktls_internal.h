@@ -320,7 +320,9 @@ struct ktls_conn {
     /* Received KeyUpdates without cause, in the second that began then; data received since the last one */
     uint64_t flood_began_ns, rx_bytes;
     unsigned flood_count;
-    bool flooded; /* user mode: noticed inside OpenSSL, acted upon outside */
+    bool flooded;      /* user mode: noticed inside OpenSSL, acted upon outside */
+    bool renegotiated; /* user mode: OpenSSL has refused a renegotiation, likewise */
+    uint64_t half_at;  /* rx_bytes behind the last control record */
 };
 
 /* Records the error (printf style, own words only) and returns err; -ENOMEM when there is no memory to record it. alert -1: none.
@@ -366,6 +368,8 @@ int ktls_peer_users(X509 *x, enum ktls_peer_user kind, char **ret);
 
 /* Sends a fatal alert through the kernel if the sending side is still open; never blocks. */
 void ktls_send_fatal(struct ktls_conn *conn, int alert);
+/* Data came between the records of a handshake message: sends the alert, returns the error. */
+int ktls_refuse_data_between(struct ktls_conn *conn);
 /* Sends what is due; conn->tx_lock is held and no send is in flight. KTLS_DONE, KTLS_WANT_WRITE, errors. */
 int ktls_send_due(struct ktls_conn *conn);
 

@@ -27,6 +27,7 @@ static ssize_t read_kernel(struct ktls_conn *conn, void *buf, size_t len) {
         if (conn->rx_closed) return 0;
         do n = recv(conn->fd, buf, len, MSG_DONTWAIT);
         while (n < 0 && errno == EINTR);
+        if (n > 0 && ktls_record_is_half(&conn->reader)) return ktls_refuse_data_between(conn);
         if (n > 0) ktls_limit_leave(conn, KTLS_RX, (size_t)n);
         if (n > 0 || (n == 0 && len == 0)) return n;
         if (n < 0 && errno == EAGAIN) {
@@ -77,6 +78,13 @@ static int end_flood(struct ktls_conn *conn) {
     return ktls_fail(conn, KTLS_EPROTOCOL, KTLS_ALERT_CLOSE_NOTIFY, 1, "too many KeyUpdates (sent alert close_notify)");
 }
 
+/* OpenSSL has sent no_renegotiation and would go on. */
+static int end_renegotiation(struct ktls_conn *conn) {
+    if (ktls_shutdown(conn) == KTLS_WANT_WRITE) return -EAGAIN;
+    return ktls_fail(conn, KTLS_EPROTOCOL, KTLS_ALERT_NO_RENEGOTIATION, 1,
+                     "the peer asked for a renegotiation (sent alert no_renegotiation)");
+}
+
 static ssize_t read_user(struct ktls_conn *conn, void *buf, size_t len) {
     if (conn->rx_closed) return 0;
     ktls_ssl_begin(conn);
@@ -86,6 +94,7 @@ static ssize_t read_user(struct ktls_conn *conn, void *buf, size_t len) {
         return n;
     }
     if (conn->flooded) return end_flood(conn);
+    if (conn->renegotiated) return end_renegotiation(conn);
     if (SSL_get_shutdown(conn->ssl) & SSL_RECEIVED_SHUTDOWN && conn->alert_in == KTLS_ALERT_CLOSE_NOTIFY) {
         conn->rx_closed = true;
         ERR_clear_error();

@@ -9,6 +9,9 @@
  *   - in TLS 1.3 every alert but close_notify and user_canceled ends the connection, whatever its level    RFC 8446 6
  *   - KeyUpdate is the last message of its record, because the key changes behind it                  RFC 8446 5.1
  *   - a server takes no NewSessionTicket; nobody takes a new handshake                                RFC 8446 4.6, RFC 5746
+ *   - a NewSessionTicket has its syntax, whether or not anybody wants it                              RFC 8446 4.6.1, 6.2
+ *   - between the records of one handshake message comes nothing else                                 RFC 8446 5.1
+ * The last one is the caller's too: data does not come by here (ktls_record_is_half).
  * A message that lies whole in one record, the usual case, is not copied.
  */
 #include "ktls_record.h"
@@ -47,9 +50,29 @@ static const char *refuse_header(const struct ktls_record_reader *r, const uint8
     return "a handshake message other than KeyUpdate or NewSessionTicket";
 }
 
+/* Skips a vector with a length of len_bytes, of at least min bytes. False: it is not there. */
+static bool skip_vector(const uint8_t **p, size_t *left, size_t len_bytes, size_t min) {
+    size_t len = 0;
+    if (*left < len_bytes) return false;
+    for (size_t i = 0; i < len_bytes; i++) len = len << 8 | (*p)[i];
+    if (len < min || *left - len_bytes < len) return false;
+    *p += len_bytes + len;
+    *left -= len_bytes + len;
+    return true;
+}
+
+/* Lifetime and age_add (4 bytes each), nonce, ticket, extensions. */
+static bool is_ticket(const uint8_t *p, size_t len) {
+    if (len < 8) return false;
+    p += 8;
+    len -= 8;
+    return skip_vector(&p, &len, 1, 0) && skip_vector(&p, &len, 2, 1) && skip_vector(&p, &len, 2, 0) && len == 0;
+}
+
 /* msg: one whole message whose header was accepted. r->data is what follows it in the record. */
 static int message_event(const struct ktls_record_reader *r, const uint8_t *msg, struct ktls_event *ret) {
     if (msg[0] == KTLS_HS_NEW_SESSION_TICKET) {
+        if (!is_ticket(msg + 4, body_len(msg))) return violation(ret, KTLS_ALERT_DECODE_ERROR, "a malformed NewSessionTicket");
         *ret = (struct ktls_event){ .kind = KTLS_EV_TICKET, .body = msg + 4, .body_len = body_len(msg) };
         return 1;
     }
@@ -64,7 +87,7 @@ static int alert_event(struct ktls_record_reader *r, struct ktls_event *ret) {
     size_t len = r->len;
     r->len = 0;
     if (len != 2) return violation(ret, KTLS_ALERT_UNEXPECTED_MESSAGE, "an alert record that is not one alert");
-    *ret = (struct ktls_event){ .kind = KTLS_EV_FATAL_ALERT, .alert = p[1] };
+    *ret = (struct ktls_event){ .kind = KTLS_EV_FATAL_ALERT, .alert = p[1] }; /* ends it, within a message or not */
     if (p[1] == KTLS_ALERT_CLOSE_NOTIFY) {
         ret->kind = KTLS_EV_CLOSE_NOTIFY;
     } else if (r->is_tls13) {
@@ -74,6 +97,8 @@ static int alert_event(struct ktls_record_reader *r, struct ktls_event *ret) {
     } else if (p[0] != 2) {
         return violation(ret, KTLS_ALERT_ILLEGAL_PARAMETER, "an alert of unknown level");
     }
+    if (ret->kind == KTLS_EV_WARNING_ALERT && ktls_record_is_half(r))
+        return violation(ret, KTLS_ALERT_UNEXPECTED_MESSAGE, "an alert within a handshake message");
     return 1;
 }
 
@@ -143,6 +168,10 @@ int ktls_record_next(struct ktls_record_reader *r, struct ktls_event *ret) {
     if (r->type == KTLS_CT_CHANGE_CIPHER_SPEC)
         return violation(ret, KTLS_ALERT_UNEXPECTED_MESSAGE, "a ChangeCipherSpec after the handshake");
     return violation(ret, KTLS_ALERT_UNEXPECTED_MESSAGE, "a record of unknown type");
+}
+
+bool ktls_record_is_half(const struct ktls_record_reader *r) {
+    return r->have > 0 && !r->part_done;
 }
 
 void ktls_record_done(struct ktls_record_reader *r) {

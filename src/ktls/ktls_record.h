@@ -68,6 +68,8 @@ void ktls_record_begin(struct ktls_record_reader *r, uint8_t type, const uint8_t
 /* 1: *ret is the next event; 0: the record is used up; -ENOMEM. After KTLS_EV_VIOLATION or KTLS_EV_FATAL_ALERT the connection is
  * over. */
 int ktls_record_next(struct ktls_record_reader *r, struct ktls_event *ret);
+/* A handshake message has come in part: data before the rest of it is a violation (RFC 8446 5.1), unexpected_message. */
+bool ktls_record_is_half(const struct ktls_record_reader *r);
 /* Frees what a half-read message holds. */
 void ktls_record_done(struct ktls_record_reader *r);
 

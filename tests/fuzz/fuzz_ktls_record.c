@@ -2,8 +2,8 @@
  * Fuzz target of the control-record parser (src/ktls/ktls_record.c).
  *
  * Input: byte 0 holds the role and the version; then records: content type, length (1 byte), that many bytes. Checked beside
- * memory errors: the reader never holds more than one bounded message, an event's bytes lie in the record or in the reader, and a
- * record always comes to its end.
+ * memory errors: the reader never holds more than one bounded message, an event's bytes lie in the record or in the reader, a
+ * record always comes to its end, and within a message nothing else is put up with.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -21,7 +21,7 @@ static void check(int claim) {
 static int one_record(struct ktls_record_reader *r, uint8_t type, const uint8_t *p, size_t len) {
     struct ktls_event ev;
     unsigned sum = 0, events = 0;
-    int more;
+    int more, was_half = ktls_record_is_half(r);
     ktls_record_begin(r, type, p, len);
     while ((more = ktls_record_next(r, &ev)) == 1) {
         check(++events <= len + 1);
@@ -29,7 +29,8 @@ static int one_record(struct ktls_record_reader *r, uint8_t type, const uint8_t 
         for (size_t i = 0; i < ev.body_len; i++) sum += ev.body[i]; /* every byte is readable */
         if (ev.kind == KTLS_EV_VIOLATION) check(ev.why != NULL && ev.alert > 0);
         if (ev.kind == KTLS_EV_KEY_UPDATE) check(r->is_tls13 && r->len == 0);
-        if (ev.kind == KTLS_EV_TICKET) check(r->is_tls13 && r->is_client);
+        if (ev.kind == KTLS_EV_TICKET) check(r->is_tls13 && r->is_client && ev.body_len >= 14);
+        if (ev.kind == KTLS_EV_WARNING_ALERT) check(!was_half);
         if (ev.kind == KTLS_EV_VIOLATION || ev.kind == KTLS_EV_FATAL_ALERT || ev.kind == KTLS_EV_CLOSE_NOTIFY) return 0;
     }
     check(more == 0 && r->len == 0);

@@ -86,23 +86,27 @@ static void test_record_key_update_fragmented_at_every_byte(void **state) {
 static void test_record_tickets_coalesced_and_fragmented(void **state) {
     struct ktls_record_reader r = reader(true, true);
     struct ktls_event ev;
-    uint8_t buf[600] = { 4, 0, 0, 3, 'a', 'b', 'c', 4, 0, 1, 0 };
+    uint8_t buf[TICKET_LEN(3) + TICKET_LEN(150) + 5], *second = buf + TICKET_LEN(3);
     (void)state;
-    for (int i = 0; i < 256; i++) buf[11 + i] = (uint8_t)i;
-    memcpy(buf + 267, "\30\0\0\1\1", 5);
+    put_ticket(buf, 3);
+    put_ticket(second, 150);
+    memcpy(second + TICKET_LEN(150), "\30\0\0\1\1", 5);
     ktls_record_begin(&r, 22, buf, 100); /* one whole ticket, part of another */
     assert_int_equal(ktls_record_next(&r, &ev), 1);
     assert_int_equal(ev.kind, KTLS_EV_TICKET);
-    assert_int_equal(ev.body_len, 3);
-    assert_memory_equal(ev.body, "abc", 3);
+    assert_int_equal(ev.body_len, TICKET_LEN(3) - 4);
+    assert_memory_equal(ev.body, buf + 4, TICKET_LEN(3) - 4);
+    assert_false(ktls_record_is_half(&r));
     assert_int_equal(ktls_record_next(&r, &ev), 0);
+    assert_true(ktls_record_is_half(&r));
     ktls_record_begin(&r, 22, buf + 100, 50);
     assert_int_equal(ktls_record_next(&r, &ev), 0);
-    ktls_record_begin(&r, 22, buf + 150, 272 - 150); /* the rest of it and a KeyUpdate */
+    ktls_record_begin(&r, 22, buf + 150, sizeof buf - 150); /* the rest of it and a KeyUpdate */
     assert_int_equal(ktls_record_next(&r, &ev), 1);
     assert_int_equal(ev.kind, KTLS_EV_TICKET);
-    assert_int_equal(ev.body_len, 256);
-    assert_memory_equal(ev.body, buf + 11, 256);
+    assert_int_equal(ev.body_len, TICKET_LEN(150) - 4);
+    assert_memory_equal(ev.body, second + 4, TICKET_LEN(150) - 4);
+    assert_false(ktls_record_is_half(&r));
     assert_int_equal(ktls_record_next(&r, &ev), 1);
     assert_int_equal(ev.kind, KTLS_EV_KEY_UPDATE);
     assert_int_equal(ktls_record_next(&r, &ev), 0);
@@ -119,6 +123,55 @@ static void test_record_refuses_what_must_not_come(void **state) {
     expect_violation(false, false, 22, "\1\0\0\1x", 5, KTLS_ALERT_NO_RENEGOTIATION);
     expect_violation(true, false, 22, "\0\0\0\0", 4, KTLS_ALERT_NO_RENEGOTIATION);
     expect_violation(true, false, 22, "\4\0\0\1x", 5, KTLS_ALERT_UNEXPECTED_MESSAGE);
+}
+
+/* Every length of a NewSessionTicket, one byte wrong at each place that counts. */
+static void test_record_refuses_malformed_tickets(void **state) {
+    uint8_t msg[TICKET_LEN(9) + 1];
+    (void)state;
+    for (size_t len = 4; len <= sizeof msg; len++) {
+        struct ktls_record_reader r = reader(true, true);
+        put_ticket(msg, 9);
+        msg[TICKET_LEN(9)] = 0;
+        msg[3] = (uint8_t)(len - 4);
+        if (len == TICKET_LEN(9))
+            assert_int_equal(first(&r, 22, msg, len).kind, KTLS_EV_TICKET);
+        else
+            expect_violation(true, true, 22, msg, len, KTLS_ALERT_DECODE_ERROR);
+        ktls_record_done(&r);
+    }
+    static const size_t at[] = { 12, 13, 14, TICKET_LEN(9) - 2, TICKET_LEN(9) - 1 }; /* of nonce, ticket, extensions */
+    for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) {
+        put_ticket(msg, 9);
+        msg[at[i]] ^= 0x41;
+        expect_violation(true, true, 22, msg, TICKET_LEN(9), KTLS_ALERT_DECODE_ERROR);
+    }
+    static const uint8_t empty[] = { 4, 0, 0, 13, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0 }; /* a ticket of no bytes */
+    expect_violation(true, true, 22, empty, sizeof empty, KTLS_ALERT_DECODE_ERROR);
+}
+
+/* Alerts that end the connection are taken as such, the one to be ignored is not put up with. */
+static void test_record_refuses_records_within_a_message(void **state) {
+    static const struct {
+        uint8_t type;
+        const char *content;
+        enum ktls_event_kind kind;
+    } between[] = { { 21, "\1\132", KTLS_EV_VIOLATION },
+                    { 20, "\1\1", KTLS_EV_VIOLATION },
+                    { 21, "\1\0", KTLS_EV_CLOSE_NOTIFY },
+                    { 21, "\2\120", KTLS_EV_FATAL_ALERT } };
+    uint8_t msg[TICKET_LEN(9)];
+    (void)state;
+    put_ticket(msg, 9);
+    for (size_t i = 0; i < sizeof between / sizeof between[0]; i++)
+        for (size_t cut = 1; cut < sizeof msg; cut++) {
+            struct ktls_record_reader r = reader(true, true);
+            struct ktls_event ev;
+            ktls_record_begin(&r, 22, msg, cut);
+            assert_int_equal(ktls_record_next(&r, &ev), 0);
+            assert_int_equal(first(&r, between[i].type, between[i].content, 2).kind, between[i].kind);
+            ktls_record_done(&r);
+        }
 }
 
 static void test_record_refuses_bad_header_across_records(void **state) {
@@ -141,6 +194,8 @@ int main(void) {
         cmocka_unit_test(test_record_tickets_coalesced_and_fragmented),
         cmocka_unit_test(test_record_refuses_what_must_not_come),
         cmocka_unit_test(test_record_refuses_bad_header_across_records),
+        cmocka_unit_test(test_record_refuses_malformed_tickets),
+        cmocka_unit_test(test_record_refuses_records_within_a_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
