@@ -581,6 +581,8 @@ static void empty_then_fin(struct run *t) {
 static void empty_then_key_update(struct run *t) {
     data(t, 5);
     mark(t);
+    flush(t);
+    take(t);
     data(t, 0);
     key_update_record(t, false);
     data(t, 0);
