@@ -67,8 +67,9 @@ class Machine:
         self.info = dict(info, kind=kernel.kind, rekey=kernel.rekey, dir=kernel.dir, writable=[self.folder] + args.writable)
         environment = environment_for(args)
         if self.info["kind"] == "uml":
-            # The leak check traces its own process, which hangs in such a kernel.
-            environment.setdefault("ASAN_OPTIONS", "detect_leaks=0")
+            # The leak check traces its own process, which hangs in such a kernel. Freed memory that is kept back touches ever
+            # new pages, each a mapping on the host, until these are used up (vm.max_map_count) and the machine stands still.
+            environment.setdefault("ASAN_OPTIONS", "detect_leaks=0:quarantine_size_mb=4")
         self.info["rows"] = job_records(args, self.info, self.folder, environment)
         self.process = None
         self.began, self.began_wall = time.monotonic(), time.time()
