@@ -133,12 +133,14 @@ void tool_conn_close(struct tool_conn *c) {
 }
 
 ssize_t tool_io_read(struct syncio *io, void *buf, size_t len) {
+    if (io->mem) return syncio_try_read(io, buf, len);
     if (io->tls) return ktls_read(io->tls, buf, len);
     ssize_t n = recv(io->fd, buf, len, MSG_DONTWAIT);
     return n >= 0 ? n : errno == EINTR ? -EAGAIN : -errno;
 }
 
 ssize_t tool_io_write(struct syncio *io, const void *buf, size_t len) {
+    if (io->mem) return syncio_try_write(io, buf, len);
     if (io->tls) return ktls_write(io->tls, buf, len);
     ssize_t n = send(io->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
     return n >= 0 ? n : errno == EINTR ? -EAGAIN : -errno;

@@ -99,6 +99,9 @@ static void test_lines(void **state) {
     assert_int_equal(syncio_read_line(&s, line, sizeof(line), in_ms(1000)), 0);
     assert_string_equal(line, "");
     assert_int_equal(syncio_read_line(&s, line, sizeof(line), in_ms(1000)), -ENODATA);
+    assert_int_equal(syncio_left(&s).len, 8);
+    assert_int_equal(syncio_read_some(&s, line, sizeof(line), in_ms(1000)), 8); /* a line's beginning is not lost */
+    assert_memory_equal(line, "rest of", 8);
     assert_int_equal(syncio_read_some(&s, line, sizeof(line), in_ms(1000)), 0);
     finish(&s, &p);
     start(&s, &p, say_lines);
@@ -132,13 +135,13 @@ static void test_dripping_peer_does_not_extend_the_deadline(void **state) {
     (void)state;
     struct syncio s;
     struct peer p;
-    char *buf = malloc(1 << 20);
+    char *buf = malloc(256 << 20);
     start(&s, &p, dripping);
     timed(syncio_read_full(&s, buf, 1 << 20, in_ms(80)), 80);
     timed(syncio_read_line(&s, buf, 1 << 20, in_ms(80)), 80);
     finish(&s, &p);
     start(&s, &p, flooding); /* the socket never runs dry */
-    timed(syncio_read_line(&s, buf, 1 << 20, in_ms(20)), 20);
+    timed(syncio_read_line(&s, buf, 256 << 20, in_ms(20)), 20);
     p.stop = true;
     finish(&s, &p);
     free(buf);
