@@ -32,8 +32,8 @@
 
 #define ALERT_LINGER_US 500000
 #define ORDERLY_FLUSH_US 10000000
-#define HANDSHAKE_BUDGET_US 2000 /* of one turn: a storm of handshakes must not keep established connections waiting */
-#define FLUSH_ROUNDS 16          /* of conn_thread_flush before the loop gets a turn */
+#define HANDSHAKE_BUDGET_US 500 /* of one turn: a storm of handshakes must not keep established connections waiting */
+#define FLUSH_ROUNDS 16         /* of flush_output before the loop gets a turn */
 
 static void io_poll(struct loop_io *io, short revents);
 static void io_closed(struct loop_io *io);
@@ -57,7 +57,7 @@ void conn_arm(struct conn *c, int64_t when_us, void (*fn)(struct loop_timer *t))
 /* ---- the thread's part ---- */
 
 static void flush_again(struct loop_timer *t) {
-    (void)t; /* its only purpose is that the loop did not sleep: the hook runs before each wait */
+    (void)t; /* its only purpose is that the loop does not sleep: the hook runs before each wait */
 }
 
 static void flush_hook(void *arg) {
@@ -67,13 +67,13 @@ static void flush_hook(void *arg) {
 int conn_thread_init(struct conn_thread *t, struct loop *l) {
     *t = (struct conn_thread){ .loop = l, .again = { .fn = flush_again }, .handshake_budget_us = HANDSHAKE_BUDGET_US };
     list_init(&t->flush);
+    list_init(&t->handshakes);
     t->scratch = mem_alloc(LOOP_RECV_BUF);
     loop_set_before_sleep(l, flush_hook, t);
     return 0;
 }
 
-void conn_thread_flush(struct conn_thread *t) {
-    t->handshake_us = 0; /* a new turn begins */
+static void flush_output(struct conn_thread *t) {
     for (int round = 0; round < FLUSH_ROUNDS && !list_empty(&t->flush); round++) {
         struct list batch;
         list_init(&batch);
@@ -84,7 +84,29 @@ void conn_thread_flush(struct conn_thread *t) {
         }
         while (!list_empty(&batch)) conn_flush_now(list_entry(batch.next, struct conn, flush_node));
     }
-    if (!list_empty(&t->flush)) loop_timer_set(t->loop, &t->again, loop_now_us(t->loop));
+}
+
+static void handshake_go(struct conn *c);
+
+/* After the turn's replies are on their way: what arrives while this runs waits for one budget (or one private-key operation,
+ * which is not divisible), and is answered before the next. First come, first served: nobody overtakes a peer that is ready. */
+static void run_handshakes(struct conn_thread *t) {
+    int64_t until = clock_mono_us() + t->handshake_budget_us;
+    loop_submit(t->loop);
+    do {
+        struct list *n = t->handshakes.next;
+        list_remove(n);
+        handshake_go(list_entry(n, struct conn, handshake_node));
+    } while (!list_empty(&t->handshakes) && clock_mono_us() < until);
+}
+
+void conn_thread_flush(struct conn_thread *t) {
+    flush_output(t);
+    if (!list_empty(&t->handshakes)) {
+        run_handshakes(t);
+        flush_output(t); /* what was queued when they opened */
+    }
+    if (!list_empty(&t->flush) || !list_empty(&t->handshakes)) loop_timer_set(t->loop, &t->again, loop_now_us(t->loop));
 }
 
 void conn_thread_done(struct conn_thread *t) {
@@ -132,20 +154,10 @@ static void handshake_go(struct conn *c) {
         conn_close_lingering(c, CONN_END_HANDSHAKE, ktls_conn_error(c->tls)->text);
 }
 
-/* False: this turn has had its share of handshakes, others are waiting. */
-static bool may_handshake(const struct conn *c) {
-    return c->thread->handshake_us < c->thread->handshake_budget_us;
-}
-
-static void handshake_step(struct conn *c) {
-    if (!may_handshake(c)) { /* still readable, or writable, in the next turn */
-        loop_poll(&c->io, ktls_conn_wants(c->tls) == KTLS_WANT_WRITE ? POLLOUT : POLLIN);
-        return;
-    }
-    int64_t start = clock_mono_us();
-    struct conn_thread *t = c->thread;
-    handshake_go(c);
-    t->handshake_us += clock_mono_us() - start;
+/* The socket is ready for the next step: it waits in line, not in the kernel, where a crowd that is ready would fill every batch
+ * of events and keep the established connections out of it. */
+static void handshake_ready(struct conn *c) {
+    if (list_empty(&c->handshake_node)) list_push_back(&c->thread->handshakes, &c->handshake_node);
 }
 
 static void handshake_expired(struct loop_timer *t) {
@@ -158,18 +170,15 @@ static void begin(struct loop_timer *t) {
         opened(c);
         return;
     }
-    if (!may_handshake(c)) {
-        conn_arm(c, loop_now_us(c->io.loop), begin);
-        return;
-    }
     if (c->handshake_timeout_us > 0) conn_arm(c, loop_now_us(c->io.loop) + c->handshake_timeout_us, handshake_expired);
-    handshake_step(c);
+    handshake_ready(c);
 }
 
 void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn_ops *ops, const struct conn_params *p) {
     memset(c, 0, sizeof(*c));
     loop_io_init(&c->io, t->loop, fd, &io_ops);
     list_init(&c->flush_node);
+    list_init(&c->handshake_node);
     c->thread = t;
     c->ops = ops;
     c->handshake_timeout_us = p->handshake_timeout_us;
@@ -191,7 +200,7 @@ static void io_poll(struct loop_io *io, short revents) {
     struct conn *c = conn_of(io);
     (void)revents; /* errors show in the call that is tried next */
     if (c->state == CONN_HANDSHAKE) {
-        handshake_step(c);
+        handshake_ready(c);
     } else if (c->ctl_blocked) {
         conn_finish_control(c);
     } else if (c->notify_blocked) {
@@ -246,6 +255,7 @@ void conn_close(struct conn *c, enum conn_end why, const char *text) {
     bool established = c->state != CONN_HANDSHAKE;
     c->state = CONN_CLOSING;
     list_remove(&c->flush_node);
+    list_remove(&c->handshake_node);
     loop_timer_cancel(c->io.loop, &c->timer);
     if (established && !c->notified && c->end != CONN_END_TLS) conn_notify_once(c);
     loop_io_close(&c->io);
@@ -315,6 +325,7 @@ void conn_close_lingering(struct conn *c, enum conn_end why, const char *text) {
     c->lingering = true;
     c->progress = c->ctl_blocked = false;
     list_remove(&c->flush_node);
+    list_remove(&c->handshake_node);
     if (c->transport == CONN_TLS_USER) conn_push_ciphertext(c);
     loop_send_hold(&c->io, true);
     loop_poll(&c->io, 0);
@@ -353,6 +364,7 @@ static void io_closed(struct loop_io *io) {
         set_end(c, CONN_END_ERROR, "event loop cannot watch this connection");
     c->state = CONN_CLOSING;
     list_remove(&c->flush_node);
+    list_remove(&c->handshake_node);
     loop_timer_cancel(io->loop, &c->timer);
     obuf_clear(&c->out);
     mem_free(c->cipher);

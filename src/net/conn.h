@@ -53,6 +53,7 @@ struct conn {
     struct iovec iov[LOOP_IOV_MAX];
     struct loop_timer timer;      /* handshake and closing deadlines */
     struct list flush_node;       /* in the thread's flush list */
+    struct list handshake_node;   /* in the thread's list of handshakes that have something to do */
     uint64_t bytes_in, bytes_out; /* plaintext */
     int end_err;
     enum conn_end end;
@@ -82,12 +83,13 @@ struct conn {
 struct conn_thread {
     struct loop *loop;
     struct list flush;       /* connections with output to send before the loop sleeps */
+    struct list handshakes;  /* connections whose handshake can go a step further, first come first served */
     char *scratch;           /* decrypted bytes of tls-user, LOOP_RECV_BUF */
-    struct loop_timer again; /* output was queued while flushing: no sleep yet */
-    int64_t handshake_us;    /* spent on handshakes in this turn */
+    struct loop_timer again; /* output was queued while flushing, or handshakes wait for their turn: no sleep yet */
     int64_t handshake_budget_us;
 };
 /* Makes conn_thread_flush the loop's before-sleep hook; who sets a hook of his own after this calls conn_thread_flush from it.
+ * It sends the turn's replies, then spends a bounded time on handshakes: whoever is connected waits for no more than that.
  * Always 0. */
 int conn_thread_init(struct conn_thread *t, struct loop *l);
 void conn_thread_flush(struct conn_thread *t);

@@ -82,6 +82,10 @@ void loop_set_before_sleep(struct loop *l, void (*fn)(void *arg), void *arg) {
     l->before_sleep_arg = arg;
 }
 
+void loop_submit(struct loop *l) {
+    if (l->ops->submit) l->ops->submit(l);
+}
+
 /* ---- inbox ---- */
 
 /* Async-signal-safe. A full counter (EAGAIN) means the owner has been woken anyway. */

@@ -42,6 +42,8 @@ void loop_set_owner(struct loop *l, void *owner);
 int64_t loop_now_us(const struct loop *l); /* monotonic, taken once a turn */
 /* Called once before each wait, after all events of the turn: the place to flush batched output. */
 void loop_set_before_sleep(struct loop *l, void (*fn)(void *arg), void *arg);
+/* Sends that were asked for start now and not only with the wait: before something that takes its time. */
+void loop_submit(struct loop *l);
 
 /* ---- timers ---- */
 struct loop_timer {    /* embed; zero-initialise */
@@ -105,6 +107,7 @@ struct loop_acceptor {
      * itself). */
     void (*on_accept)(struct loop_acceptor *a, int fd);
     void *arg;
+    unsigned max_per_turn;   /* connections reported in one turn, at most; 0: 64. May change at any time */
     unsigned flags;          /* back end's */
     struct loop_timer pause; /* back end's */
 };

@@ -30,7 +30,6 @@
 #include "net/loop_priv.h"
 
 #define MAX_EVENTS 256
-#define MAX_ACCEPTS 64 /* of one listener in one turn */
 
 /* loop_io.flags */
 #define IO_REGISTERED 1u
@@ -271,7 +270,7 @@ static void epoll_accept_stop(struct loop_acceptor *a) {
 static void acceptor_event(struct loop_acceptor *a) {
     struct epoll_be *be = be_of(a->loop);
     be->accepting = a;
-    for (int i = 0; i < MAX_ACCEPTS && be->accepting == a; i++) {
+    for (unsigned i = 0; be->accepting == a && i < loop_max_accepts(a); i++) {
         int fd = accept4(a->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         int err = fd < 0 ? errno : 0;
         if (err == EAGAIN) break;

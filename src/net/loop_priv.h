@@ -8,6 +8,7 @@
 
 #define LOOP_ACCEPT_PAUSE_US 100000 /* after EMFILE and its like */
 #define LOOP_MAX_SENDS 8            /* immediate sends of one io in one turn */
+#define LOOP_MAX_ACCEPTS 64         /* of one listener in one turn, if it does not say */
 
 /* What a back end does. All on the loop's thread. */
 struct loop_backend_ops {
@@ -15,9 +16,10 @@ struct loop_backend_ops {
     int (*open)(struct loop *l); /* makes l->be; 0 or -errno */
     void (*shut)(struct loop *l);
     void (*turn)(struct loop *l, int64_t timeout_us); /* waits (-1: for ever), refreshes l->now_us, dispatches events */
-    /* Either may be NULL. All closed ios end in loop_io_closing(): after waiting, on the loop's thread; at once, before shut. */
+    /* Any may be NULL. All closed ios end in loop_io_closing(): after waiting, on the loop's thread; at once, before shut. */
     void (*settle)(struct loop *l);
     void (*abandon)(struct loop *l);
+    void (*submit)(struct loop *l); /* may be NULL */
     void (*recv_start)(struct loop_io *io);
     void (*recv_stop)(struct loop_io *io);
     void (*send)(struct loop_io *io, const struct iovec *iov, int cnt);
@@ -54,6 +56,9 @@ void loop_io_closing(struct loop_io *io);
 bool loop_may_send(struct loop_io *io);
 /* sendmsg without SIGPIPE and without waiting: bytes or -errno. */
 ssize_t loop_sendmsg(struct loop_io *io, const struct iovec *iov, int cnt);
+static inline unsigned loop_max_accepts(const struct loop_acceptor *a) {
+    return a->max_per_turn ? a->max_per_turn : LOOP_MAX_ACCEPTS;
+}
 /* accept(2): errors of the connection itself, already pending on it when it was taken. */
 bool loop_is_peers_error(int err);
 /* The wake-up descriptor is readable. */

@@ -8,14 +8,16 @@
  *
  *   - receive: multishot, into buffers the kernel takes from a ring of them. A connection that sends nothing holds none.
  *   - send: one request in flight an io; one that finds the socket full waits in the kernel.
- *   - accept: multishot.  poll: one shot (handshakes).
+ *   - accept: multishot; what comes beyond the turn's share waits in a queue, and nothing more is accepted until that is empty.
+ *   - poll: one shot (handshakes).
  *
  * What keeps memory safe: every request in flight is a bit in io->flags (IN_*). A closed io is reported only when all of them are
  * back, so nothing it points to is freed while the kernel may use it. A listener may go at once: its requests point to a record
  * of the back end's own.
  *
  * Receiving that is stopped: bytes the kernel had taken already are kept (`stash`) and delivered when it is started again; the
- * first such byte has the request cancelled, so that a peer can make this grow by no more than one round of the kernel's.
+ * first such byte has the request cancelled, so that a peer can make this grow by no more than one round of the kernel's
+ * (as many buffers as there are, 16 MiB at the very most).
  *
  * The kernel runs our requests only inside io_uring_enter (DEFER_TASKRUN). Kernel TLS depends on it: between a KeyUpdate and the
  * new key no send of ours may slip in. Kernels without it (before 6.1) get epoll.
@@ -41,7 +43,8 @@
 #define BUF_GROUP 0
 #define BUF_SIZE 16384u              /* what one TLS record holds */
 #define BUF_SLOTS 1024u              /* of the ring: at most so many buffers */
-#define BUF_STEP 64u                 /* so many to begin with, and more whenever the kernel found none */
+#define BUF_FIRST 64u                /* so many to begin with, and twice as many whenever the kernel found none */
+#define SEND_MAX (1u << 30)          /* bytes of one piece: the request's length has 32 bits */
 #define BUF_STRIDE (BUF_SIZE + 192u) /* the beginnings of the buffers must not all share a set of the cache */
 
 /* loop_io.flags */
@@ -57,6 +60,7 @@
 #define IO_POLL_STOPPING 256u
 #define IO_KNOWN 512u /* the next bit says */
 #define IO_UNIX 1024u
+#define IO_SEND_STOPPING 2048u
 
 /* Low bits of user_data: what the request is. */
 enum tag { TAG_NONE, TAG_WAKE, TAG_RECV, TAG_SEND, TAG_POLL, TAG_ACCEPT };
@@ -65,23 +69,27 @@ enum tag { TAG_NONE, TAG_WAKE, TAG_RECV, TAG_SEND, TAG_POLL, TAG_ACCEPT };
 /* Received while receiving was stopped. */
 struct uring_stash {
     char *data;
-    size_t off, len;
+    size_t off, len, cap;
     bool ended;  /* behind the data: */
     ssize_t end; /* 0 or -errno */
 };
 
+/* Freed by tend_acceptors() and nobody else. */
 struct uring_acceptor {
     struct list node;
     struct loop_acceptor *a; /* NULL: stopped */
     int fd;
-    bool armed;
+    bool armed, stopping;  /* the kernel has the request; its cancellation is under way */
+    unsigned turn, n_turn; /* connections reported in that turn */
+    int *queue;            /* accepted and not yet reported */
+    unsigned q_off, q_len, q_cap;
 };
 
 struct uring_be {
     struct io_uring ring;
     bool enabled, wake_armed, woken;
     bool sends_queued;      /* since the last turn: it will not wait */
-    unsigned n_cancelling;  /* closed ios the kernel still has requests of */
+    unsigned n_cancelling;  /* closed ios and stopped listeners the kernel still has requests of */
     struct list ready;      /* ios with something to be done before the next wait */
     struct list cancelling; /* closed ios whose requests have been called back */
     struct list acceptors;
@@ -125,8 +133,10 @@ static void buf_give(struct uring_be *be, unsigned id) {
     io_uring_buf_ring_advance(be->bufs, 1);
 }
 
+/* Doubles. */
 static void bufs_grow(struct uring_be *be) {
-    for (unsigned i = 0; i < BUF_STEP && be->n_bufs < BUF_SLOTS; i++) buf_give(be, be->n_bufs++);
+    unsigned want = be->n_bufs ? be->n_bufs * 2 : BUF_FIRST;
+    while (be->n_bufs < want && be->n_bufs < BUF_SLOTS) buf_give(be, be->n_bufs++);
 }
 
 static int bufs_open(struct uring_be *be) {
@@ -210,13 +220,16 @@ static void uring_abandon(struct loop *l) {
     }
 }
 
+static void free_acceptor(struct uring_acceptor *ua) {
+    while (ua->q_off < ua->q_len) close(ua->queue[ua->q_off++]);
+    list_remove(&ua->node);
+    mem_free(ua->queue);
+    mem_free(ua);
+}
+
 static void uring_shut(struct loop *l) {
     struct uring_be *be = be_of(l);
-    while (!list_empty(&be->acceptors)) {
-        struct uring_acceptor *ua = list_entry(be->acceptors.next, struct uring_acceptor, node);
-        list_remove(&ua->node);
-        mem_free(ua);
-    }
+    while (!list_empty(&be->acceptors)) free_acceptor(list_entry(be->acceptors.next, struct uring_acceptor, node));
     bufs_close(be);
     mem_free(be);
 }
@@ -239,10 +252,11 @@ static void arm_wake(struct loop *l) {
 
 /* ---- cancelling ---- */
 
-static bool cancel_request(struct loop_io *io, enum tag tag) {
-    struct io_uring_sqe *sqe = get_sqe(be_of(io->loop));
+/* True when asked for; no room: again later. */
+static bool cancel_request(struct uring_be *be, uint64_t user_data) {
+    struct io_uring_sqe *sqe = get_sqe(be);
     if (!sqe) return false;
-    io_uring_prep_cancel64(sqe, tagged(io, tag), 0);
+    io_uring_prep_cancel64(sqe, user_data, 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe_set_data64(sqe, TAG_NONE);
     return true;
@@ -261,7 +275,6 @@ static void uring_close(struct loop_io *io) {
     want_attention(io);
 }
 
-/* True when asked for; no room: again later. */
 static bool cancel_all(struct loop_io *io) {
     struct io_uring_sqe *sqe = get_sqe(be_of(io->loop));
     if (!sqe) return false;
@@ -322,14 +335,18 @@ static void keep_for_later(struct loop_io *io, const char *data, ssize_t n) {
     if (!io->stash) io->stash = mem_zalloc(sizeof(*io->stash));
     struct uring_stash *s = io->stash;
     if (n > 0) {
-        s->data = mem_realloc(s->data, s->len + (size_t)n);
+        if (s->len + (size_t)n > s->cap) {
+            s->cap = (s->len + (size_t)n) * 2;
+            s->data = mem_realloc(s->data, s->cap);
+        }
         memcpy(s->data + s->len, data, (size_t)n);
         s->len += (size_t)n;
     } else {
         s->ended = true;
         s->end = n;
     }
-    if ((io->flags & (IN_RECV | IO_RECV_STOPPING)) == IN_RECV && cancel_request(io, TAG_RECV)) io->flags |= IO_RECV_STOPPING;
+    if ((io->flags & (IN_RECV | IO_RECV_STOPPING)) == IN_RECV && cancel_request(be_of(io->loop), tagged(io, TAG_RECV)))
+        io->flags |= IO_RECV_STOPPING;
 }
 
 static void deliver_stash(struct loop_io *io) {
@@ -386,7 +403,8 @@ static void submit_send(struct loop_io *io) {
         return;
     }
     if (io->send_cnt == 1) {
-        io_uring_prep_send(sqe, io->fd, io->send_iov->iov_base, io->send_iov->iov_len, MSG_NOSIGNAL);
+        size_t len = io->send_iov->iov_len;
+        io_uring_prep_send(sqe, io->fd, io->send_iov->iov_base, len < SEND_MAX ? len : SEND_MAX, MSG_NOSIGNAL);
     } else {
         struct msghdr *m = &be->msgs[sqe - be->ring.sq.sqes];
         *m = (struct msghdr){ .msg_iov = (struct iovec *)(uintptr_t)io->send_iov, .msg_iovlen = (size_t)io->send_cnt };
@@ -409,6 +427,14 @@ static void uring_send(struct loop_io *io, const struct iovec *iov, int cnt) {
     if (!(io->flags & IO_HELD)) submit_send(io);
 }
 
+static void call_back_send(struct loop_io *io) {
+    if ((io->flags & (IN_SEND | IO_SEND_STOPPING)) != IN_SEND) return;
+    if (cancel_request(be_of(io->loop), tagged(io, TAG_SEND)))
+        io->flags |= IO_SEND_STOPPING;
+    else
+        want_attention(io);
+}
+
 /* A send that waits in the kernel is called back before the kernel gets to run it again: cancellations go in first. */
 static void uring_send_hold(struct loop_io *io, bool held) {
     if (io->flags & IO_CLOSED) return;
@@ -417,12 +443,12 @@ static void uring_send_hold(struct loop_io *io, bool held) {
         if ((io->flags & (IO_SEND | IN_SEND)) == IO_SEND) submit_send(io);
         return;
     }
-    if (!(io->flags & IO_HELD) && io->flags & IN_SEND) cancel_request(io, TAG_SEND);
     io->flags |= IO_HELD;
+    call_back_send(io);
 }
 
 static void send_done(struct loop_io *io, int res) {
-    io->flags &= ~IN_SEND;
+    io->flags &= ~(IN_SEND | IO_SEND_STOPPING);
     if (io->flags & IO_CLOSED) {
         closed_request_back(io);
         return;
@@ -489,9 +515,10 @@ static void attend(struct loop_io *io) {
     if (io->flags & IO_CLOSED) return;
     if ((io->flags & (IO_RECV | IN_RECV)) == IO_RECV && !io->stash) arm_recv(io);
     if ((io->flags & (IO_SEND | IN_SEND | IO_HELD)) == IO_SEND) submit_send(io);
+    if (io->flags & IO_HELD) call_back_send(io);
     if (io->poll_events && !(io->flags & IN_POLL)) arm_poll(io);
     if (io->flags & IN_POLL && (short)io->interest != io->poll_events && !(io->flags & IO_POLL_STOPPING) &&
-        cancel_request(io, TAG_POLL))
+        cancel_request(be_of(io->loop), tagged(io, TAG_POLL)))
         io->flags |= IO_POLL_STOPPING;
 }
 
@@ -520,15 +547,58 @@ static struct uring_acceptor *find_acceptor(const struct loop_acceptor *a) {
     return NULL;
 }
 
-static void arm_acceptors(struct uring_be *be) {
+static void arm_acceptor(struct uring_be *be, struct uring_acceptor *ua) {
+    struct io_uring_sqe *sqe = get_sqe(be);
+    if (!sqe) return;
+    io_uring_prep_multishot_accept(sqe, ua->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    io_uring_sqe_set_data64(sqe, tagged(ua, TAG_ACCEPT));
+    ua->armed = true;
+}
+
+/* False: this turn has had its share of connections. */
+static bool may_accept(const struct loop *l, struct uring_acceptor *ua) {
+    if (ua->turn != l->turn_no) {
+        ua->turn = l->turn_no;
+        ua->n_turn = 0;
+    }
+    return ua->n_turn < loop_max_accepts(ua->a);
+}
+
+static void report_accepted(struct uring_acceptor *ua, int fd) {
+    ua->n_turn++;
+    ua->a->on_accept(ua->a, fd); /* may stop it */
+}
+
+/* What the kernel accepts in one go is not ours to say: the rest comes in the next turns. */
+static void queue_accepted(struct uring_be *be, struct uring_acceptor *ua, int fd) {
+    if (ua->q_len == ua->q_cap) {
+        ua->q_cap = ua->q_cap ? ua->q_cap * 2 : 64;
+        ua->queue = mem_realloc(ua->queue, ua->q_cap * sizeof(int));
+    }
+    ua->queue[ua->q_len++] = fd;
+    if (ua->armed && !ua->stopping) ua->stopping = cancel_request(be, tagged(ua, TAG_ACCEPT));
+}
+
+static void report_queued(struct loop *l, struct uring_acceptor *ua) {
+    while (ua->a && ua->q_off < ua->q_len && may_accept(l, ua)) {
+        be_of(l)->delivered = true;
+        report_accepted(ua, ua->queue[ua->q_off++]);
+    }
+    if (ua->q_off < ua->q_len) return;
+    mem_free(ua->queue);
+    ua->queue = NULL;
+    ua->q_off = ua->q_len = ua->q_cap = 0;
+}
+
+static void tend_acceptors(struct loop *l) {
+    struct uring_be *be = be_of(l);
     list_for_each_safe(n, tmp, &be->acceptors) {
         struct uring_acceptor *ua = list_entry(n, struct uring_acceptor, node);
-        if (ua->armed || !ua->a || ua->a->pause.heap_pos) continue;
-        struct io_uring_sqe *sqe = get_sqe(be);
-        if (!sqe) return;
-        io_uring_prep_multishot_accept(sqe, ua->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        io_uring_sqe_set_data64(sqe, tagged(ua, TAG_ACCEPT));
-        ua->armed = true;
+        if (ua->queue) report_queued(l, ua);
+        if (!ua->a && !ua->armed)
+            free_acceptor(ua);
+        else if (ua->a && !ua->armed && !ua->queue && !ua->a->pause.heap_pos)
+            arm_acceptor(be, ua);
     }
 }
 
@@ -545,38 +615,35 @@ static void uring_accept_start(struct loop_acceptor *a) {
 }
 
 static void uring_accept_stop(struct loop_acceptor *a) {
+    struct uring_be *be = be_of(a->loop);
     struct uring_acceptor *ua = find_acceptor(a);
     loop_timer_cancel(a->loop, &a->pause);
+    ua->a = NULL;
     if (ua->armed) {
-        struct io_uring_sqe *sqe = get_sqe(be_of(a->loop));
-        if (sqe) {
-            io_uring_prep_cancel64(sqe, tagged(ua, TAG_ACCEPT), 0);
-            sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-            io_uring_sqe_set_data64(sqe, TAG_NONE);
-        }
-        ua->a = NULL;
+        be->n_cancelling++;
+        if (!ua->stopping) ua->stopping = cancel_request(be, tagged(ua, TAG_ACCEPT));
         shutdown(a->fd, SHUT_RDWR); /* the request holds the socket: without this it would listen until the cancellation */
-    } else {
-        list_remove(&ua->node);
-        mem_free(ua);
     }
     close(a->fd);
     a->fd = -1;
 }
 
 static void accept_done(struct loop *l, struct uring_acceptor *ua, int res, unsigned cqe_flags) {
-    if (!(cqe_flags & IORING_CQE_F_MORE)) ua->armed = false;
+    if (!(cqe_flags & IORING_CQE_F_MORE)) ua->armed = ua->stopping = false;
     if (!ua->a) {
         if (res >= 0) close(res);
-        if (!ua->armed) {
-            list_remove(&ua->node);
-            mem_free(ua);
-        }
+        if (!ua->armed) be_of(l)->n_cancelling--;
         return;
     }
     if (res == -EAGAIN || res == -ECANCELED || (res < 0 && loop_is_peers_error(-res))) return;
-    if (res < 0) loop_timer_set(l, &ua->a->pause, l->now_us + LOOP_ACCEPT_PAUSE_US); /* no descriptors, no memory */
-    ua->a->on_accept(ua->a, res);
+    if (res < 0) { /* no descriptors, no memory */
+        loop_timer_set(l, &ua->a->pause, l->now_us + LOOP_ACCEPT_PAUSE_US);
+        ua->a->on_accept(ua->a, res);
+    } else if (ua->queue || !may_accept(l, ua)) {
+        queue_accepted(be_of(l), ua, res);
+    } else {
+        report_accepted(ua, res);
+    }
 }
 
 /* ---- the turn ---- */
@@ -620,6 +687,19 @@ static void reap(struct loop *l) {
     }
 }
 
+static bool has_queued_connections(const struct uring_be *be) {
+    list_for_each(n, &be->acceptors) {
+        if (list_entry(n, struct uring_acceptor, node)->queue) return true;
+    }
+    return false;
+}
+
+/* With DEFER_TASKRUN nothing but our requests' first attempts runs here: no completion is handled, no callback is made. */
+static void uring_submit(struct loop *l) {
+    struct uring_be *be = be_of(l);
+    if (be->enabled && be->sends_queued) io_uring_submit(&be->ring);
+}
+
 static void enter(struct uring_be *be, int64_t timeout_us) {
     struct io_uring_cqe *cqe;
     if (timeout_us == 0) {
@@ -638,9 +718,10 @@ static void uring_turn(struct loop *l, int64_t timeout_us) {
     if (!be->wake_armed) arm_wake(l);
     if (be->out_of_bufs) bufs_grow(be);
     be->out_of_bufs = false;
-    arm_acceptors(be);
+    tend_acceptors(l);
     attend_all(be);
-    bool hurry = be->sends_queued || be->delivered || !list_empty(&be->ready) || !list_empty(&l->closing);
+    bool hurry =
+        has_queued_connections(be) || be->sends_queued || be->delivered || !list_empty(&be->ready) || !list_empty(&l->closing);
     be->sends_queued = be->delivered = false;
     enter(be, hurry ? 0 : timeout_us);
     l->now_us = clock_mono_us();
@@ -651,7 +732,7 @@ static void uring_turn(struct loop *l, int64_t timeout_us) {
     }
 }
 
-/* Until the kernel has given back every request of a closed io. */
+/* Until the kernel has given back every request of a closed io and of a stopped listener. */
 static void uring_settle(struct loop *l) {
     struct uring_be *be = be_of(l);
     while (be->enabled && be->n_cancelling > 0) uring_turn(l, 100000);
@@ -664,6 +745,7 @@ const struct loop_backend_ops loop_uring_ops = {
     .turn = uring_turn,
     .settle = uring_settle,
     .abandon = uring_abandon,
+    .submit = uring_submit,
     .recv_start = uring_recv_start,
     .recv_stop = uring_recv_stop,
     .send = uring_send,

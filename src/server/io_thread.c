@@ -44,10 +44,17 @@ static void accept_posted(struct io_thread *th, void *arg) {
     client_accept(th, (int)(intptr_t)arg, LISTEN_UNIX);
 }
 
+/* A new TLS connection costs a private-key operation, another one next to nothing. */
+static unsigned accepts_per_turn(struct server *srv, enum listener_kind kind) {
+    return (unsigned)cfg_get(kind == LISTEN_TLS ? &srv->cfg->max_new_tls_connections_per_cycle
+                                                : &srv->cfg->max_new_connections_per_cycle);
+}
+
 static void on_accept(struct loop_acceptor *a, int fd) {
     struct listener *l = a->arg;
     struct io_thread *th = l->thread;
     struct server *srv = th->srv;
+    a->max_per_turn = accepts_per_turn(srv, l->kind); /* CONFIG SET may have changed it */
     if (fd < 0) {
         log_warning("Accepting client connection: %s", strerror(-fd));
         return;
@@ -169,7 +176,9 @@ static void adopt_plan(struct io_thread *th, const struct listen_plan *plan) {
         l->thread = th;
         l->kind = plan->kind[i];
         l->active = true;
-        l->acceptor = (struct loop_acceptor){ .fd = plan->fd[i], .on_accept = on_accept, .arg = l };
+        l->acceptor = (struct loop_acceptor){
+            .fd = plan->fd[i], .on_accept = on_accept, .arg = l, .max_per_turn = accepts_per_turn(th->srv, l->kind)
+        };
         loop_acceptor_start(&l->acceptor, th->loop);
     }
 }

@@ -222,6 +222,31 @@ def test_out_of_descriptors(make_server):
             assert late("PING") == "PONG"
 
 
+def test_new_connections_per_cycle(make_server):
+    server = make_server()
+    names = {"max-new-connections-per-cycle": b"10", "max-new-tls-connections-per-cycle": b"1"}
+    with server.connect() as conn:
+        for name, default in names.items():
+            if server.env.is_redis70:
+                break
+            assert conn.ok("CONFIG", "GET", name) == [name.encode(), default]
+        for limit in ("1", "3", "1000"):
+            for name in names:
+                if not server.env.is_redis70:
+                    conn.ok("CONFIG", "SET", name, limit)
+            crowd = [socket.create_connection((server.host, server.any_port()), server.env.timeout(10)) for _ in range(150)]
+            assert conn("PING") == "PONG"
+            for i, sock in enumerate(crowd):  # none of them is forgotten
+                if server.use_tls:
+                    sock = crowd[i] = server.context().wrap_socket(sock, server_hostname="127.0.0.1")
+                sock.sendall(b"PING\r\n")
+            for sock in crowd:
+                assert sock.recv(100) == b"+PONG\r\n"
+                sock.close()
+        if server.env.is_kettle:
+            assert "between 1 and 1000" in conn.err("CONFIG", "SET", "max-new-connections-per-cycle", "0")
+
+
 def cpu_ticks(pid):
     with open("/proc/%d/stat" % pid) as handle:
         return sum(int(x) for x in handle.read().rsplit(")", 1)[1].split()[11:13])

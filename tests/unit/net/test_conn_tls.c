@@ -373,6 +373,66 @@ static void test_handshakes_are_spread_over_turns(void **state) {
     assert_int_equal(crowd_turns_with_more_than_one, 0);
 }
 
+/* ---- a crowd in its handshakes, and one that is connected ---- */
+
+enum { WAITING = 400, PINGS = 50 }; /* more than one batch of events holds */
+
+static int steps_done, most_steps_between, steps_at_last_ping, pings, pinger_fd;
+
+static void pinged(struct conn *c, char *data, size_t len) {
+    (void)c, (void)data, (void)len;
+    int between = steps_done - steps_at_last_ping;
+    if (between > most_steps_between) most_steps_between = between;
+    steps_at_last_ping = steps_done;
+    if (++pings < PINGS) assert_true(send_all(pinger_fd, "ping", 4));
+}
+
+static void step_failed(struct conn *c, enum conn_end why, const char *text) {
+    (void)c, (void)text;
+    assert_int_equal(why, CONN_END_HANDSHAKE);
+    if (++crowd_closed == WAITING) loop_stop(loop);
+}
+
+/* Each turn takes one step of the crowd's: those that failed are lingering. */
+static void count_steps(void *arg) {
+    struct app *waiting = arg;
+    conn_thread_flush(&thread);
+    steps_done = 0;
+    for (int i = 0; i < WAITING; i++) steps_done += waiting[i].c.state != CONN_HANDSHAKE;
+}
+
+static void test_crowd_does_not_hold_up_the_connected(void **state) {
+    (void)state;
+    NEED_KIND();
+    static const char not_a_hello[] = "\x16\x03\x01\x00\x04zzzz";
+    static const struct conn_ops crowd_ops = { crowd_open, app_data, NULL, step_failed };
+    static const struct conn_ops pinged_ops = { crowd_open, pinged, NULL, app_closed };
+    struct conn_params tls = { .tls_ctx = server_ctx }, plain = { 0 };
+    static struct app waiting[WAITING];
+    int peers[WAITING], fd;
+    memset(waiting, 0, sizeof(waiting));
+    crowd_closed = steps_done = most_steps_between = steps_at_last_ping = pings = 0;
+    thread.handshake_budget_us = 1;
+    loop_set_before_sleep(loop, count_steps, waiting);
+    for (int i = 0; i < WAITING; i++) {
+        tcp_pair(&fd, &peers[i]);
+        conn_start(&waiting[i].c, &thread, fd, &crowd_ops, &tls);
+        if (i == WAITING / 2) run_ms(10); /* half of them wait for the socket, half have not begun */
+    }
+    for (int i = 0; i < WAITING; i++) assert_true(send_all(peers[i], not_a_hello, sizeof(not_a_hello) - 1));
+    tcp_pair(&fd, &pinger_fd);
+    conn_start(&app.c, &thread, fd, &pinged_ops, &plain);
+    assert_true(send_all(pinger_fd, "ping", 4));
+    loop_run(loop);
+    assert_int_equal(pings, PINGS);
+    assert_true(steps_done == WAITING);
+    assert_in_range(most_steps_between, 1, 4); /* the turn that takes the bytes in, and the one before */
+    for (int i = 0; i < WAITING; i++) close(peers[i]);
+    conn_close(&app.c, CONN_END_LOCAL, "");
+    loop_run(loop);
+    close(pinger_fd);
+}
+
 static const enum kind kinds[] = { KIND_USER, KIND_KTLS };
 #define over(f, name, i)                                                                                                         \
     { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
@@ -392,6 +452,7 @@ int main(void) {
         over_both(test_key_update_while_the_socket_is_full),
         over_both(test_texts),
         over_both(test_handshakes_are_spread_over_turns),
+        over_both(test_crowd_does_not_hold_up_the_connected),
     };
     return run_on_both_backends(tests);
 }
