@@ -77,6 +77,7 @@ struct conn {
     int64_t handshake_timeout_us;
     char *cipher; /* tls-user: ciphertext of the send in flight */
     size_t cipher_len, cipher_off;
+    size_t cipher_goal; /* tls-user: so much is encrypted before it is sent */
 };
 
 /* Per thread: shared by the connections of one loop. */

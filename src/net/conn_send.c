@@ -6,7 +6,8 @@
  * tcp, unix and kernel TLS: up to LOOP_IOV_MAX pieces straight from the queue, no copy. The pieces of one sendmsg share TLS
  * records, and a batch that is not the last one ends at a multiple of the record size, so that bulk data goes out in full ones.
  *
- * tls-user: batches of one record's size are encrypted until CIPHER_MAX of ciphertext waits, then sent. OpenSSL's buffer may
+ * tls-user: batches of one record's size are encrypted until CIPHER_MIN of ciphertext waits, or up to CIPHER_MAX for a peer that
+ * takes it as fast (a hundred slow readers must not hold a quarter of a megabyte each), then sent. OpenSSL's buffer may
  * move with the next read or write, so a send that cannot finish at once gets a copy of the ciphertext (`cipher`), and nothing
  * is encrypted until that is gone: the queue of ciphertext is bounded and the rest stays plaintext in `out`.
  *
@@ -22,6 +23,7 @@
 #include "net/conn_priv.h"
 
 #define RECORD_MAX 16384
+#define CIPHER_MIN (64 * 1024)
 #define CIPHER_MAX (256 * 1024)
 
 /* Shortens the pieces to `limit` bytes. Returns how many are left. */
@@ -95,7 +97,8 @@ static bool send_plain(struct conn *c) {
 /* Plaintext from the queue into OpenSSL, until the bound. Returns the ciphertext waiting, or -1: failed. */
 static ssize_t encrypt_some(struct conn *c, const void **ret_data) {
     size_t waiting = ktls_mem_output(c->tls, ret_data);
-    while (c->out.bytes && waiting < CIPHER_MAX) {
+    size_t goal = c->cipher_goal > CIPHER_MIN ? c->cipher_goal : CIPHER_MIN;
+    while (c->out.bytes && waiting < goal) {
         size_t bytes = 0;
         int cnt = obuf_iov(&c->out, c->iov, LOOP_IOV_MAX, &bytes);
         cnt = cut_iov(c->iov, cnt, bytes > RECORD_MAX ? RECORD_MAX : bytes);
@@ -130,6 +133,14 @@ static bool send_parked(struct conn *c) {
     return true;
 }
 
+/* How much is to be encrypted at once, after the socket took all of len bytes, or not. */
+static void next_goal(struct conn *c, bool took_all, size_t len) {
+    if (!took_all || len < CIPHER_MIN)
+        c->cipher_goal = CIPHER_MIN;
+    else if (len < CIPHER_MAX)
+        c->cipher_goal = len * 2 < CIPHER_MAX ? len * 2 : CIPHER_MAX;
+}
+
 /* True when everything is sent. */
 static bool send_user(struct conn *c) {
     for (;;) {
@@ -142,7 +153,9 @@ static bool send_user(struct conn *c) {
         if (n >= 0) {
             c->progress = true;
             ktls_mem_sent(c->tls, (size_t)n);
+            next_goal(c, n == len, (size_t)len);
         } else if (n == -EAGAIN) {
+            next_goal(c, false, 0);
             park_ciphertext(c, data, (size_t)len);
         } else {
             conn_io_failed(c, (int)-n, "write");

@@ -23,6 +23,7 @@
 #include "net/listen.h"
 
 #define UNAUTHENTICATED_QUERY_MAX (1024 * 1024)
+#define QUERY_KEEP (1024 * 1024)  /* a larger buffer that is mostly empty is given back */
 #define CLOSE_FLUSH_US 1000000    /* a closing client that takes none of its last reply for so long has lost it */
 #define MAX_PAUSE_WAIT_MS 3600000 /* then the timer looks again: a pause may be longer than the clock can count */
 #define UNAUTHENTICATED_OUTPUT                                                                                                   \
@@ -195,6 +196,19 @@ static void keep(struct client *c, const char *data, size_t len) {
     buf_append(&c->qbuf, data, len);
 }
 
+/* A large command has been carried out and a little of the next one is here: what held the large one is not kept for that. */
+static void trim_query(struct client *c) {
+    size_t need = c->qbuf.len + resp_parser_lacks(&c->parser, c->qbuf.len);
+    if (c->qbuf.len == 0) {
+        buf_done(&c->qbuf);
+    } else if (c->qbuf.cap > QUERY_KEEP && need < c->qbuf.cap / 4) {
+        struct buf small = { 0 };
+        buf_append(&small, c->qbuf.data, c->qbuf.len);
+        buf_done(&c->qbuf);
+        c->qbuf = small;
+    }
+}
+
 /* The first bytes of a connection without TLS are a TLS handshake record. */
 static bool is_client_hello(const struct client *c, const char *data, size_t len) {
     return !c->conn.tls && c->conn.bytes_in == len && len >= 3 && data[0] == 0x16 && data[1] == 3 && data[2] <= 4;
@@ -223,7 +237,7 @@ static void on_data(struct conn *conn, char *data, size_t len) {
         keep(c, data, len);
         if (list_empty(&c->paused_node)) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
     }
-    if (c->qbuf.len == 0) buf_done(&c->qbuf);
+    trim_query(c);
     resp_parser_trim(&c->parser);
     conn_flush_later(conn);
     if (!conn_is_closing(conn)) check_query_limit(c);
