@@ -46,7 +46,7 @@ struct try {
     SSL *ssl;
     enum behaviour how;
     _Atomic bool stop, ready;
-    int n_pieces; /* DRIP: so many, and then silent */
+    _Atomic int n_pieces; /* DRIP: so many, and then silent */
     int period_ms, result;
     int64_t took_us;
 };
