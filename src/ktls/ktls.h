@@ -10,6 +10,7 @@
  *     ktls_conn_mode(conn)
  *       KTLS_MODE_KERNEL   recv/send/writev/sendfile/io_uring on the fd itself; on EIO call ktls_control()
  *       KTLS_MODE_USER     ktls_read/ktls_write, or the ktls_mem_* calls for a loop that does its own I/O
+ *       KTLS_MODE_TX       send/writev/sendfile on the fd itself; received bytes by ktls_read or ktls_mem_input
  *     ktls_shutdown(conn), ktls_conn_free(conn), close(fd)
  *
  * Threads: a ctx may be used by many threads at once; a conn by one thread at a time, any thread. The exception are
@@ -136,7 +137,8 @@ enum ktls_role { KTLS_SERVER = 0, KTLS_CLIENT = 1 };
 enum ktls_policy {
     KTLS_POLICY_AUTO = 0, /* kernel where the probe says both directions work, else userspace */
     KTLS_POLICY_REQUIRE,  /* kernel or the handshake fails with KTLS_ENOKTLS */
-    KTLS_POLICY_OFF       /* userspace */
+    KTLS_POLICY_OFF,      /* userspace */
+    KTLS_POLICY_TX        /* the kernel sends where the probe says that it can, OpenSSL receives; else userspace */
 };
 /* TLS 1.3 on a kernel that cannot take a second key (before Linux 6.14): such a connection ends, in order, when the peer sends a
  * KeyUpdate or a key has protected its share of records. In userspace it goes on. */
@@ -328,7 +330,12 @@ KTLS_API int ktls_cpu_has_aes(void);
 
 /* ---- Connection ---- */
 
-enum ktls_mode { KTLS_MODE_NONE = 0, KTLS_MODE_KERNEL, KTLS_MODE_USER };
+enum ktls_mode {
+    KTLS_MODE_NONE = 0,
+    KTLS_MODE_KERNEL,
+    KTLS_MODE_USER,
+    KTLS_MODE_TX /* half offload: the kernel encrypts what is sent, OpenSSL decrypts what comes */
+};
 
 /* fd: connected, non-blocking stream socket; must outlive the conn. server_name: client only, DNS name or address literal for SNI
  * (never sent for addresses, RFC 6066 3) and for the check of the certificate's name; NULL: neither. 0, -ENOMEM, -EINVAL. */
@@ -389,7 +396,10 @@ struct ktls_error {
 /* The last error; a static "no error" before any. Valid until the next call on conn. */
 KTLS_API const struct ktls_error *ktls_conn_error(const struct ktls_conn *conn);
 
-/* ---- After the hand-over, KTLS_MODE_KERNEL ---- */
+/* ---- After the hand-over, KTLS_MODE_KERNEL ----
+ *
+ * KTLS_MODE_TX: what is about sending holds for it too. Control records come out of ktls_read(), which acts upon them:
+ * ktls_flush() after it, and no data before that returned KTLS_DONE. ktls_control() is not for it (-EINVAL). */
 
 /* recv gave EIO: the next record is not data. Takes in the control records at the head of the stream (alerts, KeyUpdate,
  * NewSessionTicket), bounded to 32 a call. KTLS_DONE: read on. KTLS_EOF: close_notify. KTLS_WANT_WRITE: an answer (KeyUpdate)
@@ -415,7 +425,8 @@ KTLS_API int ktls_io_error(struct ktls_conn *conn, int err);
  * that asks for the peer's. ktls_read() and ktls_write() count by themselves.
  *
  * To be called after each send/recv on the fd with the bytes it took or gave: a few instructions, no system call. Nonzero: call
- * ktls_check_limits() before the next send. In user mode they add nothing, and say whether there is need of it all the same. */
+ * ktls_check_limits() before the next send. Where OpenSSL does the work (both directions in user mode, receiving in
+ * KTLS_MODE_TX) they add nothing, and say whether there is need of it all the same. */
 KTLS_API int ktls_count_tx(struct ktls_conn *conn, size_t bytes);
 KTLS_API int ktls_count_rx(struct ktls_conn *conn, size_t bytes);
 /* Looks closer, at both directions: asks the kernel for the exact number (the count is an upper bound) and, where a key has had
@@ -423,28 +434,29 @@ KTLS_API int ktls_count_rx(struct ktls_conn *conn, size_t bytes);
  * is due: as from ktls_control(). KTLS_ERECORDLIMIT: the key cannot be changed (TLS 1.2, a kernel before 6.14, or the peer does
  * not follow): stop reading, send what must still go out (there is room for 2^20 records), then ktls_shutdown() and close; every
  * later call says the same. Who uses ktls_read() or ktls_write() without this call gets KTLS_ERECORDLIMIT from them, after they
- * have sent close_notify. -ENOTCONN before the handshake is done; -errno. Both modes. */
+ * have sent close_notify. -ENOTCONN before the handshake is done; -errno. Every mode. */
 KTLS_API int ktls_check_limits(struct ktls_conn *conn);
 
-/* Kernel mode, for several writing threads or sends in flight (io_uring). Our KeyUpdate must be the last record under the old
- * key, so no send may be under way when it goes out. Each send stands between a begin and an end; any thread. When a KeyUpdate,
- * or close_notify, is due, begin admits nobody, and the last end sends it. ktls_tx_begin: 0; -EAGAIN: not now, poll(2) for
- * POLLOUT and call again; -EPIPE: the sending side is closed; -EINVAL: not in kernel mode; the connection's error. ktls_tx_end:
- * bytes sent, 0 if none; counts them. KTLS_DONE; KTLS_WANT_WRITE: what is due did not fit the socket, the next begin tries again
- * (or ktls_flush()); KTLS_ERECORDLIMIT as above (the send itself counts); the connection's error. While sends are in flight,
- * ktls_control(), ktls_key_update(), ktls_check_limits() and ktls_shutdown() return KTLS_WANT_WRITE instead of sending. Not to be
- * mixed with ktls_write(). */
+/* Kernel mode and KTLS_MODE_TX, for several writing threads or sends in flight (io_uring). Our KeyUpdate must be the last record
+ * under the old key, so no send may be under way when it goes out. Each send stands between a begin and an end; any thread. When
+ * a KeyUpdate, or close_notify, is due, begin admits nobody, and the last end sends it. ktls_tx_begin: 0; -EAGAIN: not now,
+ * poll(2) for POLLOUT and call again; -EPIPE: the sending side is closed; -EINVAL: the kernel does not send; the connection's
+ * error. ktls_tx_end: bytes sent, 0 if none; counts them. KTLS_DONE; KTLS_WANT_WRITE: what is due did not fit the socket, the
+ * next begin tries again (or ktls_flush()); KTLS_ERECORDLIMIT as above (the send itself counts); the connection's error. While
+ * sends are in flight, ktls_control(), ktls_key_update(), ktls_check_limits() and ktls_shutdown() return KTLS_WANT_WRITE instead
+ * of sending. Not to be mixed with ktls_write(). */
 KTLS_API int ktls_tx_begin(struct ktls_conn *conn);
 KTLS_API int ktls_tx_end(struct ktls_conn *conn, size_t bytes);
 
-/* ---- Both modes ---- */
+/* ---- Every mode ---- */
 
 /* Sends close_notify, once; later calls do nothing. KTLS_DONE, KTLS_WANT_WRITE, -errno. Call before close(2). */
 KTLS_API int ktls_shutdown(struct ktls_conn *conn);
 
 /* Non-blocking read/write over the fd, control records handled. Bytes > 0; 0: end of stream after close_notify (read);
  * -EAGAIN (poll for POLLIN when reading, POLLOUT when writing, or what ktls_conn_wants() says); errors as above;
- * KTLS_ETRUNCATED: FIN without close_notify. In kernel mode they are recv/sendmsg plus ktls_control().
+ * KTLS_ETRUNCATED: FIN without close_notify. In kernel mode they are recv/sendmsg plus ktls_control(); in KTLS_MODE_TX writing is
+ * sendmsg, and only reading takes a copy.
  * In user mode a write that gave -EAGAIN has begun a record: the next write must begin with the same bytes, at least as many (the
  * memory may differ; more may follow), else -EINVAL. */
 KTLS_API ssize_t ktls_read(struct ktls_conn *conn, void *buf, size_t len);
@@ -454,11 +466,12 @@ KTLS_API int ktls_conn_wants(const struct ktls_conn *conn); /* KTLS_WANT_READ or
 /* Bytes already decrypted in userspace: a poll on the fd would not show them. Always 0 in kernel mode. */
 KTLS_API size_t ktls_pending(const struct ktls_conn *conn);
 
-/* ---- KTLS_MODE_USER without an fd: the caller moves the ciphertext ---- */
+/* ---- KTLS_MODE_USER and KTLS_MODE_TX: the caller moves the ciphertext ---- */
 
 /* Detaches the connection from its fd: from now on ktls_read() takes from what ktls_mem_input() gave and ktls_write*() adds to
- * what ktls_mem_output() shows (it never gives -EAGAIN: the caller bounds the queue by ktls_mem_output's length). 0, -EINVAL in
- * kernel mode or before the handshake is done, -ENOMEM. */
+ * what ktls_mem_output() shows (it never gives -EAGAIN: the caller bounds the queue by ktls_mem_output's length). In KTLS_MODE_TX
+ * this is about receiving only: the fd goes on sending, alerts and KeyUpdates included, and ktls_mem_output() shows nothing. 0,
+ * -EINVAL in kernel mode or before the handshake is done, -ENOMEM. */
 KTLS_API int ktls_mem_start(struct ktls_conn *conn);
 /* Ciphertext from the peer: wholly taken (copied). NULL with len 0: the peer closed. 0 or -ENOMEM. Read until -EAGAIN after each
  * call. */
@@ -478,8 +491,9 @@ KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of
  * On success the connection is given away: it sends nothing any more, no close_notify either, its calls give -ESTALE
  * (ktls_key_update(): -EPIPE), and only ktls_conn_free(), ktls_conn_info() and close(fd) remain.
  * THE BUFFER HOLDS KEYS: whoever has it can read the connection. Give it to nobody but the new owner, and ktls_wipe() it on both
- * sides. -EAGAIN: a KeyUpdate or close_notify is due, ktls_flush() first; -EOPNOTSUPP: user mode, whose keys stay in OpenSSL;
- * -ENOBUFS: cap is too small; -ENOTCONN: before the handshake is done; -ENOMEM; the connection's own error when it has failed. */
+ * sides. -EAGAIN: a KeyUpdate or close_notify is due, ktls_flush() first; -EOPNOTSUPP: user mode or KTLS_MODE_TX, where keys, or
+ * the receiving ones, stay in OpenSSL; -ENOBUFS: cap is too small; -ENOTCONN: before the handshake is done; -ENOMEM; the
+ * connection's own error when it has failed. */
 KTLS_API ssize_t ktls_export(struct ktls_conn *conn, void *buf, size_t cap);
 /* The connection of a socket and the state that ktls_export() wrote, in this or another process. ctx: of the same role; its
  * certificates are not looked at. The state is checked throughout, and the socket must be under kernel TLS with the state's
@@ -516,6 +530,7 @@ struct ktls_stats {
     uint64_t rekeys_by_limit;           /* KeyUpdates we sent because a key had protected its share of records */
     uint64_t closed_record_limit;       /* connections to be ended because such a key could not be changed */
     uint64_t key_update_floods;         /* connections ended because the peer sent KeyUpdates without cause and end */
+    uint64_t mode_tx;                   /* connections that came out as KTLS_MODE_TX */
 };
 KTLS_API void ktls_stats(struct ktls_stats *ret); /* relaxed reads, any thread */
 

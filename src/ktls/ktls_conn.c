@@ -198,11 +198,15 @@ static void wipe_in_block(void *block, size_t left, const uint8_t *secret, size_
     }
 }
 
+void ktls_wipe_in_ssl(struct ktls_conn *conn, enum ktls_dir dir) {
+    wipe_in_block(conn->ssl, block_size(conn), conn->secret[dir], conn->secret_len[dir]);
+}
+
 void ktls_free_ssl(struct ktls_conn *conn) {
     if (!conn->ssl) return;
     size_t size = block_size(conn), at;
     for (int dir = 0; dir < KTLS_N_DIRS && size > 0; dir++) {
-        wipe_in_block(conn->ssl, size, conn->secret[dir], conn->secret_len[dir]);
+        ktls_wipe_in_ssl(conn, (enum ktls_dir)dir);
         if (conn->resume) wipe_in_block(conn->ssl, size, ktls_resume_secrets(conn)[dir], conn->secret_len[dir]);
         if ((at = *place_of(conn, dir)) > 0) OPENSSL_cleanse((uint8_t *)conn->ssl + at - 1, KTLS_SECRET_MAX);
     }

@@ -46,6 +46,13 @@ void ktls_send_fatal(struct ktls_conn *conn, int alert) {
     pthread_mutex_unlock(&conn->tx_lock);
 }
 
+void ktls_send_warning(struct ktls_conn *conn, int alert) {
+    uint8_t msg[2] = { 1, (uint8_t)alert };
+    pthread_mutex_lock(&conn->tx_lock); /* not between a KeyUpdate and its key */
+    if (!conn->tx_closed && ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg) == 0) note_alert_out(conn, alert);
+    pthread_mutex_unlock(&conn->tx_lock);
+}
+
 /* Fatal: sends the alert, records and returns the error. */
 static int refuse(struct ktls_conn *conn, int err, int alert, const char *why) {
     ktls_send_fatal(conn, alert);
@@ -54,7 +61,7 @@ static int refuse(struct ktls_conn *conn, int err, int alert, const char *why) {
 
 /* RFC 5246 7.2.2: no_renegotiation is always a warning, after which it is the peer's to go on or not. Here the connection ends,
  * in order: who wants new keys under TLS 1.2 needs a new connection. */
-static int refuse_renegotiation(struct ktls_conn *conn, const char *why) {
+int ktls_refuse_renegotiation(struct ktls_conn *conn, const char *why) {
     static const uint8_t msg[2] = { 1, KTLS_ALERT_NO_RENEGOTIATION };
     pthread_mutex_lock(&conn->tx_lock);
     bool sent = !conn->tx_closed && ktls_kernel_send_control(conn->fd, KTLS_CT_ALERT, msg, sizeof msg) == 0;
@@ -181,7 +188,7 @@ static int take_event(struct ktls_conn *conn, const struct ktls_event *ev) {
         if (ktls_resume_ticket(conn, ev->body, ev->body_len) == 0) return KTLS_DONE;
         return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_DECODE_ERROR, "a malformed NewSessionTicket");
     case KTLS_EV_VIOLATION:
-        if (ev->alert == KTLS_ALERT_NO_RENEGOTIATION) return refuse_renegotiation(conn, ev->why);
+        if (ev->alert == KTLS_ALERT_NO_RENEGOTIATION) return ktls_refuse_renegotiation(conn, ev->why);
         break;
     }
     return refuse(conn, KTLS_EPROTOCOL, ev->alert, ev->why);
@@ -235,8 +242,13 @@ static int stream_end(struct ktls_conn *conn) {
     return ktls_fail(conn, KTLS_ETRUNCATED, -1, 0, "the peer closed without close_notify");
 }
 
+static int socket_error(struct ktls_conn *conn, int err) {
+    return ktls_fail(conn, -err, -1, 0, "%s", strerrordesc_np(err) ? strerrordesc_np(err) : "unknown error");
+}
+
 int ktls_io_error(struct ktls_conn *conn, int err) {
-    if (conn->given) return -ESTALE; /* not ours to judge, nor to count */
+    if (conn->given) return -ESTALE;                                               /* not ours to judge, nor to count */
+    if (err > 0 && !ktls_in_kernel(conn, KTLS_RX)) return socket_error(conn, err); /* no record was read: it is not about one */
     switch (err) {
     case 0:
         return stream_end(conn);
@@ -252,7 +264,7 @@ int ktls_io_error(struct ktls_conn *conn, int err) {
         /* The kernel stopped at a KeyUpdate that this library has not seen whole: it was cut into several records. */
         return refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_UNEXPECTED_MESSAGE, "a KeyUpdate in pieces");
     default:
-        return ktls_fail(conn, -err, -1, 0, "%s", strerrordesc_np(err) ? strerrordesc_np(err) : "unknown error");
+        return socket_error(conn, err);
     }
 }
 
@@ -273,7 +285,7 @@ static int finish_pending_write(struct ktls_conn *conn) {
 }
 
 int ktls_flush(struct ktls_conn *conn) {
-    if (conn->mode == KTLS_MODE_KERNEL) return ktls_gate_flush(conn);
+    if (ktls_in_kernel(conn, KTLS_TX)) return ktls_gate_flush(conn);
     if (conn->mode != KTLS_MODE_USER || conn->write_pending || conn->state == KTLS_STATE_FAILED) return KTLS_DONE;
     ktls_ssl_begin(conn);
     int n = SSL_do_handshake(conn->ssl); /* sends a KeyUpdate that is due, else does nothing */

@@ -62,7 +62,7 @@ int ktls_gate_flush(struct ktls_conn *conn) {
 }
 
 int ktls_tx_begin(struct ktls_conn *conn) {
-    if (conn->mode != KTLS_MODE_KERNEL) return -EINVAL;
+    if (!ktls_in_kernel(conn, KTLS_TX)) return -EINVAL;
     unsigned gate = atomic_load_explicit(&conn->gate, memory_order_relaxed);
     for (;;) {
         if (!(gate & KTLS_GATE_SHUT)) {

@@ -13,7 +13,8 @@
  * counted, however many OpenSSL sent.
  *   3. settle      the BIO takes out of the socket exactly what OpenSSL was given.
  *   4. decide      kernel or userspace, from the cached probe, before the first key is set: TLS_RX cannot be undone.
- *   5. keys        RX, then TX. RX refused: nothing has changed, userspace. TX refused: the connection cannot go on.
+ *   5. keys        RX, then TX. RX refused: nothing has changed, userspace. TX refused: the connection cannot go on. Half
+ * offload: TX only; the SSL object stays, to read (ktls_half.c).
  *   6. free        the SSL object and its buffers; two traffic secrets stay for KeyUpdate. A client that resumes keeps the object
  * a little longer (ktls_resume.c).
  *
@@ -87,10 +88,12 @@ static void on_message(int write_p, int version, int content_type, const void *b
 static void on_user_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl, void *arg) {
     struct ktls_conn *conn = arg;
     (void)version, (void)ssl;
-    if (content_type == SSL3_RT_HEADER) {
-        ktls_meter_add(conn, write_p ? KTLS_TX : KTLS_RX, 1);
-        note_no_memory(conn, write_p);
+    if (content_type == SSL3_RT_HEADER) note_no_memory(conn, write_p);
+    if (write_p && conn->mode == KTLS_MODE_TX) { /* into the sink: only alerts are of any interest */
+        if (content_type == SSL3_RT_ALERT && len == 2) ktls_half_alert(conn, *(const uint8_t *)buf, ((const uint8_t *)buf)[1]);
+        return;
     }
+    if (content_type == SSL3_RT_HEADER) ktls_meter_add(conn, write_p ? KTLS_TX : KTLS_RX, 1);
     if (content_type != SSL3_RT_HANDSHAKE || len < 1) return;
     uint8_t type = *(const uint8_t *)buf;
     int asks = len > 4 ? ((const uint8_t *)buf)[4] : 0;
@@ -106,6 +109,7 @@ static void on_user_message(int write_p, int version, int content_type, const vo
         /* OpenSSL takes KeyUpdates for as long as there are any: it is made to come back. */
         if (ktls_key_update_flood(conn)) conn->flooded = conn->wire->halted = true;
         ktls_meter_reset(conn, KTLS_RX);
+        if (asks == 1 && conn->mode == KTLS_MODE_TX) ktls_half_asked(conn);
     } else if (type == SSL3_MT_NEWSESSION_TICKET && !write_p) {
         KTLS_COUNT(tickets_in);
     }
@@ -118,7 +122,7 @@ void ktls_on_info(const SSL *ssl, int where, int ret) {
         conn->alert_in = ret & 0xff;
         KTLS_COUNT(alerts_in);
         KTLS_PROBE3(alert__in, conn, conn->fd, conn->alert_in);
-    } else {
+    } else if (conn->mode != KTLS_MODE_TX) { /* there it has gone nowhere yet: ktls_half.c */
         conn->alert_out = ret & 0xff;
         KTLS_COUNT(alerts_out);
         KTLS_PROBE3(alert__out, conn, conn->fd, conn->alert_out);
@@ -203,11 +207,24 @@ static void note_facts(struct ktls_conn *conn) {
 
 /* ---- The decision ---- */
 
+/* The directions that the policy wants in the kernel: 0, or why one of them cannot be. row: by enum ktls_dir. */
+static int probe_err(const struct ktls_conn *conn, const int *row) {
+    if (conn->ctx->policy == KTLS_POLICY_TX) return row[KTLS_TX];
+    return row[KTLS_RX] ? row[KTLS_RX] : row[KTLS_TX];
+}
+
+static bool can_send_some(const struct ktls_probe *probe) {
+    for (int v = 0; v < KTLS_N_VERSIONS; v++)
+        for (int c = 0; c < KTLS_N_CIPHERS; c++)
+            if (probe->result[v][c][KTLS_TX] == 0) return true;
+    return false;
+}
+
 /* What is known before the handshake: NONE when the kernel is possible for this socket. */
 static enum ktls_reason socket_reason(const struct ktls_conn *conn, const struct ktls_probe *probe, int *ret_err) {
     *ret_err = 0;
     if (conn->ctx->policy == KTLS_POLICY_OFF) return conn->ctx->off_reason;
-    if (!probe->usable) {
+    if (!probe->usable && !(conn->ctx->policy == KTLS_POLICY_TX && can_send_some(probe))) {
         *ret_err = probe->err;
         return probe->reason;
     }
@@ -220,11 +237,10 @@ static enum ktls_reason suite_reason(const struct ktls_conn *conn, const struct 
     if (conn->ssl_version != TLS1_2_VERSION && conn->ssl_version != TLS1_3_VERSION) return KTLS_REASON_VERSION;
     if (conn->cipher == KTLS_CIPHER_OTHER) return KTLS_REASON_CIPHER;
     const int(*row)[KTLS_N_DIRS] = probe->result[conn->version];
-    const int *got = row[conn->cipher];
-    if (got[KTLS_TX] || got[KTLS_RX]) {
-        *ret_err = got[KTLS_RX] ? got[KTLS_RX] : got[KTLS_TX];
+    *ret_err = probe_err(conn, row[conn->cipher]);
+    if (*ret_err) {
         for (int c = 0; c < KTLS_N_CIPHERS; c++)
-            if (!row[c][KTLS_TX] && !row[c][KTLS_RX]) return KTLS_REASON_CIPHER;
+            if (!probe_err(conn, row[c])) return KTLS_REASON_CIPHER;
         return KTLS_REASON_VERSION;
     }
     if (conn->version == KTLS_TLS13 && conn->ctx->on_old_kernel == KTLS_OLD_KERNEL_USERSPACE && probe->rekey != 0) {
@@ -269,14 +285,16 @@ static int make_keys(struct ktls_conn *conn, struct ktls_keys keys[KTLS_N_DIRS])
     return r;
 }
 
-/* 0: both keys are in the kernel. -errno with *ret_touched false: nothing was changed. */
+/* 0: the keys are in the kernel. -errno with *ret_touched false: nothing was changed. */
 static int give_keys(struct ktls_conn *conn, bool *ret_touched) {
     struct ktls_keys keys[KTLS_N_DIRS];
+    bool both = conn->ctx->policy != KTLS_POLICY_TX;
     *ret_touched = false;
     int r = make_keys(conn, keys);
-    if (r == 0) r = ktls_kernel_set_key(conn->fd, KTLS_RX, conn->version, conn->cipher, &keys[KTLS_RX], conn->seq[KTLS_RX]);
+    if (r == 0 && both)
+        r = ktls_kernel_set_key(conn->fd, KTLS_RX, conn->version, conn->cipher, &keys[KTLS_RX], conn->seq[KTLS_RX]);
     if (r == 0) {
-        *ret_touched = true;
+        *ret_touched = both;
         r = ktls_kernel_set_key(conn->fd, KTLS_TX, conn->version, conn->cipher, &keys[KTLS_TX], conn->seq[KTLS_TX]);
     }
     OPENSSL_cleanse(keys, sizeof keys);
@@ -295,6 +313,16 @@ static void enter_kernel(struct ktls_conn *conn) {
     if (conn->version == KTLS_TLS12) ktls_wipe_secrets(conn);
     ktls_meters_start(conn);
     KTLS_COUNT(mode_kernel);
+    KTLS_PROBE4(handover, conn, conn->fd, conn->ssl_version, conn->cipher_name);
+}
+
+static void enter_half(struct ktls_conn *conn) {
+    conn->mode = KTLS_MODE_TX;
+    conn->reason = KTLS_REASON_NONE;
+    ktls_half_enter(conn);
+    ktls_meters_start(conn);
+    SSL_set_msg_callback(conn->ssl, on_user_message);
+    KTLS_COUNT(mode_tx);
     KTLS_PROBE4(handover, conn, conn->fd, conn->ssl_version, conn->cipher_name);
 }
 
@@ -325,7 +353,10 @@ static int hand_over(struct ktls_conn *conn) {
     bool touched;
     r = give_keys(conn, &touched);
     if (r == 0) {
-        enter_kernel(conn);
+        if (conn->ctx->policy == KTLS_POLICY_TX)
+            enter_half(conn);
+        else
+            enter_kernel(conn);
         return KTLS_DONE;
     }
     if (touched)

@@ -17,6 +17,7 @@
  *   ktls_control.c    alerts, KeyUpdate, close: the connection after the hand-over
  *   ktls_limit.c      counts records under each key, changes keys in time; KeyUpdates without end
  *   ktls_gate.c       sends in flight against records that must come after them
+ *   ktls_half.c       half offload: the kernel sends, OpenSSL receives
  *   ktls_io.c         ktls_read/ktls_write in both modes, memory mode
  *   ktls_seal.c       a TLS record built and opened in userspace (pure): the other end of the probe
  *   ktls_probe.c      what this kernel can
@@ -33,6 +34,7 @@
  *
  *   NEW --ktls_handshake--> HANDSHAKE --done, keys in the kernel--> OPEN, mode KERNEL (ssl, wire == NULL but for ktls_resume.c)
  *                               |   \---done, kernel cannot-------> OPEN, mode USER   (ssl, wire live on)
+ *                               |   \---done, TX key in the kernel-> OPEN, mode TX    (ssl, wire live on, for reading only)
  *                               \--error--> FAILED <--fatal error-- OPEN
  */
 #ifndef KTLS_INTERNAL_H
@@ -127,6 +129,7 @@ struct ktls_wire {
     size_t record_left;  /* of the record at off, not yet given */
     int err;             /* errno of the last failed call */
     bool halted;         /* user mode: gives OpenSSL nothing more to read */
+    bool sink;           /* mode TX: what OpenSSL writes goes nowhere */
     bool eof;            /* the peer's FIN was seen */
     bool first_seen;     /* the first bytes were looked at */
     const char *not_tls; /* they are not TLS: what they look like */
@@ -282,7 +285,7 @@ struct ktls_conn {
     bool resumed, peer_cert;
 
     /* Key material: the two traffic secrets of TLS 1.3, by direction. Kernel mode: for KeyUpdate. User mode: the first
-     * generation, only so that ktls_free_ssl() knows what to wipe. */
+     * generation, only so that ktls_free_ssl() knows what to wipe. Mode TX: sending as the one, receiving as the other. */
     uint8_t secret[KTLS_N_DIRS][KTLS_SECRET_MAX];
     uint8_t secret_len[KTLS_N_DIRS];
     uint64_t seq[KTLS_N_DIRS]; /* records under the present key, counted until the hand-over */
@@ -320,10 +323,16 @@ struct ktls_conn {
     /* Received KeyUpdates without cause, in the second that began then; data received since the last one */
     uint64_t flood_began_ns, rx_bytes;
     unsigned flood_count;
-    bool flooded;      /* user mode: noticed inside OpenSSL, acted upon outside */
-    bool renegotiated; /* user mode: OpenSSL has refused a renegotiation, likewise */
+    bool flooded;      /* user mode and mode TX: noticed inside OpenSSL, acted upon outside */
+    bool renegotiated; /* likewise: OpenSSL has refused a renegotiation */
+    bool no_answer;    /* mode TX, likewise: a KeyUpdate that asks, and this kernel cannot change keys */
     uint64_t half_at;  /* rx_bytes behind the last control record */
 };
+
+/* The kernel handles the records of that direction. */
+static inline bool ktls_in_kernel(const struct ktls_conn *conn, enum ktls_dir dir) {
+    return conn->mode == KTLS_MODE_KERNEL || (conn->mode == KTLS_MODE_TX && dir == KTLS_TX);
+}
 
 /* Records the error (printf style, own words only) and returns err; -ENOMEM when there is no memory to record it. alert -1: none.
  */
@@ -348,6 +357,8 @@ void ktls_burn_stack(void);
 void ktls_wipe_secrets(struct ktls_conn *conn);
 /* At the end of a handshake: where in SSL objects the traffic secrets are, if that is not known yet. */
 void ktls_learn_places(const struct ktls_conn *conn);
+/* Clears the traffic secret of one direction in the SSL object, which is to use it no more. */
+void ktls_wipe_in_ssl(struct ktls_conn *conn, enum ktls_dir dir);
 /* Frees the SSL object so that no traffic secret stays in freed memory and its session stays resumable. */
 void ktls_free_ssl(struct ktls_conn *conn);
 uint64_t ktls_now_ns(void);
@@ -370,8 +381,23 @@ int ktls_peer_users(X509 *x, enum ktls_peer_user kind, char **ret);
 void ktls_send_fatal(struct ktls_conn *conn, int alert);
 /* Data came between the records of a handshake message: sends the alert, returns the error. */
 int ktls_refuse_data_between(struct ktls_conn *conn);
+/* TLS 1.2: no_renegotiation and close_notify through the kernel; returns the error. */
+int ktls_refuse_renegotiation(struct ktls_conn *conn, const char *why);
+/* Likewise an alert of level warning (TLS 1.2), after which the connection goes on. Lost when the socket has no room. */
+void ktls_send_warning(struct ktls_conn *conn, int alert);
 /* Sends what is due; conn->tx_lock is held and no send is in flight. KTLS_DONE, KTLS_WANT_WRITE, errors. */
 int ktls_send_due(struct ktls_conn *conn);
+
+/* ---- ktls_half.c ---- */
+
+/* The sending key is in the kernel: OpenSSL is cut off from sending. */
+void ktls_half_enter(struct ktls_conn *conn);
+/* From inside OpenSSL, an alert that it has written into the sink, in plain text. */
+void ktls_half_alert(struct ktls_conn *conn, int level, int alert);
+/* Likewise, the peer's KeyUpdate asks for ours. */
+void ktls_half_asked(struct ktls_conn *conn);
+/* After a read by OpenSSL with result n (bytes, or as ktls_read): does what it found to be done. Returns what the caller gets. */
+ssize_t ktls_half_after_read(struct ktls_conn *conn, ssize_t n);
 
 /* ---- ktls_session.c ---- */
 

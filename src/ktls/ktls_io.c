@@ -1,8 +1,8 @@
 /*
- * ktls_read and ktls_write: one face for both modes, and userspace TLS without a descriptor.
+ * ktls_read and ktls_write: one face for all modes, and userspace TLS without a descriptor.
  *
- * Place in the flow: optional in kernel mode, where the caller may as well use the socket itself; the only way in user mode. Run
- * by the connection's thread.
+ * Place in the flow: optional in kernel mode, where the caller may as well use the socket itself; the only way in user mode. Mode
+ * TX writes as kernel mode does and reads as user mode does (ktls_half.c). Run by the connection's thread.
  *
  * User mode writes at most 16 KiB per SSL_write, that is one record, and reports bytes only when OpenSSL has got rid of them all.
  * So a write that gave -EAGAIN has an unfinished record behind it; conn->write_pending is its length, and the retry repeats
@@ -85,7 +85,7 @@ static int end_renegotiation(struct ktls_conn *conn) {
                      "the peer asked for a renegotiation (sent alert no_renegotiation)");
 }
 
-static ssize_t read_user(struct ktls_conn *conn, void *buf, size_t len) {
+static ssize_t read_openssl(struct ktls_conn *conn, void *buf, size_t len) {
     if (conn->rx_closed) return 0;
     ktls_ssl_begin(conn);
     int n = SSL_read(conn->ssl, buf, len > INT32_MAX ? INT32_MAX : (int)len);
@@ -93,8 +93,8 @@ static ssize_t read_user(struct ktls_conn *conn, void *buf, size_t len) {
         ktls_limit_leave(conn, KTLS_RX, (size_t)n);
         return n;
     }
-    if (conn->flooded) return end_flood(conn);
-    if (conn->renegotiated) return end_renegotiation(conn);
+    if (conn->flooded && conn->mode == KTLS_MODE_USER) return end_flood(conn);
+    if (conn->renegotiated && conn->mode == KTLS_MODE_USER) return end_renegotiation(conn);
     if (SSL_get_shutdown(conn->ssl) & SSL_RECEIVED_SHUTDOWN && conn->alert_in == KTLS_ALERT_CLOSE_NOTIFY) {
         conn->rx_closed = true;
         ERR_clear_error();
@@ -157,7 +157,7 @@ static ssize_t writev_user(struct ktls_conn *conn, const struct iovec *iov, int 
     return (ssize_t)done;
 }
 
-/* ---- Both ---- */
+/* ---- All modes ---- */
 
 static int check_open(struct ktls_conn *conn) {
     if (conn->mode == KTLS_MODE_NONE) return -ENOTCONN;
@@ -168,14 +168,16 @@ static int check_open(struct ktls_conn *conn) {
 ssize_t ktls_read(struct ktls_conn *conn, void *buf, size_t len) {
     int r = check_open(conn);
     if (r < 0) return r;
-    return conn->mode == KTLS_MODE_KERNEL ? read_kernel(conn, buf, len) : read_user(conn, buf, len);
+    if (conn->mode == KTLS_MODE_KERNEL) return read_kernel(conn, buf, len);
+    ssize_t n = read_openssl(conn, buf, len);
+    return conn->mode == KTLS_MODE_TX ? ktls_half_after_read(conn, n) : n;
 }
 
 ssize_t ktls_writev(struct ktls_conn *conn, const struct iovec *iov, int iovcnt) {
     int r = check_open(conn);
     if (r < 0) return r;
     if (conn->tx_closed) return -EPIPE;
-    return conn->mode == KTLS_MODE_KERNEL ? write_kernel(conn, iov, iovcnt) : writev_user(conn, iov, iovcnt);
+    return ktls_in_kernel(conn, KTLS_TX) ? write_kernel(conn, iov, iovcnt) : writev_user(conn, iov, iovcnt);
 }
 
 ssize_t ktls_write(struct ktls_conn *conn, const void *buf, size_t len) {
@@ -188,13 +190,13 @@ ssize_t ktls_write(struct ktls_conn *conn, const void *buf, size_t len) {
 }
 
 size_t ktls_pending(const struct ktls_conn *conn) {
-    return conn->mode == KTLS_MODE_USER ? (size_t)SSL_pending(conn->ssl) : 0;
+    return conn->mode == KTLS_MODE_USER || conn->mode == KTLS_MODE_TX ? (size_t)SSL_pending(conn->ssl) : 0;
 }
 
 /* ---- Memory mode ---- */
 
 int ktls_mem_start(struct ktls_conn *conn) {
-    if (conn->mode != KTLS_MODE_USER) return -EINVAL;
+    if (conn->mode != KTLS_MODE_USER && conn->mode != KTLS_MODE_TX) return -EINVAL;
     conn->wire->mode = KTLS_WIRE_MEM;
     return 0;
 }

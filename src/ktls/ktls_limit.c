@@ -15,7 +15,7 @@
  *      |                                                 | change the key    | the peer had its chance: end
  *
  * So the true number is asked for at most once in limit/16 = 2^20 reckoned records. In user mode OpenSSL's message callback
- * counts every record, and the bound is the number.
+ * counts every record, and the bound is the number; in mode TX so it is with what is received.
  *
  * Records of length zero, which the kernel swallows, are seen only by the exact number. They are the peer's key's problem, and
  * the peer's to count (RFC 9846 5.5).
@@ -65,7 +65,7 @@ static void suite_limit(const struct ktls_conn *conn, struct ktls_meter *m) {
 
 void ktls_meters_start(struct ktls_conn *conn) {
     struct ktls_probe probe = { .rekey = ENOTSUP };
-    if (conn->mode == KTLS_MODE_KERNEL) ktls_probe(&probe);
+    if (ktls_in_kernel(conn, KTLS_TX)) ktls_probe(&probe);
     conn->can_rekey = conn->version == KTLS_TLS13 && (conn->mode == KTLS_MODE_USER || probe.rekey == 0);
     for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
         struct ktls_meter *m = &conn->meter[dir];
@@ -100,12 +100,12 @@ static int count(struct ktls_conn *conn, enum ktls_dir dir, uint64_t records) {
 }
 
 int ktls_count_tx(struct ktls_conn *conn, size_t bytes) {
-    return count(conn, KTLS_TX, conn->mode == KTLS_MODE_KERNEL && bytes > 0 ? 1 + bytes / RECKONED_RECORD : 0);
+    return count(conn, KTLS_TX, ktls_in_kernel(conn, KTLS_TX) && bytes > 0 ? 1 + bytes / RECKONED_RECORD : 0);
 }
 
 int ktls_count_rx(struct ktls_conn *conn, size_t bytes) {
     conn->rx_bytes += bytes;
-    return count(conn, KTLS_RX, conn->mode == KTLS_MODE_KERNEL ? bytes : 0);
+    return count(conn, KTLS_RX, ktls_in_kernel(conn, KTLS_RX) ? bytes : 0);
 }
 
 /* ---- At the mark ---- */
@@ -115,7 +115,7 @@ int ktls_count_rx(struct ktls_conn *conn, size_t bytes) {
 static bool make_exact(struct ktls_conn *conn, enum ktls_dir dir) {
     struct ktls_meter *m = &conn->meter[dir];
     uint64_t before = m->bound, seq;
-    if (conn->mode == KTLS_MODE_USER) return true;
+    if (!ktls_in_kernel(conn, dir)) return true;
     if (ktls_kernel_get_seq(conn->fd, dir, conn->version, conn->cipher, &seq) < 0) return false;
     if (before > seq)
         atomic_fetch_sub(&m->bound, before - seq);
@@ -130,7 +130,7 @@ static void must_end(struct ktls_conn *conn, struct ktls_meter *m) {
     if (atomic_compare_exchange_strong(&conn->limit_state, &far, KTLS_LIMIT_REACHED)) KTLS_COUNT(closed_record_limit);
 }
 
-/* User mode sends at once; in kernel mode the gate does, when it may. */
+/* User mode sends at once; where the kernel sends the gate does, when it may. */
 static void change_key(struct ktls_conn *conn, bool asks) {
     bool fresh = !(conn->due & KTLS_DUE_KEY_UPDATE);
     if (conn->mode == KTLS_MODE_USER)
@@ -144,7 +144,7 @@ static void change_key(struct ktls_conn *conn, bool asks) {
 
 /* A KeyUpdate is on its way out, or cannot begin now: the mark stays where it is. */
 static bool is_pending(const struct ktls_conn *conn) {
-    if (conn->mode == KTLS_MODE_KERNEL) return conn->due & KTLS_DUE_KEY_UPDATE;
+    if (ktls_in_kernel(conn, KTLS_TX)) return conn->due & KTLS_DUE_KEY_UPDATE;
     return conn->write_pending || SSL_get_key_update_type(conn->ssl) != SSL_KEY_UPDATE_NONE;
 }
 
@@ -199,7 +199,7 @@ int ktls_check_limits(struct ktls_conn *conn) {
         conn->limit_state = KTLS_LIMIT_TOLD;
         return ktls_limit_error(conn);
     }
-    return conn->mode == KTLS_MODE_KERNEL ? ktls_gate_flush(conn) : KTLS_DONE;
+    return ktls_in_kernel(conn, KTLS_TX) ? ktls_gate_flush(conn) : KTLS_DONE;
 }
 
 /* ---- For ktls_read and ktls_write ---- */
@@ -223,7 +223,7 @@ int ktls_limit_enter(struct ktls_conn *conn) {
 void ktls_limit_leave(struct ktls_conn *conn, enum ktls_dir dir, size_t bytes) {
     if (!(dir == KTLS_TX ? ktls_count_tx(conn, bytes) : ktls_count_rx(conn, bytes))) return;
     ktls_limit_check(conn, dir);
-    if (conn->mode == KTLS_MODE_KERNEL) ktls_gate_flush(conn);
+    if (ktls_in_kernel(conn, KTLS_TX)) ktls_gate_flush(conn);
 }
 
 /* ---- KeyUpdates without end ---- */

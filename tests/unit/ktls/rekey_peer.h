@@ -173,8 +173,8 @@ MAYBE_UNUSED static bool kernel_can_rekey(void) {
         }                                                                                                                        \
     } while (0)
 
-MAYBE_UNUSED static void open_busy(struct session *s, uint64_t records, int cipher) {
-    struct ktls_ctx_opts o = server_opts(KTLS_POLICY_REQUIRE);
+MAYBE_UNUSED static void open_busy(struct session *s, enum ktls_policy policy, uint64_t records, int cipher) {
+    struct ktls_ctx_opts o = server_opts(policy);
     o.rekey_after_records = records;
     o.max_key_updates_per_s = 1000000;
     use_suite(&o, TLS1_3_VERSION, cipher);

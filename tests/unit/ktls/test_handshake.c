@@ -73,6 +73,7 @@ static void test_handshake_kernel_every_suite_both_roles(void **state) {
     (void)state;
     NEED_KERNEL_TLS();
     check_all(KTLS_POLICY_REQUIRE, KTLS_MODE_KERNEL);
+    check_all(KTLS_POLICY_TX, KTLS_MODE_TX);
 }
 
 /* Both ends are libktls. */
@@ -150,6 +151,7 @@ static void test_tickets_any_number_sequence_is_right(void **state) {
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         check_tickets(KTLS_POLICY_OFF, counts[i]);
         if (kernel_usable()) check_tickets(KTLS_POLICY_REQUIRE, counts[i]);
+        if (kernel_usable()) check_tickets(KTLS_POLICY_TX, counts[i]);
     }
     if (!kernel_usable()) print_message("no kernel TLS: userspace half only\n");
 }
@@ -216,6 +218,7 @@ static void test_resumption_kernel_abbreviated_handshake(void **state) {
     (void)state;
     NEED_KERNEL_TLS();
     check_all_resumptions(KTLS_POLICY_REQUIRE);
+    check_all_resumptions(KTLS_POLICY_TX);
 }
 
 /* A peer that sends data and FIN right behind its Finished: TCP_ULP would refuse the socket afterwards. */

@@ -1,5 +1,5 @@
 /*
- * The limit on records under one key, in both directions and both modes: keys are changed in time, or the connection ends in
+ * The limit on records under one key, in both directions and every mode: keys are changed in time, or the connection ends in
  * order; KeyUpdates without end are not put up with; no record of ours is under the wrong key while sends are in flight.
  */
 #include <stdarg.h>
@@ -164,6 +164,7 @@ static void test_tx_limit_sends_key_update_kernel(void **state) {
     (void)state;
     NEED_REKEY();
     check_tx_limit(KTLS_POLICY_REQUIRE);
+    check_tx_limit(KTLS_POLICY_TX);
 }
 
 static void test_tx_limit_sends_key_update_user(void **state) {
@@ -219,6 +220,7 @@ static void test_rx_limit_asks_for_the_peers_key_update_kernel(void **state) {
     (void)state;
     NEED_REKEY();
     check_rx_limit(KTLS_POLICY_REQUIRE);
+    check_rx_limit(KTLS_POLICY_TX);
 }
 
 static void test_rx_limit_asks_for_the_peers_key_update_user(void **state) {
@@ -272,6 +274,7 @@ static void test_rx_limit_peer_that_ignores_is_ended_kernel(void **state) {
     (void)state;
     NEED_REKEY();
     check_peer_ignores(KTLS_POLICY_REQUIRE);
+    check_peer_ignores(KTLS_POLICY_TX);
 }
 
 static void test_rx_limit_peer_that_ignores_is_ended_user(void **state) {
@@ -325,6 +328,7 @@ static void test_limit_tls12_ends_in_order_kernel(void **state) {
     (void)state;
     NEED_KERNEL_TLS();
     check_end_in_order(KTLS_POLICY_REQUIRE, TLS1_2_VERSION);
+    check_end_in_order(KTLS_POLICY_TX, TLS1_2_VERSION);
 }
 
 static void test_limit_tls12_ends_in_order_user(void **state) {
@@ -340,6 +344,7 @@ static void test_limit_old_kernel_ends_in_order(void **state) {
         skip();
     }
     check_end_in_order(KTLS_POLICY_REQUIRE, TLS1_3_VERSION);
+    check_end_in_order(KTLS_POLICY_TX, TLS1_3_VERSION);
 }
 
 /* The peer's records count as well. */
@@ -390,6 +395,7 @@ static void test_limit_told_may_send_its_last_words(void **state) {
     check_told(KTLS_POLICY_OFF);
     NEED_KERNEL_TLS();
     check_told(KTLS_POLICY_REQUIRE);
+    check_told(KTLS_POLICY_TX);
 }
 
 static void test_old_kernel_policy_userspace(void **state) {
@@ -455,6 +461,8 @@ static void test_flood_of_key_updates_is_ended_kernel(void **state) {
     NEED_REKEY();
     check_flood(KTLS_POLICY_REQUIRE, false);
     check_flood(KTLS_POLICY_REQUIRE, true);
+    check_flood(KTLS_POLICY_TX, false);
+    check_flood(KTLS_POLICY_TX, true);
 }
 
 static void test_flood_of_key_updates_is_ended_user(void **state) {
@@ -499,6 +507,7 @@ static void test_frequent_key_updates_with_data_are_no_flood(void **state) {
     check_frequent_rekey_with_data(KTLS_POLICY_OFF);
     NEED_REKEY();
     check_frequent_rekey_with_data(KTLS_POLICY_REQUIRE);
+    check_frequent_rekey_with_data(KTLS_POLICY_TX);
 }
 
 /* ---- The gate ---- */

@@ -66,11 +66,11 @@ static uint64_t updates_out(struct session *s) {
     return info.key_updates_out;
 }
 
-static void check_writers(unsigned writers, uint32_t messages, uint64_t records, int cipher) {
+static void check_writers(enum ktls_policy policy, unsigned writers, uint32_t messages, uint64_t records, int cipher) {
     struct session s;
     struct writer w[WRITERS_MAX];
     struct peer_thread *p = calloc(1, sizeof *p);
-    open_busy(&s, records, cipher);
+    open_busy(&s, policy, records, cipher);
     peer_thread_start(p, &s, writers, messages, false);
     run_writers(&s, w, writers, messages);
     uint64_t refused = join_writers(w, writers);
@@ -86,9 +86,10 @@ static void check_writers(unsigned writers, uint32_t messages, uint64_t records,
 static void test_four_writers_at_full_speed(void **state) {
     (void)state;
     NEED_REKEY();
-    check_writers(4, 3000, 8, KTLS_AES_128_GCM);
-    check_writers(4, 1000, 1, KTLS_CHACHA20_POLY1305);
-    check_writers(4, 3000, 100, KTLS_AES_256_GCM);
+    check_writers(KTLS_POLICY_REQUIRE, 4, 3000, 8, KTLS_AES_128_GCM);
+    check_writers(KTLS_POLICY_REQUIRE, 4, 1000, 1, KTLS_CHACHA20_POLY1305);
+    check_writers(KTLS_POLICY_REQUIRE, 4, 3000, 100, KTLS_AES_256_GCM);
+    check_writers(KTLS_POLICY_TX, 4, 3000, 8, KTLS_AES_128_GCM);
 }
 
 /* ---- Both directions ---- */
@@ -120,12 +121,13 @@ static void *read_run(void *arg) {
 }
 
 /* The peer asks for our KeyUpdates with every second one of its own; our limits ask for its. */
-static void check_both_ways(unsigned writers, uint32_t messages, uint64_t records, unsigned peer_rekeys_every) {
+static void check_both_ways(enum ktls_policy policy, unsigned writers, uint32_t messages, uint64_t records,
+                            unsigned peer_rekeys_every) {
     struct session s;
     struct writer w[WRITERS_MAX];
     struct peer_thread *p = calloc(1, sizeof *p);
     struct reader *r = calloc(1, sizeof *r);
-    open_busy(&s, records, KTLS_AES_128_GCM);
+    open_busy(&s, policy, records, KTLS_AES_128_GCM);
     p->to_send = messages;
     p->rekey_every = peer_rekeys_every;
     *r = (struct reader){ .s = &s, .want = messages, .in.per_writer = messages };
@@ -154,9 +156,12 @@ static void check_both_ways(unsigned writers, uint32_t messages, uint64_t record
 static void test_both_ways_both_sides_change_keys(void **state) {
     (void)state;
     NEED_REKEY();
-    check_both_ways(1, 3000, 16, 7);
-    check_both_ways(4, 2000, 8, 3);
-    check_both_ways(4, 2000, 64, 0); /* ours alone, and the answers to them */
+    static const enum ktls_policy policies[] = { KTLS_POLICY_REQUIRE, KTLS_POLICY_TX };
+    for (int i = 0; i < 2; i++) {
+        check_both_ways(policies[i], 1, 3000, 16, 7);
+        check_both_ways(policies[i], 4, 2000, 8, 3);
+        check_both_ways(policies[i], 4, 2000, 64, 0); /* ours alone, and the answers to them */
+    }
 }
 
 /* Writers go on while the connection is being closed: close_notify is the last record. */

@@ -74,7 +74,7 @@ static void check_uring(uint32_t messages, uint64_t records, int cipher) {
     struct peer_thread *p = calloc(1, sizeof *p);
     unsigned deepest;
     int small = 65536;
-    open_busy(&s, records, cipher);
+    open_busy(&s, KTLS_POLICY_REQUIRE, records, cipher);
     setsockopt(s.fd[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small); /* so that sends have to wait */
     unfinished = 0;
     assert_int_equal(io_uring_queue_init(DEPTH, &ring, 0), 0);

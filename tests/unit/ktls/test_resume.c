@@ -12,10 +12,10 @@
 #include <pthread.h>
 #include <time.h>
 
-static const enum ktls_policy policies[] = { KTLS_POLICY_OFF, KTLS_POLICY_REQUIRE };
+static const enum ktls_policy policies[] = { KTLS_POLICY_OFF, KTLS_POLICY_REQUIRE, KTLS_POLICY_TX };
 
 static int n_policies(void) {
-    if (kernel_usable()) return 2;
+    if (kernel_usable()) return 3;
     print_message("no kernel TLS: userspace half only\n");
     return 1;
 }
@@ -304,6 +304,7 @@ static void test_ticket_after_key_updates(void **state) {
     }
     check_late(KTLS_POLICY_REQUIRE, 1);
     check_late(KTLS_POLICY_REQUIRE, 3);
+    check_late(KTLS_POLICY_TX, 3);
 }
 
 static void test_malformed_ticket_is_answered_by_alert(void **state) {

@@ -42,6 +42,10 @@ static void check(enum ktls_policy policy, int version, enum ktls_mode want) {
         if (found[CLIENT_KEY] + found[SERVER_KEY] > 0) search(found, true);
         assert_int_equal(found[CLIENT_KEY], 0);
         assert_int_equal(found[SERVER_KEY], 0);
+    } else if (want == KTLS_MODE_TX) {
+        if (secrets)
+            assert_int_equal(found[SERVER_SECRET], 1); /* ours to send with: kept for KeyUpdate, and OpenSSL has it no more */
+        if (secrets) assert_true(found[CLIENT_SECRET] > 0);
     } else {
         assert_true(found[CLIENT_KEY] + found[SERVER_KEY] > 0); /* the search does find things */
         if (secrets) assert_true(found[CLIENT_SECRET] > 0);
@@ -129,6 +133,14 @@ static void test_secrets_kernel_mode(void **state) {
     check(KTLS_POLICY_REQUIRE, TLS1_2_VERSION, KTLS_MODE_KERNEL);
 }
 
+static void test_secrets_half_offload(void **state) {
+    (void)state;
+    SKIP_IF_SANITIZED();
+    NEED_KERNEL_TLS();
+    check(KTLS_POLICY_TX, TLS1_3_VERSION, KTLS_MODE_TX);
+    check(KTLS_POLICY_TX, TLS1_2_VERSION, KTLS_MODE_TX);
+}
+
 static void test_secrets_kernel_mode_client_that_takes_tickets(void **state) {
     (void)state;
     SKIP_IF_SANITIZED();
@@ -141,6 +153,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_secrets_user_mode),
         cmocka_unit_test(test_secrets_kernel_mode),
+        cmocka_unit_test(test_secrets_half_offload),
         cmocka_unit_test(test_secrets_kernel_mode_client_that_takes_tickets),
     };
     return cmocka_run_group_tests(tests, setup_pki, teardown_pki);

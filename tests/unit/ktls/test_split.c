@@ -188,6 +188,8 @@ static void test_split_kernel_server(void **state) {
     NEED_KERNEL_TLS();
     server_cuts(KTLS_POLICY_REQUIRE, TLS1_3_VERSION, KTLS_MODE_KERNEL);
     server_cuts(KTLS_POLICY_REQUIRE, TLS1_2_VERSION, KTLS_MODE_KERNEL);
+    server_cuts(KTLS_POLICY_TX, TLS1_3_VERSION, KTLS_MODE_TX);
+    server_cuts(KTLS_POLICY_TX, TLS1_2_VERSION, KTLS_MODE_TX);
 }
 
 static void test_split_kernel_client(void **state) {
@@ -195,6 +197,8 @@ static void test_split_kernel_client(void **state) {
     NEED_KERNEL_TLS();
     client_cuts(KTLS_POLICY_REQUIRE, TLS1_3_VERSION, KTLS_MODE_KERNEL);
     client_cuts(KTLS_POLICY_REQUIRE, TLS1_2_VERSION, KTLS_MODE_KERNEL);
+    client_cuts(KTLS_POLICY_TX, TLS1_3_VERSION, KTLS_MODE_TX);
+    client_cuts(KTLS_POLICY_TX, TLS1_2_VERSION, KTLS_MODE_TX);
 }
 
 int main(void) {
