@@ -6,7 +6,7 @@
  * One timer serves the whole life, because its uses never overlap:
  *
  *     until opened   "begin" (now), then the handshake's deadline
- *     OPEN           a deferred resume of reading (tls-user)
+ *     OPEN           a deferred resume of reading (tls-user, ktls-tx)
  *     FLUSHING       the deadline given to conn_close_after_flush
  *
  * Closing has two speeds. conn_close() lets go at once: close_notify is tried, the loop closes the fd. conn_close_after_flush()
@@ -137,7 +137,7 @@ static void handshake_done(struct conn *c) {
             conn_close(c, CONN_END_HANDSHAKE, ktls_strerror(err));
             return;
         }
-        c->transport = CONN_TLS_USER;
+        c->transport = ktls_conn_mode(c->tls) == KTLS_MODE_TX ? CONN_KTLS_TX : CONN_TLS_USER;
     }
     opened(c);
 }
@@ -234,8 +234,8 @@ void conn_resume_reading(struct conn *c) {
     if (c->state > CONN_OPEN || !c->reading_paused) return;
     c->reading_paused = false;
     if (!c->opened) return;
-    /* tls-user may hold bytes already decrypted; on_data for them must not come from inside this call. */
-    if (c->transport == CONN_TLS_USER)
+    /* OpenSSL may hold bytes already decrypted; on_data for them must not come from inside this call. */
+    if (conn_openssl_receives(c))
         conn_arm(c, loop_now_us(c->io.loop), resume);
     else
         conn_start_reading(c);
@@ -330,7 +330,7 @@ void conn_close_lingering(struct conn *c, enum conn_end why, const char *text) {
     loop_send_hold(&c->io, true);
     loop_poll(&c->io, 0);
     /* Not on a kernel-TLS socket: the kernel may hold the alert's record outside of TCP's queue, and FIN would overtake it. */
-    if (c->transport != CONN_KTLS) shutdown(c->io.fd, SHUT_WR);
+    if (!conn_kernel_sends(c)) shutdown(c->io.fd, SHUT_WR);
     conn_arm(c, loop_now_us(c->io.loop) + ALERT_LINGER_US, closing_expired);
     loop_recv_start(&c->io);
 }

@@ -1,5 +1,6 @@
-/* A connection: bytes in, bytes out, over one of three transports chosen once: tcp (kernel-TLS sockets included, after the
- * hand-over), tls-user (OpenSSL over memory), unix. Owned by one I/O thread from accept to close.
+/* A connection: bytes in, bytes out, over one of the transports, chosen once: tcp (kernel-TLS sockets included, after the
+ * hand-over), tls-user (OpenSSL over memory), ktls-tx (sends as kernel TLS, receives as tls-user), unix. Owned by one I/O thread
+ * from accept to close.
  *
  *   NEW --tls--> HANDSHAKE --ok--> OPEN --conn_close_after_flush--> FLUSHING --sent or timeout--> CLOSING --> on_closed
  *    \--plain------------------------^         \--error, EOF, conn_close-----------------------------^
@@ -16,7 +17,7 @@
 #include "net/loop.h"
 
 enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_FLUSHING, CONN_CLOSING };
-enum conn_transport { CONN_TCP, CONN_KTLS, CONN_TLS_USER, CONN_UNIX };
+enum conn_transport { CONN_TCP, CONN_KTLS, CONN_TLS_USER, CONN_UNIX, CONN_KTLS_TX };
 
 /* Why a connection ended: for the log and the counters. */
 enum conn_end {
@@ -48,7 +49,7 @@ struct conn {
     const struct conn_ops *ops;
     enum conn_state state;
     enum conn_transport transport;
-    struct ktls_conn *tls; /* NULL without TLS; kept in both TLS modes for control records and close */
+    struct ktls_conn *tls; /* NULL without TLS; kept in every TLS mode for control records and close */
     struct obuf out;       /* replies not yet sent; append freely, then conn_flush_later */
     struct iovec iov[LOOP_IOV_MAX];
     struct loop_timer timer;      /* handshake and closing deadlines */
@@ -85,7 +86,7 @@ struct conn_thread {
     struct loop *loop;
     struct list flush;       /* connections with output to send before the loop sleeps */
     struct list handshakes;  /* connections whose handshake can go a step further, first come first served */
-    char *scratch;           /* decrypted bytes of tls-user, LOOP_RECV_BUF */
+    char *scratch;           /* decrypted bytes of tls-user and ktls-tx, LOOP_RECV_BUF */
     struct loop_timer again; /* output was queued while flushing, or handshakes wait for their turn: no sleep yet */
     int64_t handshake_budget_us;
 };
@@ -118,7 +119,7 @@ void conn_close(struct conn *c, enum conn_end why, const char *text);
 static inline bool conn_is_closing(const struct conn *c) {
     return c->state >= CONN_FLUSHING;
 }
-/* "ktls:TLSv1.3:TLS_AES_128_GCM_SHA256", "user:...", "no". */
+/* "ktls:TLSv1.3:TLS_AES_128_GCM_SHA256", "user:...", "ktls-tx:...", "no". */
 void conn_tls_text(const struct conn *c, char *out, size_t cap);
 /* "127.0.0.1:6379", "[::1]:6379", "/path:0" and "?:0" as Redis prints addresses. */
 void conn_peer_text(const struct conn *c, char *out, size_t cap);

@@ -11,6 +11,14 @@ static inline struct conn *conn_of(struct loop_io *io) {
     return list_entry(io, struct conn, io);
 }
 
+/* TLS: which half of the records is whose. */
+static inline bool conn_kernel_sends(const struct conn *c) {
+    return c->transport == CONN_KTLS || c->transport == CONN_KTLS_TX;
+}
+static inline bool conn_openssl_receives(const struct conn *c) {
+    return c->transport == CONN_TLS_USER || c->transport == CONN_KTLS_TX;
+}
+
 /* conn.c */
 void conn_arm(struct conn *c, int64_t when_us, void (*fn)(struct loop_timer *t));
 /* An errno of recv or send; what: "read" or "write". */
@@ -26,7 +34,7 @@ void conn_close_lingering(struct conn *c, enum conn_end why, const char *text);
 
 /* conn_recv.c */
 void conn_on_recv(struct loop_io *io, char *data, ssize_t n);
-/* Turns receiving on if the state of things allows; decrypts first what tls-user holds. From the loop only. */
+/* Turns receiving on if the state of things allows; decrypts first what OpenSSL holds. From the loop only. */
 void conn_start_reading(struct conn *c);
 /* A count of TLS records says that it is time: the key is changed, or the connection ends. */
 void conn_check_limits(struct conn *c);

@@ -14,7 +14,11 @@
  *
  * tls-user feeds the ciphertext to OpenSSL and reads until it wants more, or until the owner pauses: what is left is found
  * again by conn_start_reading(). A client may send close_notify right behind its last command; the replies to what on_data
- * was given are sent before the end is acted upon, as they would be on a tcp connection. */
+ * was given are sent before the end is acted upon, as they would be on a tcp connection.
+ *
+ * ktls-tx receives as tls-user. What the records want of the sending side, which is the kernel's, shows in ktls_flush() after
+ * they were read: an answer that does not fit the socket is held as above. While closing they are still decrypted, and what they
+ * say dropped: close_notify ends the wait, since no FIN of ours makes the peer close (conn_send.c). */
 #include <errno.h>
 #include <poll.h>
 
@@ -75,10 +79,23 @@ void conn_finish_control(struct conn *c) {
     if (c->state != CONN_CLOSING) control_result(c, r);
 }
 
+/* ktls-tx: the peer's records still have something to say. */
+static bool listens(const struct conn *c) {
+    return c->transport == CONN_KTLS_TX && c->state != CONN_CLOSING && !c->lingering;
+}
+
+/* What the records that were read want answered, before any data. */
+static void answer(struct conn *c) {
+    int r = listens(c) && !c->ctl_blocked ? ktls_flush(c->tls) : KTLS_DONE;
+    if (r != KTLS_DONE) control_result(c, r);
+}
+
 /* Decrypts and delivers what OpenSSL has, until it has none or the owner has enough. */
 static void user_pump(struct conn *c) {
     while (c->state == CONN_OPEN && !c->reading_paused) {
         ssize_t n = ktls_read(c->tls, c->thread->scratch, LOOP_RECV_BUF);
+        if (n > 0 || n == -EAGAIN) answer(c);
+        if (c->state != CONN_OPEN) break;
         if (n > 0) {
             c->bytes_in += (uint64_t)n;
             c->ops->on_data(c, c->thread->scratch, (size_t)n);
@@ -96,7 +113,7 @@ static void user_pump(struct conn *c) {
 }
 
 void conn_start_reading(struct conn *c) {
-    if (c->transport == CONN_TLS_USER && c->state == CONN_OPEN) user_pump(c);
+    if (conn_openssl_receives(c) && c->state == CONN_OPEN) user_pump(c);
     recv_on(c);
 }
 
@@ -106,9 +123,25 @@ static bool cannot_discard(const struct conn *c, ssize_t n) {
     return c->transport == CONN_KTLS && c->lingering && n < 0 && n != -ECONNRESET && n != -EPIPE && n != -ETIMEDOUT;
 }
 
+/* ktls-tx: looks for close_notify, and for a KeyUpdate to be answered before what is still to be sent. */
+static void discard_records(struct conn *c, const char *data, ssize_t n) {
+    ssize_t got = ktls_mem_input(c->tls, data, (size_t)n);
+    while (got >= 0 && (got = ktls_read(c->tls, c->thread->scratch, LOOP_RECV_BUF)) > 0) continue;
+    if (got == 0)
+        end_of_stream(c, "");
+    else if (got != -EAGAIN)
+        conn_close(c, CONN_END_LOCAL, "");
+    else
+        answer(c);
+}
+
 /* The peer's bytes no longer matter, but must be taken off the socket. */
-static void discard(struct conn *c, ssize_t n) {
+static void discard(struct conn *c, const char *data, ssize_t n) {
     if (cannot_discard(c, n)) return;
+    if (n > 0 && listens(c)) {
+        discard_records(c, data, n);
+        if (c->state != CONN_FLUSHING || c->peer_eof) return;
+    }
     if (n == -EIO && c->transport == CONN_KTLS) {
         control_result(c, ktls_control(c->tls));
     } else if (n < 0) {
@@ -152,12 +185,12 @@ static void user_input(struct conn *c, const char *data, size_t len) {
 void conn_on_recv(struct loop_io *io, char *data, ssize_t n) {
     struct conn *c = conn_of(io);
     if (c->state != CONN_OPEN) {
-        if (c->state == CONN_FLUSHING) discard(c, n);
+        if (c->state == CONN_FLUSHING) discard(c, data, n);
     } else if (n == -EIO && c->transport == CONN_KTLS) {
         control_result(c, ktls_control(c->tls));
     } else if (n < 0) {
         conn_io_failed(c, (int)-n, "read");
-    } else if (c->transport == CONN_TLS_USER) {
+    } else if (conn_openssl_receives(c)) {
         user_input(c, data, (size_t)n);
     } else if (n == 0) {
         plain_end(c);

@@ -3,8 +3,9 @@
  * Place in the flow: replies gather in `out`; once a turn, before the loop sleeps, conn_send_step() gives them to the socket.
  * Thread: the connection's.
  *
- * tcp, unix and kernel TLS: up to LOOP_IOV_MAX pieces straight from the queue, no copy. The pieces of one sendmsg share TLS
- * records, and a batch that is not the last one ends at a multiple of the record size, so that bulk data goes out in full ones.
+ * tcp, unix, kernel TLS and ktls-tx: up to LOOP_IOV_MAX pieces straight from the queue, no copy. The pieces of one sendmsg share
+ * TLS records, and a batch that is not the last one ends at a multiple of the record size, so that bulk data goes out in full
+ * ones.
  *
  * tls-user: batches of one record's size are encrypted until CIPHER_MIN of ciphertext waits, or up to CIPHER_MAX for a peer that
  * takes it as fast (a hundred slow readers must not hold a quarter of a megabyte each), then sent. OpenSSL's buffer may
@@ -48,7 +49,7 @@ static bool account(struct conn *c, ssize_t n) {
     if (c->transport != CONN_TLS_USER) {
         obuf_consume(&c->out, (size_t)n);
         c->bytes_out += (uint64_t)n;
-        if (c->transport == CONN_KTLS && ktls_count_tx(c->tls, (size_t)n)) conn_check_limits(c);
+        if (conn_kernel_sends(c) && ktls_count_tx(c->tls, (size_t)n)) conn_check_limits(c);
         return c->state != CONN_CLOSING && !c->write_shut;
     }
     c->cipher_off += (size_t)n;
@@ -78,14 +79,14 @@ void conn_on_sent(struct loop_io *io, ssize_t n) {
     if (c->state != CONN_CLOSING && account(c, n)) conn_send_step(c);
 }
 
-/* ---- tcp, unix, kernel TLS ---- */
+/* ---- tcp, unix, kernel TLS, ktls-tx ---- */
 
 /* True when everything is sent. */
 static bool send_plain(struct conn *c) {
     while (c->out.bytes) {
         size_t bytes = 0;
         int cnt = obuf_iov(&c->out, c->iov, LOOP_IOV_MAX, &bytes);
-        if (c->transport == CONN_KTLS && bytes < c->out.bytes && bytes > RECORD_MAX)
+        if (conn_kernel_sends(c) && bytes < c->out.bytes && bytes > RECORD_MAX)
             cnt = cut_iov(c->iov, cnt, bytes - bytes % RECORD_MAX);
         if (!send_iov(c, cnt)) return false;
     }
@@ -190,7 +191,7 @@ static bool send_queued(struct conn *c) {
 static void say_goodbye(struct conn *c) {
     if (!c->notified) {
         int r = ktls_shutdown(c->tls);
-        if (r == KTLS_WANT_WRITE && c->transport == CONN_KTLS) {
+        if (r == KTLS_WANT_WRITE && conn_kernel_sends(c)) {
             c->notify_blocked = true;
             loop_recv_stop(&c->io);
             loop_poll(&c->io, POLLOUT);
@@ -203,7 +204,7 @@ static void say_goodbye(struct conn *c) {
         c->write_shut = true;
         /* Not on a kernel-TLS socket: the kernel may hold records outside of TCP's queue, and FIN would overtake them. There
          * close_notify says it. */
-        if (c->transport != CONN_KTLS) shutdown(c->io.fd, SHUT_WR);
+        if (!conn_kernel_sends(c)) shutdown(c->io.fd, SHUT_WR);
     }
     if (c->peer_eof || c->discarded >= CONN_DISCARD_MAX)
         conn_close(c, CONN_END_LOCAL, "");

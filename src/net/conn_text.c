@@ -18,7 +18,8 @@ void conn_tls_text(const struct conn *c, char *out, size_t cap) {
         snprintf(out, cap, "handshake");
         return;
     }
-    snprintf(out, cap, "%s:%s:%s", info.mode == KTLS_MODE_KERNEL ? "ktls" : "user", info.version, info.cipher);
+    static const char *const path[] = { [KTLS_MODE_KERNEL] = "ktls", [KTLS_MODE_USER] = "user", [KTLS_MODE_TX] = "ktls-tx" };
+    snprintf(out, cap, "%s:%s:%s", path[info.mode], info.version, info.cipher);
 }
 
 static void inet_text(const struct sockaddr_storage *sa, char *out, size_t cap) {

@@ -46,12 +46,19 @@ static void publish(struct client *c) {
     if (c->conn.transport == CONN_KTLS) {
         counter_add(&c->th->ktls_bytes_in, in);
         counter_add(&c->th->ktls_bytes_out, out);
+    } else if (c->conn.transport == CONN_KTLS_TX) {
+        counter_add(&c->th->ktls_bytes_out, out);
     }
     atomic_store_explicit(&c->qbuf_len, c->qbuf.len, memory_order_relaxed);
     atomic_store_explicit(&c->qbuf_free, c->qbuf.cap - c->qbuf.len, memory_order_relaxed);
     atomic_store_explicit(&c->out_bytes, c->conn.out.bytes, memory_order_relaxed);
     atomic_store_explicit(&c->out_mem, c->conn.out.mem, memory_order_relaxed);
     atomic_store_explicit(&c->multi_mem, c->s.queue_bytes, memory_order_relaxed);
+}
+
+static enum ktls_mode tls_mode(const struct conn *conn) {
+    if (conn->transport == CONN_KTLS) return KTLS_MODE_KERNEL;
+    return conn->transport == CONN_KTLS_TX ? KTLS_MODE_TX : KTLS_MODE_USER;
 }
 
 static void describe(struct client *c, char *out, size_t cap) {
@@ -415,7 +422,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     list_remove(&c->node);
     pthread_mutex_unlock(&th->registry_lock);
     list_remove(&c->paused_node);
-    if (c->counted_tls) tls_count_close(&c->srv->tls, conn->transport == CONN_KTLS ? KTLS_MODE_KERNEL : KTLS_MODE_USER);
+    if (c->counted_tls) tls_count_close(&c->srv->tls, tls_mode(conn));
     session_done(&c->s, c->srv->ks);
     resp_parser_done(&c->parser);
     buf_done(&c->qbuf);

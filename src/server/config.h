@@ -84,7 +84,7 @@ struct config {
     int n_renames;
 };
 
-enum cfg_tls_ktls { CFG_KTLS_AUTO = 0, CFG_KTLS_YES, CFG_KTLS_NO };
+enum cfg_tls_ktls { CFG_KTLS_AUTO = 0, CFG_KTLS_YES, CFG_KTLS_NO, CFG_KTLS_TX };
 enum cfg_maxmemory_policy {
     CFG_NOEVICTION = 0,
     CFG_VOLATILE_LRU,

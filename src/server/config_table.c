@@ -35,7 +35,9 @@ static const struct dir_enum facilities[] = { { "user", LOG_USER },     { "local
                                               { "local5", LOG_LOCAL5 }, { "local6", LOG_LOCAL6 },
                                               { "local7", LOG_LOCAL7 }, { 0 } };
 static const struct dir_enum auth_clients[] = { { "no", 0 }, { "yes", 1 }, { "optional", 2 }, { 0 } };
-static const struct dir_enum ktls_modes[] = { { "auto", CFG_KTLS_AUTO }, { "yes", CFG_KTLS_YES }, { "no", CFG_KTLS_NO }, { 0 } };
+static const struct dir_enum ktls_modes[] = {
+    { "auto", CFG_KTLS_AUTO }, { "yes", CFG_KTLS_YES }, { "no", CFG_KTLS_NO }, { "tx", CFG_KTLS_TX }, { 0 }
+};
 /* CN and URI are the names of Redis 8.6 and Valkey 9 */
 static const struct dir_enum auth_clients_user[] = { { "off", KTLS_PEER_USER_OFF },
                                                      { "CN", KTLS_PEER_USER_CN },

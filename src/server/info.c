@@ -408,6 +408,8 @@ static void tls_paths(struct server *srv, const struct ktls_stats *st, struct bu
                "connections_user:%llu\r\n",
                RLX(srv->tls.live_ktls), RLX(srv->tls.live_user), (unsigned long long)st->mode_kernel,
                (unsigned long long)st->mode_user);
+    buf_printf(o, "tls_connections_ktls_tx:%llu\r\ntls_total_connections_ktls_tx:%llu\r\n", RLX(srv->tls.live_ktls_tx),
+               (unsigned long long)st->mode_tx);
     static const char *const versions[] = { "tls10", "tls11", "tls12", "tls13", "other" };
     for (int i = 0; i < 5; i++)
         if (i >= 2 && i <= 3)
@@ -438,7 +440,7 @@ static void tls_kernel_stat(struct buf *o) {
 }
 
 static void section_tls(struct server *srv, struct buf *o) {
-    static const char *const modes[] = { "auto", "yes", "no" };
+    static const char *const modes[] = { "auto", "yes", "no", "tx" };
     struct ktls_stats st;
     unsigned long long kin = 0, kout = 0;
     ktls_stats(&st);

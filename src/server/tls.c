@@ -103,8 +103,16 @@ static void warn_of_advisories(struct tls_state *t, struct config *cfg) {
             "say 'tls-ktls-accept-advisories yes' when this kernel has the fix.");
 }
 
+bool tls_kernel_sends(const struct ktls_probe *p) {
+    for (int v = 0; v < KTLS_N_VERSIONS; v++)
+        for (int c = 0; c < KTLS_N_CIPHERS; c++)
+            if (p->result[v][c][KTLS_TX] == 0) return true;
+    return false;
+}
+
 static enum ktls_policy policy_of(const struct tls_state *t, int64_t mode) {
     if (mode == CFG_KTLS_NO) return KTLS_POLICY_OFF;
+    if (mode == CFG_KTLS_TX) return KTLS_POLICY_TX;
     if (mode == CFG_KTLS_YES && t->probe.usable) return KTLS_POLICY_REQUIRE;
     return KTLS_POLICY_AUTO;
 }
@@ -302,9 +310,14 @@ struct ktls_ctx *tls_ctx_get(struct tls_state *t) {
     return ctx;
 }
 
+static void count_live(struct tls_state *t, enum ktls_mode mode, int by) {
+    _Atomic int64_t *live = mode == KTLS_MODE_KERNEL ? &t->live_ktls : mode == KTLS_MODE_TX ? &t->live_ktls_tx : &t->live_user;
+    atomic_fetch_add_explicit(live, by, memory_order_relaxed);
+}
+
 void tls_count_open(struct tls_state *t, const struct ktls_conn_info *info) {
     hist_add(t->handshake_us, info->handshake_us);
-    atomic_fetch_add_explicit(info->mode == KTLS_MODE_KERNEL ? &t->live_ktls : &t->live_user, 1, memory_order_relaxed);
+    count_live(t, info->mode, 1);
     pthread_mutex_lock(&t->lock);
     int i = 0;
     while (i < t->n_ciphers && strcmp(t->ciphers[i].name, info->cipher) != 0) i++;
@@ -318,5 +331,5 @@ void tls_count_open(struct tls_state *t, const struct ktls_conn_info *info) {
 }
 
 void tls_count_close(struct tls_state *t, enum ktls_mode mode) {
-    atomic_fetch_sub_explicit(mode == KTLS_MODE_KERNEL ? &t->live_ktls : &t->live_user, 1, memory_order_relaxed);
+    count_live(t, mode, -1);
 }

@@ -38,7 +38,7 @@ struct tls_state {
         uint64_t count;
     } ciphers[TLS_MAX_CIPHER_NAMES];
     int n_ciphers;
-    _Atomic int64_t live_ktls, live_user; /* connections open now */
+    _Atomic int64_t live_ktls, live_user, live_ktls_tx; /* connections open now */
     _Atomic bool reason_logged;
     struct ktls_tickets *tickets; /* pointer under lock; NULL before the first tls_load */
     char *tickets_path;           /* what it was made of; changed by tls_load only. NULL: in memory */
@@ -83,6 +83,8 @@ void tls_watch_stop(struct server *srv); /* waits for a check under way; main th
 bool tls_held_back(struct tls_state *t, struct config *cfg);
 /* The CVEs, comma-separated, "" when there are none. */
 void tls_advisory_names(struct tls_state *t, char *ret, size_t cap);
+/* The kernel encrypts what is sent, in one suite at least: tls-ktls tx has a meaning. */
+bool tls_kernel_sends(const struct ktls_probe *p);
 /* Why tls-ktls yes cannot be kept to here; NULL: it can, or it is not yes. Valid until the thread's next call. */
 const char *tls_refusal(const struct tls_state *t, struct config *cfg);
 /* "TLSv1.2 TLSv1.3" to KTLS_PROTO_* bits. 0: text empty. -1: a word is not known. */

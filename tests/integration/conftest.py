@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Fixtures: every test file runs over each transport asked for.
 
-    --transport tcp|tls-user|tls-kernel|all   default: tcp and tls-user; may be repeated or comma separated
+    --transport tcp|tls-user|tls-kernel|tls-tx|all   default: tcp and tls-user; may be repeated or comma separated
+                                              (tls-tx: half offload, the kernel sends and OpenSSL receives)
     --server PATH                             default build/kettle-server; "redis-server" validates the tests themselves
     --event-loop auto|uring|epoll             of the server; default auto
     --sanitizer                               longer time limits for ASan and TSan builds
@@ -20,11 +21,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import certs  # noqa: E402
 import harness  # noqa: E402
 
-ALL = ["tcp", "tls-user", "tls-kernel"]
+ALL = ["tcp", "tls-user", "tls-kernel", "tls-tx"]
 
 
 def pytest_addoption(parser):
-    parser.addoption("--transport", action="append", default=None, help="tcp, tls-user, tls-kernel or all")
+    parser.addoption("--transport", action="append", default=None, help="tcp, tls-user, tls-kernel, tls-tx or all")
     parser.addoption("--server", action="store", default="build/kettle-server", help="server binary under test")
     parser.addoption("--event-loop", action="store", default="auto", choices=("auto", "uring", "epoll"))
     parser.addoption("--sanitizer", action="store_true", default=False, help="time limits for sanitizer builds")
@@ -50,7 +51,8 @@ def pytest_generate_tests(metafunc):
     if "transport" in metafunc.fixturenames:
         names = wanted_transports(metafunc.config)
         for mark in metafunc.definition.iter_markers("transports"):
-            names = [name for name in names if name in mark.args]
+            names = [name for name in names if name in mark.args or (
+                name == "tls-tx" and {"tls-user", "tls-kernel"} <= set(mark.args))]  # it has a half of each
         group = metafunc.module.__name__
         metafunc.parametrize("transport", [
             pytest.param(name, marks=pytest.mark.xdist_group("%s-%s" % (group, name))) for name in names],
@@ -84,8 +86,9 @@ def kernel_tls_reason(env):
 
 @pytest.fixture(scope="module", autouse=True)
 def kernel_guard(transport, env):
-    """A tls-kernel file must move the kernel's own counters, or it did not test what it says."""
-    if transport != "tls-kernel":
+    """A tls-kernel or tls-tx file must move the kernel's own counters, or it did not test what it says."""
+    counters = {"tls-kernel": ("TlsTxSw", "TlsRxSw"), "tls-tx": ("TlsTxSw",)}.get(transport)
+    if counters is None:
         yield
         return
     reason = kernel_tls_reason(env)
@@ -96,7 +99,7 @@ def kernel_guard(transport, env):
     if len(harness.Server.all_started) == started:
         return
     after = harness.tls_stat()
-    for name in ("TlsTxSw", "TlsRxSw"):
+    for name in counters:
         moved = after.get(name, 0) - before.get(name, 0)
         assert moved > 0, "/proc/net/tls_stat %s did not move" % name
 

@@ -143,7 +143,7 @@ class Server:
             out.update({"tls-port": str(self.tls_port), "tls-cert-file": self.env.cert("server.crt"),
                         "tls-key-file": self.env.cert("server.key"), "tls-ca-cert-file": self.env.cert("ca.crt")})
             if self.env.is_kettle:
-                out["tls-ktls"] = "yes" if self.transport == "tls-kernel" else "no"
+                out["tls-ktls"] = {"tls-kernel": "yes", "tls-tx": "tx"}.get(self.transport, "no")
         return out
 
     def command_line(self):
@@ -271,12 +271,13 @@ class Server:
             "utf-8", "replace")
 
     def check_kernel_tls(self):
-        """A tls-kernel server must have its connections in the kernel; anything else is another transport."""
-        if self.transport != "tls-kernel" or not self.check_ktls or self.proc.poll() is not None:
+        """A tls-kernel or tls-tx server must have its connections in the kernel; anything else is another transport."""
+        field = {"tls-kernel": "tls_connections_ktls", "tls-tx": "tls_connections_ktls_tx"}.get(self.transport)
+        if field is None or not self.check_ktls or self.proc.poll() is not None:
             return
         with self.connect() as conn:
             info = conn.info("tls")
-            assert int(info["tls_connections_ktls"]) > 0, info
+            assert int(info[field]) > 0, info
 
     def alive(self):
         return self.proc is not None and self.proc.poll() is None

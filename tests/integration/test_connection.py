@@ -253,7 +253,8 @@ def test_client_info_and_list_fields(server, conn, transport):
     mine = [entry for entry in client_list(conn) if entry["id"] == info["id"]]
     assert len(mine) == 1 and mine[0]["cmd"] == "client|list"
     if server.env.is_kettle:
-        pattern = {"tcp": "no", "tls-user": "user:TLSv1.3:TLS_[A-Z0-9_]+", "tls-kernel": "ktls:TLSv1.3:TLS_[A-Z0-9_]+"}
+        pattern = {"tcp": "no", "tls-user": "user:TLSv1.3:TLS_[A-Z0-9_]+", "tls-kernel": "ktls:TLSv1.3:TLS_[A-Z0-9_]+",
+                   "tls-tx": "ktls-tx:TLSv1.3:TLS_[A-Z0-9_]+"}
         assert re.fullmatch(pattern[transport], info["tls"]), info["tls"]
 
 

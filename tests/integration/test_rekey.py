@@ -161,7 +161,7 @@ def test_old_kernel_policy(make_server, transport):
 
 
 def test_directives(make_server, transport):
-    mode = {"tls-ktls": "no" if transport == "tls-user" else "auto"}
+    mode = {"tls-ktls": {"tls-user": "no", "tls-kernel": "auto", "tls-tx": "tx"}[transport]}
     server = make_server(check_ktls=False, directives=mode)
     with server.connect() as conn:
         assert conn("CONFIG", "GET", "ktls-rekey-after-records") == [b"ktls-rekey-after-records", b"0"]

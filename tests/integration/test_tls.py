@@ -163,7 +163,7 @@ SUITES_CBC = ["ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA"]
 
 
 def path_name(transport):
-    return "ktls" if transport == "tls-kernel" else "user"
+    return {"tls-kernel": "ktls", "tls-tx": "ktls-tx"}.get(transport, "user")
 
 
 def exercise(conn):
@@ -209,7 +209,7 @@ def test_suites_the_kernel_lacks_work_in_userspace(make_server, transport, suite
             assert tls_field(conn) == "user:TLSv1.2:" + suite
             info = conn.info("tls")
             assert int(info["tls_connections_user"]) >= 1 and int(info["tls_version_tls12"]) >= 1
-            if transport == "tls-kernel":
+            if transport != "tls-user":
                 assert int(info["tls_fallback_cipher"]) >= 1
             else:
                 assert int(info["tls_fallback_policy"]) >= 1
@@ -728,13 +728,15 @@ def test_truncation_half_command_is_dropped(server):
 
 @pytest.mark.parametrize("letter", ["k", "K"], ids=["update", "update-requested"])
 def test_key_update_from_the_peer(server, transport, letter):
-    """Works in userspace and on kernels with rekey; on older kernels the connection ends cleanly."""
+    """Works in userspace and on kernels with rekey; on older kernels the connection ends cleanly, with half offload only
+    if our key is to change."""
     with Counted(server, **({"tls_key_updates_in": 1} if server.env.is_kettle else {})):
         out = s_client(server, ["ECHO before\r\n", letter + "\n", "ECHO after1\r\n", letter + "\n", "ECHO after2\r\n",
                                 "quit\r\n"], "-tls1_3")
     assert "before" in out and "KEYUPDATE" in out
     release = tuple(int(x) for x in re.match(r"(\d+)\.(\d+)", os.uname().release).groups())
-    if transport == "tls-kernel" and release < (6, 14):
+    cannot = transport == "tls-kernel" or (transport == "tls-tx" and letter == "K")
+    if cannot and release < (6, 14):
         assert "bad record" not in out.lower()
     else:
         assert "after1" in out and "after2" in out and "+OK" in out, out[-1500:]
@@ -871,6 +873,7 @@ FIELDS = """tls_port tls_ktls_mode tls_kernel_usable tls_kernel_reason tls_hands
     tls_handshakes_failed_alert tls_handshakes_failed_protocol tls_handshakes_failed_verify tls_handshakes_failed_not_tls
     tls_handshakes_failed_reset tls_handshakes_failed_timeout tls_handshakes_failed_other tls_handshakes_resumed
     tls_handshake_usec_p50 tls_handshake_usec_p99 tls_connections_ktls tls_connections_user tls_total_connections_ktls
+    tls_connections_ktls_tx tls_total_connections_ktls_tx
     tls_total_connections_user tls_version_tls12 tls_version_tls13 tls_control_records tls_key_updates_in
     tls_key_updates_out tls_kernel_bytes_in tls_kernel_bytes_out tls_cert_subject tls_cert_not_after
     tls_cert_days_left""".split()
@@ -883,11 +886,12 @@ def test_info_tls_fields(server, transport, kettle_only):
         info = conn.info("tls")
         missing = [name for name in FIELDS if name not in info]
         assert not missing, missing
-        kernel = transport == "tls-kernel"
+        kernel = transport != "tls-user"
         assert info["tls_port"] == str(server.tls_port)
-        assert info["tls_ktls_mode"] == ("yes" if kernel else "no")
-        assert int(info["tls_connections_ktls"]) == (2 if kernel else 0) or kernel
-        assert (int(info["tls_connections_user"]) >= 2) != kernel
+        assert info["tls_ktls_mode"] == {"tls-user": "no", "tls-kernel": "yes", "tls-tx": "tx"}[transport]
+        live = {"tls-user": "tls_connections_user", "tls-kernel": "tls_connections_ktls", "tls-tx": "tls_connections_ktls_tx"}
+        for path, field in live.items():
+            assert (int(info[field]) >= 2) if path == transport else (int(info[field]) == 0), (field, info)
         assert int(info["tls_handshakes_ok"]) >= 2
         assert 0 < int(info["tls_handshake_usec_p50"]) <= int(info["tls_handshake_usec_p99"]) < 60000000
         assert re.search("CN ?= ?", info["tls_cert_subject"])
@@ -895,7 +899,8 @@ def test_info_tls_fields(server, transport, kettle_only):
         assert any(re.fullmatch(r"tls_cipher_[A-Z0-9_-]+", name) for name in info)
         if kernel:
             assert info["tls_kernel_usable"] == "1"
-            assert int(info["tls_kernel_bytes_in"]) > 0 and int(info["tls_kernel_bytes_out"]) > 0
+            assert (int(info["tls_kernel_bytes_in"]) > 0) == (transport == "tls-kernel")
+            assert int(info["tls_kernel_bytes_out"]) > 0
             for name in ("tls_stat_TlsCurrTxSw", "tls_stat_TlsTxSw", "tls_stat_TlsRxSw"):
                 assert name in info
         else:
@@ -907,7 +912,7 @@ def test_connection_counts_go_down_again(server, kettle_only):
     with server.connect() as conn:
         def live():
             info = conn.info("tls")
-            return int(info["tls_connections_ktls"]) + int(info["tls_connections_user"])
+            return sum(int(info["tls_connections_" + path]) for path in ("ktls", "ktls_tx", "user"))
         wait_for(lambda: live() == 1, server.env.timeout(5), what="old connections to go")
         extra = [server.connect() for _ in range(30)]
         # A TLS 1.3 client is done half a round trip before its server.
@@ -928,6 +933,93 @@ def test_ktls_auto_says_what_it_chose(make_server, env, kettle_only):
         assert int(info["tls_total_connections_ktls"]) == 0
         assert any(int(value) >= 1 for name, value in info.items() if name.startswith("tls_fallback_"))
         assert re.search(r"(?i)modprobe tls|CONFIG_TLS|kernel TLS|kTLS", server.log()), "the reason must be in the log"
+
+
+def test_ktls_tx_by_config_set(make_server, transport, kettle_only):
+    """Half offload for connections made after the change; where the kernel cannot send, userspace with the reason."""
+    server = make_server(check_ktls=False, config="timeout 0\n")
+    possible = tls_info(server)["tls_kernel_usable"] == "1"
+    with server.connect() as first:
+        path = tls_field(first).split(":")[0]
+        assert first("CONFIG", "SET", "tls-ktls", "tx") == "OK"
+        assert first("CONFIG", "GET", "tls-ktls") == [b"tls-ktls", b"tx"]
+        first.err("CONFIG", "SET", "tls-ktls", "rx")
+        with server.connect() as conn:
+            assert tls_field(conn).split(":")[0] == ("ktls-tx" if possible else "user")
+            exercise(conn)
+            assert tls_field(first).split(":")[0] == path == path_name(transport)
+            assert conn("CONFIG", "REWRITE") == "OK"
+            if possible:
+                assert int(conn.info("tls")["tls_connections_ktls_tx"]) >= 1
+    with open(server.dir + "/kettle.conf") as handle:
+        assert "tls-ktls tx" in handle.read()
+
+
+def test_ktls_tx_says_what_it_chose(make_server, env, kettle_only):
+    server = make_server(directives={"tls-ktls": "tx"}, check_ktls=False)
+    info = tls_info(server)
+    assert info["tls_ktls_mode"] == "tx"
+    assert int(info["tls_total_connections_ktls"]) == 0
+    if info["tls_kernel_usable"] == "1":
+        assert int(info["tls_total_connections_ktls_tx"]) >= 1
+        assert "TLS: kernel for what is sent" in server.log()
+    else:
+        assert any(int(value) >= 1 for name, value in info.items() if name.startswith("tls_fallback_"))
+        assert "TLS: userspace, because the kernel" in server.log()
+
+
+def test_ktls_tx_streams_every_suite(make_server, transport, kettle_only):
+    """The kernel's counters tell which half is its own."""
+    if transport != "tls-tx":
+        pytest.skip("about half offload")
+    server = make_server(directives={"tls-protocols": "TLSv1.2 TLSv1.3"})
+    before = harness.tls_stat()
+    n = 0
+    for suite in SUITES_12:
+        with server.connect(minimum=V12, maximum=V12, ciphers=suite) as conn:
+            assert tls_field(conn) == "ktls-tx:TLSv1.2:" + suite
+            exercise(conn)
+            n += 1
+    for _ in range(5):
+        with server.connect(minimum=V13) as conn:
+            assert tls_field(conn).startswith("ktls-tx:TLSv1.3:")
+            exercise(conn)
+            n += 1
+    after = harness.tls_stat()
+    assert after["TlsTxSw"] - before["TlsTxSw"] == n
+    assert after["TlsRxSw"] == before["TlsRxSw"]
+    info = tls_info(server)
+    assert int(info["tls_kernel_bytes_out"]) > n * 20 * 69000 and int(info["tls_kernel_bytes_in"]) == 0
+
+
+def test_ktls_tx_bad_record_is_answered_by_alert(server, transport, kettle_only):
+    if transport != "tls-tx":
+        pytest.skip("about half offload")
+    with Counted(server, tls_alerts_out=1):
+        raw = server.raw_socket()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = server.context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        while True:
+            try:
+                tls.do_handshake()
+                raw.sendall(outgoing.read())
+                break
+            except ssl.SSLWantReadError:
+                raw.sendall(outgoing.read())
+                incoming.write(raw.recv(65536))
+        tls.write(b"PING\r\n")
+        record = bytearray(outgoing.read())
+        record[-1] ^= 1
+        raw.sendall(record)
+        with pytest.raises(ssl.SSLError, match="(?i)bad.record.mac"):
+            while True:
+                try:
+                    assert not tls.read(100)
+                except ssl.SSLWantReadError:
+                    data = raw.recv(65536)
+                    assert data, "the end without an alert"
+                    incoming.write(data)
+        raw.close()
 
 
 def test_ktls_yes_refuses_a_kernel_without_it(env, transport, kettle_only, kernel_guard):

@@ -301,7 +301,7 @@ def test_chacha_first(make_server):
 
     def chosen(*flags):
         out = s_client(server, ["CLIENT INFO\r\n", "quit\r\n"], *flags, delay=0.4)
-        return re.search(r"tls=\w+:TLSv1\.\d:(\S+)", out).group(1)
+        return re.search(r"tls=[\w-]+:TLSv1\.\d:(\S+)", out).group(1)
     assert chosen("-ciphersuites", suites) == "TLS_CHACHA20_POLY1305_SHA256"
     assert chosen("-tls1_2", "-cipher", "ECDHE+AESGCM:ECDHE+CHACHA20") == "ECDHE-ECDSA-CHACHA20-POLY1305"
     set_ok(server, "tls-prefer-chacha", "no")

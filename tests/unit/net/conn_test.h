@@ -1,6 +1,7 @@
 /* A connection under test and its peer. The server side (struct app over struct conn) runs on the main thread's loop; the peer
- * is a blocking client on a thread of its own, plain or OpenSSL, so that every test runs over tcp, userspace TLS and kernel TLS
- * alike. Kernel TLS is skipped where the kernel has none, and a test over it fails if the connection came out otherwise. */
+ * is a blocking client on a thread of its own, plain or OpenSSL, so that every test runs over tcp, userspace TLS, kernel TLS and
+ * half offload alike. Kernel TLS is skipped where the kernel has none, and a test over it fails if the connection came out
+ * otherwise. */
 #ifndef KETTLE_TEST_CONN_H
 #define KETTLE_TEST_CONN_H
 
@@ -17,7 +18,7 @@
 #include "base/buf.h"
 #include "net/conn.h"
 
-enum kind { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS };
+enum kind { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS, KIND_KTLS_TX };
 
 static struct loop *loop;
 static struct conn_thread thread;
@@ -26,7 +27,11 @@ static SSL_CTX *client_ctx;
 static enum kind kind;
 
 static bool is_tls(void) {
-    return kind == KIND_USER || kind == KIND_KTLS;
+    return kind >= KIND_USER;
+}
+
+MAYBE_UNUSED static bool is_kernel_tls(void) { /* that sends, at least */
+    return kind == KIND_KTLS || kind == KIND_KTLS_TX;
 }
 
 /* ---- the application on the server side ---- */
@@ -189,7 +194,7 @@ static void make_contexts(void) {
     snprintf(key, sizeof(key), "%s/k", dir);
     write_cert(cert, key);
     struct ktls_ctx_opts o = { .size = sizeof(o), .role = KTLS_SERVER, .cert_file = cert, .key_file = key, .num_tickets = -1 };
-    o.policy = kind == KIND_KTLS ? KTLS_POLICY_REQUIRE : KTLS_POLICY_OFF;
+    o.policy = kind == KIND_KTLS ? KTLS_POLICY_REQUIRE : kind == KIND_KTLS_TX ? KTLS_POLICY_TX : KTLS_POLICY_OFF;
     int r = ktls_ctx_new(&o, &server_ctx, err, sizeof(err));
     unlink(cert);
     unlink(key);
@@ -222,7 +227,7 @@ static int conn_teardown(void **state) {
 
 /* True when the kernel can; else the test must skip. */
 static bool kind_possible(void) {
-    if (kind != KIND_KTLS) return true;
+    if (!is_kernel_tls()) return true;
     struct ktls_probe probe;
     if (ktls_probe(&probe) == 0 && probe.usable) return true;
     print_message("no kernel TLS here: %s (%s)\n", ktls_reason_name(probe.reason), ktls_strerror(-probe.err));
@@ -271,7 +276,7 @@ static void run_to_close(struct peer *p) {
     assert_int_equal(app.n_closed, 1);
     peer_join(p);
     if (app.n_open) {
-        const char *want = kind == KIND_KTLS ? "ktls:" : kind == KIND_USER ? "user:" : "no";
+        const char *want = kind == KIND_KTLS ? "ktls:" : kind == KIND_KTLS_TX ? "ktls-tx:" : kind == KIND_USER ? "user:" : "no";
         assert_int_equal(strncmp(app.tls_text, want, strlen(want)), 0);
     }
 }

@@ -434,11 +434,11 @@ static void test_paused_reading_loses_nothing(void **state) {
     assert_int_equal(app.end, CONN_END_EOF);
 }
 
-static const enum kind kinds[] = { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS };
+static const enum kind kinds[] = { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS, KIND_KTLS_TX };
 #define over(f, name, i)                                                                                                         \
     { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
-#define over_all(f) over(f, "tcp", 0), over(f, "unix", 1), over(f, "user_tls", 2), over(f, "ktls", 3)
-#define over_tcp(f) over(f, "tcp", 0), over(f, "user_tls", 2), over(f, "ktls", 3)
+#define over_all(f) over(f, "tcp", 0), over(f, "unix", 1), over(f, "user_tls", 2), over(f, "ktls", 3), over(f, "ktls_tx", 4)
+#define over_tcp(f) over(f, "tcp", 0), over(f, "user_tls", 2), over(f, "ktls", 3), over(f, "ktls_tx", 4)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
