@@ -3,7 +3,8 @@
 KeyUpdate from either side; and kettle-server with them as clients.
 
 The side of libktls is build/peers/ktls-peer (tests/support/ktls-peer.c); what it reports of each connection is what is checked,
-beside every byte. Under tls-kernel each connection must be in the kernel, and the kernel must have counted it.
+beside every byte. Under tls-kernel each connection must be in the kernel, and the kernel must have counted it; under tls-tx so
+with what it sends.
 """
 import contextlib
 import os
@@ -18,6 +19,9 @@ import peers
 from peers import BY_ID, PEERS, SUITES
 
 pytestmark = pytest.mark.transports("tls-user", "tls-kernel")
+
+MODES = {"tls-user": "user", "tls-kernel": "kernel", "tls-tx": "tx"}  # in ktls-peer's words
+TOTALS = ["kernel", "user", "tx"]
 
 HANDSHAKES = pytest.mark.parametrize("handshake", ["full", "resumed"])
 
@@ -107,7 +111,7 @@ class Lab:
         return path
 
     def ktls_options(self, suite):
-        policy = "kernel" if self.transport == "tls-kernel" else "user"
+        policy = MODES[self.transport]
         return ["--policy", policy, "--version", suite.version, "--suites", suite.name]
 
     def ktls_server(self, suite, *more, use=""):
@@ -187,21 +191,23 @@ class Lab:
         may happen, since a kernel that cannot change keys tries the old one on what is behind a KeyUpdate."""
         before, rows = harness.tls_stat(), []
         yield rows
-        after, mine = harness.tls_stat(), [row for row in rows if row.get("mode") == "kernel"]
-        least = {"TlsTxSw": len(mine), "TlsRxSw": len(mine)}
+        after = harness.tls_stat()
+        sent, received = [[row for row in rows if row.get("mode") in modes] for modes in (("kernel", "tx"), ("kernel",))]
+        least = {"TlsTxSw": len(sent), "TlsRxSw": len(received)}
         if "TlsTxRekeyOk" in after:  # from Linux 6.14 on
-            least.update({"TlsTxRekeyOk": sum(row["updates_out"] for row in mine), "TlsRxRekeyOk": sum(row["updates_in"] for row in mine)})
+            least.update({"TlsTxRekeyOk": sum(row["updates_out"] for row in sent),
+                          "TlsRxRekeyOk": sum(row["updates_in"] for row in received)})
         for name, count in least.items():
             assert after.get(name, 0) - before.get(name, 0) >= count, "%s did not move by %d" % (name, count)
         if not decrypt_errors and "PYTEST_XDIST_WORKER" not in os.environ:  # other files' tests send bad records
             assert after.get("TlsDecryptError", 0) == before.get("TlsDecryptError", 0), "TlsDecryptError moved"
 
     def check(self, row, suite, resumed=None):
-        kernel = self.transport == "tls-kernel" and suite.kernel
-        reason = "none" if kernel else "cipher" if self.transport == "tls-kernel" else "policy"
+        kernel = self.transport != "tls-user" and suite.kernel
+        reason = "none" if kernel else "cipher" if self.transport != "tls-user" else "policy"
         assert row["error"] == "", row
         assert (row["version"], row["cipher"]) == ("TLSv" + suite.version, suite.name), row
-        assert (row["mode"], row["reason"]) == ("kernel" if kernel else "user", reason), row
+        assert (row["mode"], row["reason"]) == (MODES[self.transport] if kernel else "user", reason), row
         if resumed is not None:
             assert row["resumed"] is resumed, row
 
@@ -234,7 +240,7 @@ SUITES13 = [suite for suite in SUITES if suite.version == "1.3"]
 
 @pytest.fixture(scope="module")
 def can_rekey(env, transport, kernel_guard):
-    if transport != "tls-kernel":
+    if transport == "tls-user":
         return True
     out = subprocess.run([env.tool("ktls-probe")], stdout=subprocess.PIPE, timeout=60).stdout.decode()
     return re.search(r"^rekey \(KeyUpdate\)\s+(.*)$", out, re.M).group(1).startswith("yes")
@@ -281,7 +287,7 @@ def test_key_update_sent_is_refused(lab, can_rekey):
     openssl = PEERS[0]
     need(lab, openssl)
     row, _ = update_row(lab, openssl, "client", SUITES[0])
-    assert row["mode"] == "kernel" and "EOPNOTSUPP" in row["error"] and row["updates_out"] == 0, row
+    assert row["mode"] == MODES[lab.transport] and "EOPNOTSUPP" in row["error"] and row["updates_out"] == 0, row
 
 
 def check_updated(lab, can_rekey, peer, row, suite, data_ok, said):
@@ -289,8 +295,10 @@ def check_updated(lab, can_rekey, peer, row, suite, data_ok, said):
         assert data_ok, "%s\nlibktls: %s" % (said, row)
         lab.check(row, suite)
         assert row["updates_in"] >= peer.updates and row["updates_out"] >= 1, row
+    elif lab.transport == "tls-tx" and row["error"] == "":  # none that asked: the receiving key is OpenSSL's
+        assert data_ok and row["updates_in"] >= 1 and row["updates_out"] == 0, row
     else:
-        assert row["mode"] == "kernel" and row["error"].startswith("read: KTLS_EKEYUPDATE"), row
+        assert row["mode"] == MODES[lab.transport] and row["error"].startswith("read: KTLS_EKEYUPDATE"), row
         assert not data_ok
 
 
@@ -382,11 +390,11 @@ def test_kettle_server(lab, kettle, transport, peer, role, suite):
         peer.connect(lab, kettle.tls_port, suite, send, expect)
         count = peer.connections
     after = tls_totals(kettle)
-    where = 0 if transport == "tls-kernel" and suite.kernel else 1
+    where = TOTALS.index(MODES[transport] if suite.kernel else "user")
     assert after[where] - before[where] >= count, (before, after)
 
 
 def tls_totals(server):
     with server.connect() as conn:
         info = conn.info("tls")
-    return int(info["tls_total_connections_ktls"]), int(info["tls_total_connections_user"])
+    return [int(info["tls_total_connections_" + path]) for path in ("ktls", "user", "ktls_tx")]  # as TOTALS

@@ -1,6 +1,7 @@
 /*
  * The libktls side of tests/integration/test_peers.py (see tls_peer.h): echo or HTTP server, checking client, over the public
- * header and nothing else of the project. --policy kernel: KTLS_POLICY_AUTO, and the tests look at "mode"; user: userspace.
+ * header and nothing else of the project. --policy kernel: KTLS_POLICY_AUTO, and the tests look at "mode"; user: userspace;
+ * tx: half offload.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,11 +17,16 @@ static struct ktls_conn *tls; /* of the one connection */
 static const struct peer_args *args;
 static char peer_name[32];
 
+static enum ktls_policy policy_of(const char *name) {
+    if (name && !strcmp(name, "user")) return KTLS_POLICY_OFF;
+    return name && !strcmp(name, "tx") ? KTLS_POLICY_TX : KTLS_POLICY_AUTO;
+}
+
 bool peer_init(const struct peer_args *a) {
     char err[256];
     struct ktls_ctx_opts opts = { .size = sizeof opts,
                                   .role = a->is_server ? KTLS_SERVER : KTLS_CLIENT,
-                                  .policy = a->policy && !strcmp(a->policy, "user") ? KTLS_POLICY_OFF : KTLS_POLICY_AUTO,
+                                  .policy = policy_of(a->policy),
                                   .verify = a->ca ? KTLS_VERIFY_REQUIRE : KTLS_VERIFY_NONE,
                                   .protocols = a->only12   ? KTLS_PROTO_TLS1_2
                                                : a->only13 ? KTLS_PROTO_TLS1_3
@@ -67,7 +73,8 @@ bool peer_open(struct peer_conn *c) {
     c->version = info.version;
     c->cipher = info.cipher;
     c->resumed = info.resumed;
-    c->mode = info.mode == KTLS_MODE_KERNEL ? "kernel" : "user";
+    static const char *const mode[] = { [KTLS_MODE_KERNEL] = "kernel", [KTLS_MODE_USER] = "user", [KTLS_MODE_TX] = "tx" };
+    c->mode = mode[info.mode];
     c->reason = ktls_reason_name(info.reason);
     return true;
 }

@@ -3,7 +3,7 @@
  *
  *     PEER server --cert F --key F [--http] COMMON
  *     PEER client --port P --ca F --send F [--expect F | --save F] [--lines] [--connections N] COMMON
- *     COMMON: [--version 1.2|1.3] [--suites LIST] [--update-every BYTES] [--policy user|kernel]
+ *     COMMON: [--version 1.2|1.3] [--suites LIST] [--update-every BYTES] [--policy user|kernel|tx]
  *     PEER client --jobs           one client for each line of standard input, which is its options; then {"done": true}
  *
  * Server: prints {"listening": PORT}, then serves one connection after the other: echoes what comes, or with --http answers
