@@ -20,6 +20,8 @@
 struct bench_cfg { /* constant once the threads run */
     struct tool_target target;
     long clients, requests, data_len, pipeline, threads; /* threads 0: one, and the report says "multi-thread: no" */
+    long rps;                                            /* requests per second of all threads, at most; 0: no limit */
+    long cpu_of;                                         /* process whose CPU time is reported, 0: none */
     uint64_t keyspace;
     uint64_t seed;
     bool random_keys, keep_alive, quiet, csv, loop, idle, show_errors, stdin_last, resp3, tracking;
@@ -41,6 +43,14 @@ struct bench_cmd {
 
 struct bench_run;
 
+/* ---- bench_cpu.c, main thread ---- */
+struct bench_cpu {
+    uint64_t run_ns, user_ticks, system_ticks; /* of the whole process, since its start */
+};
+/* What the process has used; waits until it rests, at most a few seconds. Zeros without a process, or without /proc. */
+void bench_cpu_read(long pid, struct bench_cpu *ret);
+void bench_cpu_print(long pid, const struct bench_cpu *before, const struct bench_cpu *after);
+
 /* ---- bench_client.c: one thread, one epoll, its clients ---- */
 struct bench_thread {
     struct bench_run *run;
@@ -51,6 +61,9 @@ struct bench_thread {
     struct bench_client *clients;
     struct hist *latency; /* usec */
     uint64_t rng;
+    /* --rps: when the next batch may leave, the time between two, and the clients that wait for it, first come first served */
+    double due_us, interval_us;
+    struct bench_client *waiting, **waiting_end;
     char *scratch;
     struct buf shared_out; /* the pipeline of requests when nothing in it is random */
     bool failed;           /* fail_text says why */
@@ -66,7 +79,7 @@ struct bench_run {
     unsigned login_replies;
     struct bench_thread *threads;
     long n_threads;
-    pthread_barrier_t ready;
+    pthread_barrier_t ready, done;
     _Atomic long issued, finished;
     _Atomic uint64_t latency_sum_us, errors;
     _Atomic int64_t shown_us; /* when -e showed an error last */
@@ -77,6 +90,7 @@ struct bench_run {
     char tls_text[600];
     struct ktls_stats tls_before; /* the process's figures when the test began */
     int64_t start_us, end_us;
+    struct bench_cpu cpu_before, cpu_after;
     struct hist *latency; /* merged, after the end */
 };
 

@@ -6,6 +6,8 @@
  *      (TLS only)          (AUTH, SELECT, ...)                  |  ^
  *                                                -k 0: batch done \--reconnect, HANDSHAKE ...
  *
+ * With --rps a client that is about to send waits in the thread's queue until its turn is due.
+ *
  * Flow: bench_run.c starts the threads; each connects its clients, waits at the barrier until all threads are ready, and then
  * keeps `pipeline` requests of each client under way until the shared counter says that enough were issued.
  *
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -38,7 +41,8 @@ struct bench_client {
     size_t out_len, out_sent;
     char *own_out;         /* requests with random parts */
     unsigned long pending; /* replies awaited */
-    int64_t start_us;      /* of the batch */
+    struct bench_client *next_waiting;
+    int64_t start_us; /* of the batch */
 };
 
 static void fail(struct bench_client *c, const char *what, const char *why) {
@@ -122,7 +126,38 @@ static void randomize(struct bench_client *c, long batch) {
     }
 }
 
+/* ---- --rps ---- */
+
+#define PACE_LAG_US 10000.0 /* what a thread that was kept from running makes up for; the rest is lost */
+
+static bool all_issued(struct bench_run *run) {
+    return atomic_load(&run->stop) || atomic_load_explicit(&run->issued, memory_order_relaxed) >= run->cfg->requests;
+}
+
+/* True: c is to send now. False: it waits for its turn. */
+static bool pace(struct bench_client *c, int64_t now_us) {
+    struct bench_thread *t = c->thread;
+    double now = (double)now_us;
+    if (t->interval_us == 0 || all_issued(t->run)) return true;
+    if (now < t->due_us) {
+        c->next_waiting = NULL;
+        *t->waiting_end = c;
+        t->waiting_end = &c->next_waiting;
+        return false;
+    }
+    t->due_us = (t->due_us < now - PACE_LAG_US ? now - PACE_LAG_US : t->due_us) + t->interval_us;
+    return true;
+}
+
+static struct bench_client *pace_pop(struct bench_thread *t) {
+    struct bench_client *c = t->waiting;
+    t->waiting = c->next_waiting;
+    if (!t->waiting) t->waiting_end = &t->waiting;
+    return c;
+}
+
 static void next_batch(struct bench_client *c, int64_t now_us) {
+    if (!pace(c, now_us)) return;
     struct bench_run *run = c->thread->run;
     long total = run->cfg->requests, batch = run->cfg->pipeline;
     long issued = atomic_load(&run->stop) ? total : atomic_fetch_add_explicit(&run->issued, batch, memory_order_relaxed);
@@ -346,8 +381,25 @@ static void on_event(struct bench_client *c, uint32_t events) {
 
 static void turn(struct bench_thread *t) {
     struct epoll_event ev[256];
-    int n = epoll_wait(t->epfd, ev, 256, 100);
+    struct timespec wait = { .tv_nsec = 100000000 };
+    if (t->waiting) {
+        double us = t->due_us - (double)clock_mono_us();
+        wait.tv_nsec = us < 0 ? 0 : us < 100000 ? (long)(us * 1000) : 100000000;
+    }
+    int n = epoll_pwait2(t->epfd, ev, 256, &wait, NULL);
     for (int i = 0; i < n && !t->failed; i++) on_event(ev[i].data.ptr, ev[i].events);
+    while (t->waiting && !t->failed && (all_issued(t->run) || (double)clock_mono_us() >= t->due_us))
+        next_batch(pace_pop(t), clock_mono_us());
+}
+
+static void pace_init(struct bench_thread *t) {
+    const struct bench_cfg *cfg = t->run->cfg;
+    t->waiting = NULL;
+    t->waiting_end = &t->waiting;
+    if (cfg->rps == 0) return;
+    t->interval_us = 1e6 * (double)cfg->pipeline * (double)t->run->n_threads / (double)cfg->rps;
+    t->due_us = (double)clock_mono_us() + t->interval_us * t->index / (double)t->run->n_threads;
+    prctl(PR_SET_TIMERSLACK, 1UL); /* the default of 50 us would send in bursts; this thread only */
 }
 
 static void make_requests(struct bench_thread *t) {
@@ -395,11 +447,13 @@ void *bench_thread_main(void *arg) {
     pthread_barrier_wait(&t->run->ready);
     if (t->run->cmd && !atomic_load(&t->run->stop)) {
         t->n_live = t->n_clients;
+        pace_init(t);
         for (long i = 0; i < t->n_clients; i++) next_batch(&t->clients[i], clock_mono_us());
         while (t->n_live > 0 && !t->failed && !atomic_load(&t->run->stop)) turn(t);
     }
     while (!t->run->cmd && !atomic_load(&t->run->stop)) turn(t); /* idle mode */
-    pthread_barrier_wait(&t->run->ready);                        /* the end is timed before the connections are taken down */
+    pthread_barrier_wait(&t->run->done);                         /* the end is timed before the connections are taken down */
+    pthread_barrier_wait(&t->run->done);
     free_all(t);
     return NULL;
 }

@@ -36,6 +36,8 @@ static const char *const usage_head =
     "                    use the same key.\n"
     " --seed <num>       Seed of the random numbers (default: a new one each time).\n"
     " -P <numreq>        Pipeline <numreq> requests. Default 1 (no pipeline).\n"
+    " --cpu-of <pid>     Report the CPU time, too, that this process (the server, on this machine) uses meanwhile.\n"
+    " --rps <num>        Send at most so many requests a second, evenly spaced (default 0: as many as go).\n"
     " -q                 Quiet. Just show query/sec values\n"
     " --precision <n>    Number of decimal places to display in latency output (default 3)\n"
     " --csv              Output in CSV format\n"
@@ -147,6 +149,10 @@ static bool value_option(struct bench_cfg *cfg, const char *opt, const char *wor
         cfg->target.db = tool_int(word);
     else if (is(opt, "--seed"))
         cfg->seed = strtoull(word, NULL, 10);
+    else if (is(opt, "--cpu-of"))
+        cfg->cpu_of = at_least(word, 0);
+    else if (is(opt, "--rps"))
+        cfg->rps = at_least(word, 0);
     else if (is(opt, "--precision"))
         cfg->precision = (int)at_least(word, 0);
     else

@@ -93,6 +93,7 @@ static void print_full(const struct bench_run *run) {
     if (cfg->threads > 0) printf("  threads: %ld\n", run->n_threads);
     if (run->tls_text[0]) printf("  TLS: %s\n", run->tls_text);
     if (run->tls_ctx) print_handshakes(run);
+    if (cfg->cpu_of) bench_cpu_print(cfg->cpu_of, &run->cpu_before, &run->cpu_after);
     if (run->errors) printf("  errors: %" PRIu64 " (the first: %s)\n", run->errors, run->first_error);
     printf("\n");
     print_percentiles(run);

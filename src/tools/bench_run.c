@@ -1,7 +1,7 @@
 /* One test from start to end: threads up, everybody connected, go, watch, stop, add up.
  *
- * Flow: main_benchmark.c calls bench_run_test() for each test; bench_client.c has what the threads do. The three meetings at the
- * barrier are: all connected; go; all done. Time is taken between the last two, so connecting and closing do not count.
+ * Flow: main_benchmark.c calls bench_run_test() for each test; bench_client.c has what the threads do. The four meetings at the
+ * barriers are: all connected; go; all done; close. Time is taken between the middle two, so connecting and closing do not count.
  * Threads: the main thread; it only sleeps and draws while the others work. */
 #include <errno.h>
 #include <stdio.h>
@@ -48,6 +48,7 @@ static void run_init(struct bench_run *run, const struct bench_cfg *cfg, struct 
     run->threads = mem_calloc((size_t)run->n_threads, sizeof(*run->threads));
     pthread_mutex_init(&run->lock, NULL);
     pthread_barrier_init(&run->ready, NULL, (unsigned)run->n_threads + 1);
+    pthread_barrier_init(&run->done, NULL, (unsigned)run->n_threads + 1);
     make_login(run);
     uint64_t seed = cfg->seed ? cfg->seed : rand_u64();
     for (long i = 0; i < run->n_threads; i++) {
@@ -116,11 +117,14 @@ int bench_run_test(const struct bench_cfg *cfg, struct ktls_ctx *ctx, const stru
     int rc = start_threads(run);
     if (rc != 0) return rc;
     pthread_barrier_wait(&run->ready);
+    bench_cpu_read(cfg->cpu_of, &run->cpu_before);
     run->start_us = clock_mono_us();
     pthread_barrier_wait(&run->ready);
     if (cmd && isatty(STDOUT_FILENO) && !cfg->csv) watch(run);
-    pthread_barrier_wait(&run->ready);
+    pthread_barrier_wait(&run->done);
     run->end_us = clock_mono_us();
+    bench_cpu_read(cfg->cpu_of, &run->cpu_after);
+    pthread_barrier_wait(&run->done);
     return add_up(run);
 }
 
@@ -131,6 +135,7 @@ void bench_run_done(struct bench_run *run) {
     if (run->login.data) mem_wipe(run->login.data, run->login.len);
     buf_done(&run->login);
     pthread_barrier_destroy(&run->ready);
+    pthread_barrier_destroy(&run->done);
     pthread_mutex_destroy(&run->lock);
 }
 

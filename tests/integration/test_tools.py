@@ -508,6 +508,12 @@ def test_kettle_benchmark(server, conn, kettle_benchmark):
     assert len(conn("GET", conn("RANDOMKEY"))) >= 1
 
 
+def test_kettle_benchmark_rps(server, kettle_benchmark):
+    code, stdout, stderr = run(server, kettle_benchmark, "-t", "set", "-n", "1000", "-c", "20", "--rps", "1000", "-q", timeout=60)
+    assert code == 0, stderr
+    assert numbers(stdout)["SET"] <= 1020, stdout
+
+
 def test_kettle_benchmark_csv(server, kettle_benchmark):
     code, stdout, stderr = run(server, kettle_benchmark, "-t", "set,get", "-n", "2000", "--csv", timeout=60)
     assert code == 0, stderr
