@@ -19,8 +19,8 @@ Usage: perf/ktls-bench.sh [OPTIONS]
   --client PATH      the load: kettle-benchmark (default: build/kettle-benchmark) or redis-benchmark
   --client-threads N threads of the client (default 1)
   --suite NAME       TLS 1.3 suite of the client (default TLS_AES_256_GCM_SHA384)
-  --extras LIST      of handshake, accept, idle, half, memory, keys: what is no stream of requests (default: none with --quick or --cases,
-                     else handshake,accept,idle,half); "all", "none"
+  --extras LIST      of handshake, accept, idle, half, storm, memory, keys: what is no stream of requests as fast as it goes (default: none
+                     with --quick, --cases or --vm, else handshake,accept,idle,half,storm); "all", "none"
   --connections N    idle connections of `memory` (default 10000)
   --keys N           keys of `keys` (default 10000000)
   --no-syscalls      do not count system calls (strace, on runs of their own)
@@ -33,6 +33,7 @@ import argparse
 import os
 import platform
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -47,7 +48,7 @@ from bench import extra, load, report
 from bench.servers import CERTS, ROOT, Program, Server, output
 
 CLOCKED = ("rps", "p50", "p99", "p999")  # say nothing where a nanosecond is an instruction
-EXTRAS = ("handshake", "accept", "idle", "half", "memory", "keys")
+EXTRAS = ("handshake", "accept", "idle", "half", "storm", "memory", "keys")
 
 
 class Progress:
@@ -84,7 +85,7 @@ class Bench:
         self.kernel_tls = subprocess.run([os.path.join(ROOT, "build/ktls-probe")], stdout=subprocess.DEVNULL).returncode == 0
         self.has_counter = not args.icount and load.counter_available()
         self.running, self.rows, self.notes, self.refused = {}, {}, [], set()
-        self.suites, self.back_ends = set(), set()
+        self.suites, self.back_ends, self.halves = set(), set(), []
         self.programs = self.find_programs()
 
     def note(self, text):
@@ -190,7 +191,7 @@ class Bench:
 
     def half_cases(self):
         """GET at half of what one thread does, with one and with two."""
-        for transport in ("tcp", "tls-user"):
+        for transport in [transport for program, transport in self.contestants() if program.name == "kettle"]:
             rate = statistics.median(self.rows.get("get-100-p1-c50-t1", {}).get(("kettle", transport), {}).get("rps", [0]))
             if rate:
                 yield transport, [catalogue.Case("get", 100, 1, 50, threads, int(rate / 2), "-half") for threads in (1, 2)]
@@ -201,12 +202,13 @@ class Bench:
         if not self.client.is_kettle:
             self.note("half needs kettle-benchmark's --rps")
             return
-        chosen, asked = list(self.half_cases()), self.args.transports
+        chosen = list(self.half_cases())
         if not chosen:
             self.note("half needs the case get-100-p1-c50-t1")
         for transport, pair in chosen:
             program = [program for program in self.programs if program.name == "kettle"][0]
             servers = [self.server(program, transport, case.threads) for case in pair]
+            self.halves += [case for case in pair if case.id not in [known.id for known in self.halves]]
             for number in range(self.args.rounds):
                 for case, server in zip(pair, servers):
                     keys = case.keys(1)
@@ -214,7 +216,18 @@ class Bench:
                     n = int(case.rate * max(self.args.seconds, 0.5))
                     self.progress.step("half load, %s, %d threads, round %d" % (transport, case.threads, number + 1))
                     self.add(case.id, ("kettle", transport), load.measure(self.client, server, case, n, keys))
-        self.args.transports = asked
+
+    def run_storm(self):
+        case = catalogue.Case("get", 100, 1, 20, rate=2000)
+        for number in range(self.args.rounds if self.client.is_kettle else 0):
+            for program, transport in self.contestants(tls_only=True):
+                server = self.server(program, transport, 1)
+                if server:
+                    self.progress.step("handshake storm, %s %s, round %d" % (program.name, transport, number + 1))
+                    keys = case.keys(1)
+                    server.load_keys(case.size, keys)
+                    n = int(case.rate * max(self.args.seconds, 0.5))
+                    self.add("storm", (program.name, transport), extra.storm(self.client, server, case, keys, n))
 
     def run_handshake(self):
         for number in range(self.args.rounds):
@@ -327,7 +340,7 @@ def options(argv):
     args.out = args.out or ("quick" if args.quick else "host")
     args.told = args.told or "perf/ktls-bench.sh " + " ".join(argv)
     if args.extras is None:
-        args.extras = "none" if args.quick or args.cases or args.icount else "handshake,accept,idle,half"
+        args.extras = "none" if args.quick or args.cases or args.icount else "handshake,accept,idle,half,storm"
     return args
 
 
@@ -341,6 +354,16 @@ def choose(args):
     return sorted(chosen, key=lambda case: case.threads), extras
 
 
+def raise_file_limit():
+    """For 10,000 connections; a machine of scripts/vm-run starts with 4,096 files at most."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    want = 20000
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, want), max(hard, want)))
+    except (ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main():
     args = options(sys.argv[1:])
     if args.help:
@@ -352,9 +375,10 @@ def main():
         return 0
     if args.icount:  # the machine's clock starts before the test certificates are valid
         time.clock_settime(time.CLOCK_REALTIME, os.stat(os.path.join(CERTS, "server.crt")).st_mtime + 3600)
+    raise_file_limit()
     began, bench = time.monotonic(), Bench(args)
     bench.run(chosen, extras)
-    written = report.write(args.folder, args.out, facts(bench, args, time.monotonic() - began), bench.rows, chosen)
+    written = report.write(args.folder, args.out, facts(bench, args, time.monotonic() - began), bench.rows, chosen + bench.halves)
     print("\n".join("%-12s %s" % (t.verdict(), " ".join([t.text, t.row()[2], "is", report.number(t.value, 2), t.against and "(against %s)" % t.against]))
                     for t in catalogue.targets(catalogue.Results(bench.rows), chosen)))
     print("\n".join(os.path.relpath(path, os.getcwd()) for path in written))

@@ -2,6 +2,7 @@
 """Cases that are not a stream of requests: connections, idling, memory, many keys."""
 import importlib.machinery
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -72,7 +73,6 @@ def memory(connections, rounds, valkey):
     env = dict(os.environ, KETTLE_VALKEY_SERVER=valkey.path if valkey else "", KETTLE_VALKEY_LIBS=valkey.libs if valkey else "")
     done = subprocess.run(["/usr/bin/python3", os.path.join(ROOT, "perf/idle-memory"), "--connections", str(connections), "--rounds",
                            str(rounds), "--json"], stdout=subprocess.PIPE, env=env, check=True)
-    import json
     rows = json.loads(done.stdout.decode())["rows"]
     return {(row["server"], row["transport"]): {"rss": [row["rss_bytes"]], "slab": [row["slab_bytes"]]} for row in rows}
 
@@ -104,3 +104,17 @@ def keys(program, client, many, rounds, requests, say):
         for server in running.values():
             server.stop()
     return found
+
+
+def storm(client, server, case, keys, requests):
+    """Latency of running clients while others make new connections with full handshakes as fast as they get them."""
+    argv = [client.path, "-h", "127.0.0.1", "-p", str(server.tls_port), "--tls", "--cacert", os.path.join(CERTS, "ca.crt"), "--no-resume",
+            "-k", "0", "-t", "ping_mbulk", "-n", "100000000", "-c", "32", "-q"]
+    noise = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.2)
+        row = client.run(server, case, requests, keys)
+    finally:
+        noise.kill()
+        noise.wait()
+    return {name: row[name] for name in ("rps", "p50", "p99", "p999")}

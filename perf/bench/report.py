@@ -52,6 +52,8 @@ def extra_tables(res):
                           ("handshake-", [("per_cpu_second", "handshakes per server CPU second", 0), ("cpu", "server CPU us", 0)]),
                           ("accept-", [("rps", "connections/s", 0), ("per_cpu_second", "per server CPU second", 0),
                                        ("resumed_share", "share resumed", 2)]),
+                          ("storm", [("rps", "requests/s of 2000 asked", 0), ("p50", "p50 ms", 2), ("p99", "p99 ms", 2),
+                                     ("p999", "p99.9 ms", 2)]),
                           ("memory", [("rss", "resident bytes a connection", 0), ("slab", "kernel slab bytes (both ends)", 0)]),
                           ("keys-", [("cpu", "CPU us a request", 2), ("rps", "requests/s", 0), ("p99", "p99 ms", 3)])):
         rows = [[name, "%s %s" % who] + [number(res.median(name, who, metric), digits) for metric, _, digits in columns]

@@ -12,7 +12,6 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CERTS = os.path.join(ROOT, "tests/tls")
 KTLS = {"tls-user": "no", "tls-kernel": "yes", "tls-tx": "tx"}
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def free_port():
