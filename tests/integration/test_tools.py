@@ -514,6 +514,14 @@ def test_kettle_benchmark_rps(server, kettle_benchmark):
     assert numbers(stdout)["SET"] <= 1020, stdout
 
 
+def test_kettle_benchmark_cpu_of(server, kettle_benchmark):
+    code, stdout, stderr = run(server, kettle_benchmark, "-t", "set", "-n", "20000", "-c", "20", "--cpu-of", str(server.proc.pid),
+                               timeout=60)
+    assert code == 0, stderr
+    used = re.search(rb"CPU of process %d: (\d+) ns, user \d+ ticks, system \d+ ticks" % server.proc.pid, stdout)
+    assert used and 1000000 < int(used.group(1)) < 60e9, stdout
+
+
 def test_kettle_benchmark_csv(server, kettle_benchmark):
     code, stdout, stderr = run(server, kettle_benchmark, "-t", "set,get", "-n", "2000", "--csv", timeout=60)
     assert code == 0, stderr
