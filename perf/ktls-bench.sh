@@ -16,7 +16,7 @@ if [ "${1:-}" = --vm ]; then
     case "${1:-}" in -* | '') ;; *) kernel=$1; shift ;; esac
 fi
 case " $* " in
-    *' --help '* | *' --list '*) exec /usr/bin/python3 perf/ktls_bench.py ${kernel:+--icount} "$@" ;;
+    *' --help '* | *' --list '* | *' --render '*) exec /usr/bin/python3 perf/ktls_bench.py ${kernel:+--icount} "$@" ;;
 esac
 make -s Q=@ build/kettle-server build/kettle-benchmark build/ktls-probe
 [ -f tests/tls/server.crt ] || scripts/gen-test-certs.sh >/dev/null

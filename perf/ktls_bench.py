@@ -26,6 +26,7 @@ Usage: perf/ktls-bench.sh [OPTIONS]
   --no-syscalls      do not count system calls (strace, on runs of their own)
   --out NAME         perf/results/NAME.md, .json, .svg (default: host or vm-KERNEL, with -quick)
   --folder DIR       instead of perf/results
+  --render FILE      only write the Markdown and the picture again from a FILE.json of before
 
 Exit status: 0; 1 something failed; whether targets were met is in the output, not in the status: machines differ.
 """
@@ -149,14 +150,14 @@ class Bench:
     def calibrate(self, server, case, keys):
         """Requests of a run that takes about --seconds. A run before it also warms up."""
         few = case.clients * case.pipeline
-        n = max(2 * few, 100 if case.size > 65536 or self.args.icount else 3000)
+        n = few if self.args.icount else max(2 * few, 100 if case.size > 65536 else 3000)
         row = load.timed(self.client, server, case, n, keys)
         self.suites.add(row["tls"])
         if case.rate:
             return int(case.rate * max(self.args.seconds, 0.5))
         # So many that the server is busy for most of that time, however little the machine gives it, within three times the time.
         busy = max(row["server_ns"], 1) / row["n"]
-        return max(2 * few, min(int(0.7e9 * self.args.seconds / busy), int(3 * row["rps"] * self.args.seconds)))
+        return max(few if self.args.icount and self.client.is_kettle else 2 * few, min(int(0.7e9 * self.args.seconds / busy), int(3 * row["rps"] * self.args.seconds)))
 
     def prepare(self, case):
         """[(who, server, keys, requests)] of those that take part, and what is measured once: records and system calls."""
@@ -262,8 +263,7 @@ class Bench:
     def run_memory(self):
         self.stop_all()
         self.progress.step("memory of %d idle connections" % self.args.connections)
-        valkey = [program for program in self.programs if program.name == "valkey"]
-        self.rows["memory"] = extra.memory(self.args.connections, min(3, self.args.rounds), valkey[0] if valkey else None)
+        self.rows["memory"] = extra.memory(self.args.connections, min(3, self.args.rounds), self.programs)
 
     def run_keys(self):
         self.stop_all()
@@ -276,14 +276,17 @@ class Bench:
         self.rows.update({case: {(program.name, "tcp"): found} for case, found in extra.keys(
             program, self.client, self.args.keys, self.args.rounds, int(150000 * self.args.seconds), say).items()})
 
-    def run(self, chosen, extras):
+    def run(self, chosen, extras, save):
+        """save is called after every case: what was measured until then is not lost if the rest is."""
         self.progress.total = len(chosen) * self.args.rounds * len(list(self.contestants())) + len(extras)
         try:
             for case in chosen:
                 self.run_case(case)
+                save()
             self.stop_all(keep=1)
             for name in extras:
                 getattr(self, "run_" + name)()
+                save()
                 self.progress.count()
         finally:
             self.stop_all()
@@ -330,7 +333,7 @@ def options(argv):
     parser.add_argument("--connections", type=int, default=10000)
     parser.add_argument("--keys", type=int, default=10000000)
     parser.add_argument("--folder", default=os.path.join(ROOT, "perf/results"))
-    for name in ("--cases", "--transports", "--extras", "--out", "--redis", "--valkey"):
+    for name in ("--cases", "--transports", "--extras", "--out", "--redis", "--valkey", "--render"):
         parser.add_argument(name)
     for name in ("--redis-libs", "--valkey-libs", "--told"):
         parser.add_argument(name, default="")
@@ -375,11 +378,15 @@ def main():
         return 0
     if args.icount:  # the machine's clock starts before the test certificates are valid
         time.clock_settime(time.CLOCK_REALTIME, os.stat(os.path.join(CERTS, "server.crt")).st_mtime + 3600)
+    if args.render:
+        print("\n".join(report.render(args.render)))
+        return 0
     raise_file_limit()
     began, bench = time.monotonic(), Bench(args)
-    bench.run(chosen, extras)
-    written = report.write(args.folder, args.out, facts(bench, args, time.monotonic() - began), bench.rows, chosen + bench.halves)
-    print("\n".join("%-12s %s" % (t.verdict(), " ".join([t.text, t.row()[2], "is", report.number(t.value, 2), t.against and "(against %s)" % t.against]))
+    save = lambda: report.write(args.folder, args.out, facts(bench, args, time.monotonic() - began), bench.rows, chosen + bench.halves)
+    bench.run(chosen, extras, save)
+    written = save()
+    print("\n".join("%-12s %s" % (t.verdict(), " ".join([t.text, t.row()[3], "is", report.number(t.value, 2), t.against and "(against %s)" % t.against]))
                     for t in catalogue.targets(catalogue.Results(bench.rows), chosen)))
     print("\n".join(os.path.relpath(path, os.getcwd()) for path in written))
     return 0

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is measured, and what it is held against."""
+import re
 import statistics
 
 SIZES = (3, 100, 1024, 16384, 1 << 20)
@@ -19,6 +20,15 @@ class Case:
     def keys(self, scale):
         """Different keys: so many that their values fill 8 MB (16 of 1 MiB), at most 10,000."""
         return max(4, int(max(16, min(10000, (8 << 20) // self.size)) * scale))
+
+
+def named(name):
+    """The case of a name, None if it is none of a stream of requests."""
+    found = re.match(r"(get|set)-(\d+)-p(\d+)-c(\d+)-t(\d+)(?:-r(\d+)|(-half))?$", name)
+    if not found:
+        return None
+    size, pipeline, clients, threads = (int(found.group(i)) for i in range(2, 6))
+    return Case(found.group(1), size, pipeline, clients, threads, int(found.group(6) or 0), found.group(7) or "")
 
 
 def axes():
@@ -71,6 +81,11 @@ class Results:
             return statistics.median(first) / statistics.median(second)
         return statistics.median(x / y for x, y in zip(first, second))
 
+    def target(self, text, a, b, metric, limit, at_least=False, against=""):
+        first, second = self.values(a[0], a[1], metric), self.values(b[0], b[1], metric)
+        best = (max(first) / max(second) if at_least else min(first) / min(second)) if first and second and min(second) > 0 else None
+        return Target(text, self.ratio(a, b, metric), limit, at_least, against, best)
+
     def best_peer(self, case, transport, metric, most=False):
         """Whose figure is best among the peers with the same kind of transport: (server, transport) or None."""
         kind = "tcp" if transport == "tcp" else "tls-user"
@@ -81,8 +96,10 @@ class Results:
 
 
 class Target:
-    def __init__(self, text, value, limit, at_least=False, against=""):
-        self.text, self.value, self.limit, self.at_least, self.against = text, value, limit, at_least, against
+    """value: the median; best: the same of both sides' best rounds, those that other load on the machine disturbed least."""
+
+    def __init__(self, text, value, limit, at_least=False, against="", best=None):
+        self.text, self.value, self.limit, self.at_least, self.against, self.best = text, value, limit, at_least, against, best
 
     def verdict(self):
         if self.value is None:
@@ -91,8 +108,7 @@ class Target:
 
     def row(self):
         sign = ">=" if self.at_least else "<="
-        value = "-" if self.value is None else "%.2f" % self.value
-        return [self.text, value, "%s %g" % (sign, self.limit), self.against, self.verdict()]
+        return [self.text, self.value, self.best, "%s %g" % (sign, self.limit), self.against, self.verdict()]
 
 
 def against_peers(res, cases, server):
@@ -111,11 +127,11 @@ def against_peers(res, cases, server):
             peer = res.best_peer(case.id, transport, "cpu")
             if not limit or not peer:
                 continue
-            found.append(Target("%s %s: server CPU" % (case.id, transport), res.ratio((case.id, who), (case.id, peer), "cpu"), limit,
+            found.append(res.target("%s %s: server CPU" % (case.id, transport), (case.id, who), (case.id, peer), "cpu", limit,
                                 against="%s %s" % peer))
             if transport == "tcp" and case.pipeline == 1 and not case.rate and case.size == 100 and case.clients == 50:
                 fast = res.best_peer(case.id, transport, "rps", most=True)
-                found.append(Target("%s tcp: requests per second" % case.id, res.ratio((case.id, who), (case.id, fast), "rps"), 1.5,
+                found.append(res.target("%s tcp: requests per second" % case.id, (case.id, who), (case.id, fast), "rps", 1.5,
                                     at_least=True, against="%s tcp" % fast[0]))
     return found
 
@@ -129,11 +145,11 @@ def of_kernel_tls(res, server):
         who = (server, transport)
         for case, limit in limits:
             if res.median(case, who, "cpu") is not None:
-                found.append(Target("%s %s: server CPU" % (case, transport), res.ratio((case, who), (case, user), "cpu"), limit,
+                found.append(res.target("%s %s: server CPU" % (case, transport), (case, who), (case, user), "cpu", limit,
                                     against="%s tls-user" % server))
         for case in ("get-100-p16-c50-t1", "set-100-p16-c50-t1"):
             if res.median(case, who, "cpu") is not None:
-                found.append(Target("%s %s: server CPU" % (case, transport), res.ratio((case, who), (case, (server, "tcp")), "cpu"), 1.4,
+                found.append(res.target("%s %s: server CPU" % (case, transport), (case, who), (case, (server, "tcp")), "cpu", 1.4,
                                     against="%s tcp" % server))
     return found
 
@@ -145,22 +161,21 @@ def of_growth(res, server):
         for pipeline in (1, 16):
             one, two, many = ("get-100-p%d-c%d-t%d" % (pipeline, clients, threads) for clients, threads in ((50, 1), (50, 2), (1000, 1)))
             if res.median(two, who, "rps") is not None:
-                found.append(Target("%s %s: requests per second" % (two, transport), res.ratio((two, who), (one, who), "rps"), 1.0,
+                found.append(res.target("%s %s: requests per second" % (two, transport), (two, who), (one, who), "rps", 1.0,
                                     at_least=True, against="1 thread"))
             if res.median(many, who, "cpu") is not None:
-                found.append(Target("%s %s: server CPU" % (many, transport), res.ratio((many, who), (one, who), "cpu"), 1.3,
+                found.append(res.target("%s %s: server CPU" % (many, transport), (many, who), (one, who), "cpu", 1.3,
                                     against="50 clients"))
         for case in list(res.rows):
             if case.endswith("-t2-half") and res.median(case, who, "p99") is not None:
-                found.append(Target("%s %s: p99" % (case, transport), res.ratio((case, who), (case.replace("-t2-", "-t1-"), who), "p99"),
+                found.append(res.target("%s %s: p99" % (case, transport), (case, who), (case.replace("-t2-", "-t1-"), who), "p99",
                                     1.5, against="1 thread"))
         if res.median("keys-many", who, "cpu") is not None:
-            found.append(Target("keys-many %s: server CPU of GET" % transport, res.ratio(("keys-many", who), ("keys-few", who), "cpu"), 1.3,
+            found.append(res.target("keys-many %s: server CPU of GET" % transport, ("keys-many", who), ("keys-few", who), "cpu", 1.3,
                                 against="10,000 keys"))
         for kind in ("full", "resumed"):
             if res.median("accept-%s-t2" % kind, who, "rps") is not None:
-                found.append(Target("accept-%s-t2 %s: connections per second" % (kind, transport),
-                                    res.ratio(("accept-%s-t2" % kind, who), ("accept-%s-t1" % kind, who), "rps"), 1.8, at_least=True,
+                found.append(res.target("accept-%s-t2 %s: connections per second" % (kind, transport), ("accept-%s-t2" % kind, who), ("accept-%s-t1" % kind, who), "rps", 1.8, at_least=True,
                                     against="1 thread"))
     for threads in (1, 2, 4):
         idle = res.median("idle-t%d" % threads, (server, "tcp"), "cpu_percent")

@@ -68,11 +68,14 @@ def idle(server, seconds):
     return {"cpu_percent": 100.0 * (server.cpu()[0] - before) / (time.monotonic_ns() - began)}
 
 
-def memory(connections, rounds, valkey):
+def memory(connections, rounds, programs):
     """Rows of perf/idle-memory: {(server, transport): {rss, slab}}."""
-    env = dict(os.environ, KETTLE_VALKEY_SERVER=valkey.path if valkey else "", KETTLE_VALKEY_LIBS=valkey.libs if valkey else "")
+    env = dict(os.environ)
+    for program in programs:
+        if not program.is_kettle:
+            env["KETTLE_%s_SERVER" % program.name.upper()], env["KETTLE_%s_LIBS" % program.name.upper()] = program.path, program.libs
     done = subprocess.run(["/usr/bin/python3", os.path.join(ROOT, "perf/idle-memory"), "--connections", str(connections), "--rounds",
-                           str(rounds), "--json"], stdout=subprocess.PIPE, env=env, check=True)
+                           str(rounds), "--servers", ",".join(program.name for program in programs), "--json"], stdout=subprocess.PIPE, env=env, check=True)
     rows = json.loads(done.stdout.decode())["rows"]
     return {(row["server"], row["transport"]): {"rss": [row["rss_bytes"]], "slab": [row["slab_bytes"]]} for row in rows}
 

@@ -5,7 +5,7 @@ import json
 import math
 import os
 
-from bench.cases import Results, targets
+from bench.cases import Results, named, targets
 
 COLOURS = {"kettle tcp": "#1f77b4", "kettle tls-user": "#2ca02c", "kettle tls-kernel": "#d62728", "kettle tls-tx": "#9467bd",
            "redis tcp": "#7f7f7f", "redis tls-user": "#3f3f3f", "valkey tcp": "#bcbd22", "valkey tls-user": "#8c6d31"}
@@ -65,12 +65,12 @@ def extra_tables(res):
 
 def markdown(facts, res, cases, picture):
     lines = ["# %s" % facts["title"], "", "`%s`" % facts["command"], ""]
-    lines += ["- %s: %s" % pair for pair in facts["where"]]
+    lines += ["- %s: %s" % tuple(pair) for pair in facts["where"]]
     lines += ["", "What the columns mean: docs/PERFORMANCE.md. CPU: the server's, all threads, per request; in brackets the lowest and "
               "the highest round.", "", "![CPU per request](%s)" % picture] if cases else [""]
     lines += ["", "## Targets", ""]
-    rows = [[t.text, number(t.value, 2), t.row()[2], t.against, t.verdict()] for t in targets(res, cases)]
-    lines += table(["what", "ratio", "limit", "against", "verdict"], rows) if rows else ["None of these cases has one."]
+    rows = [[t.text, number(t.value, 2), number(t.best, 2)] + t.row()[3:] for t in targets(res, cases)]
+    lines += table(["what", "ratio", "of the best rounds", "limit", "against", "verdict"], rows) if rows else ["None of these cases has one."]
     for case in cases:
         if case.id in res.rows:
             lines += ["", "## " + case.id, ""] + table([name for name, _ in COLUMNS], case_rows(res, case.id, facts["icount"]))
@@ -122,13 +122,22 @@ def svg(res, cases, title, unit):
     return "\n".join(out + ["</svg>", ""])
 
 
+def render(path):
+    """Writes .md and .svg again from a .json of before. The paths written."""
+    with open(path) as handle:
+        data = json.load(handle)
+    rows = {case: {tuple(who.split(" ", 1)): values for who, values in found.items()} for case, found in data["cases"].items()}
+    cases = [case for case in map(named, rows) if case]
+    return write(os.path.dirname(path) or ".", os.path.basename(path)[:-len(".json")], data["facts"], rows, cases)
+
+
 def write(folder, name, facts, rows, cases):
     """folder/name.md, .json and .svg. The paths written."""
     os.makedirs(folder, exist_ok=True)
     res = Results(rows)
     picture = svg(res, cases, facts["title"], "server CPU per request, " + ("1,000 instructions" if facts["icount"] else "microseconds")
                   + " (logarithmic; left is better)")
-    data = {"facts": facts, "targets": [dict(zip(("what", "ratio", "limit", "against", "verdict"), t.row())) for t in targets(res, cases)],
+    data = {"facts": facts, "targets": [dict(zip(("what", "ratio", "best_rounds", "limit", "against", "verdict"), t.row())) for t in targets(res, cases)],
             "cases": {case: {"%s %s" % who: values for who, values in found.items()} for case, found in rows.items()}}
     texts = {".md": markdown(facts, res, cases if picture else [], name + ".svg"), ".json": json.dumps(data, indent=1) + "\n"}
     if picture:
