@@ -196,5 +196,11 @@ def of_memory(res, server):
     return found
 
 
-def targets(res, cases, server="kettle"):
-    return against_peers(res, cases, server) + of_kernel_tls(res, server) + of_growth(res, server) + of_memory(res, server)
+def targets(res, cases):
+    found = []
+    for server in sorted({who[0] for row in res.rows.values() for who in row if who[0].startswith("kettle")}):
+        own = against_peers(res, cases, server) + of_kernel_tls(res, server) + of_growth(res, server) + of_memory(res, server)
+        for target in own:
+            target.text = target.text if server == "kettle" else "%s: %s" % (server, target.text)
+        found += own
+    return found
