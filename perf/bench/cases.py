@@ -131,6 +131,8 @@ def against_peers(res, cases, server):
                                 against="%s %s" % peer))
             if transport == "tcp" and case.pipeline == 1 and not case.rate and case.size == 100 and case.clients == 50:
                 fast = res.best_peer(case.id, transport, "rps", most=True)
+                if not fast:
+                    continue
                 found.append(res.target("%s tcp: requests per second" % case.id, (case.id, who), (case.id, fast), "rps", 1.5,
                                     at_least=True, against="%s tcp" % fast[0]))
     return found
