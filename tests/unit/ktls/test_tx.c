@@ -386,7 +386,7 @@ static void test_tx_renegotiation_is_refused(void **state) {
     peer_flush(&s.peer);
     wait_fd(s.fd[1], POLLIN, 1000);
     assert_int_equal(ktls_read(s.conn, buf, sizeof buf), KTLS_EPROTOCOL); /* the warning is said, and the connection ends in order */
-    assert_int_equal(info_of(&s).alert_out, KTLS_ALERT_NO_RENEGOTIATION);
+    assert_int_equal(ktls_conn_error(s.conn)->alert, KTLS_ALERT_NO_RENEGOTIATION);
     ERR_clear_error();
     assert_int_equal(peer_read_error(&s.peer), SSL_ERROR_SSL); /* OpenSSL takes it for the end */
     assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_R_NO_RENEGOTIATION);
