@@ -198,7 +198,10 @@ $(OUT)/fuzz-bin/%: tests/fuzz/%.c $(ARCHIVES_all) $(OBJ)/.flags
 
 .PHONY: fuzz-build fuzz-run fuzz asan tsan check lint layers clean help install
 fuzz-build: $(FUZZ)
-fuzz-run: $(FUZZ)
+# corpus.tar.xz is what ten minutes of each target found; corpus/ has the seeds written by hand.
+$(OUT)/corpus/.unpacked: tests/fuzz/corpus.tar.xz
+	@mkdir -p $(@D) && tar -xJf $< -C $(@D) && touch $@
+fuzz-run: $(FUZZ) $(OUT)/corpus/.unpacked
 	@set -e; for f in $(FUZZ); do n=$$(basename $$f); n=$${n#fuzz_}; c=tests/fuzz/corpus/$$n; w=$(OUT)/corpus/$$n; mkdir -p $$w; \
 	echo "== $$f for $(FUZZ_SECONDS) s"; $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=0 -verbosity=0 -artifact_prefix=$$w/ $$w $$( [ -d $$c ] && echo $$c ); done
 fuzz:
