@@ -36,6 +36,7 @@ import platform
 import re
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -305,6 +306,8 @@ def facts(bench, args, seconds):
     foreign = [value for case in bench.rows.values() for row in case.values() for value in row.get("foreign", [])]
     where = [("machine", "%s, %d CPUs%s" % (cpu_model(), os.cpu_count(), ", emulated by QEMU; 1 ns of CPU time is 1 instruction" if args.icount else "")),
              ("kernel", "Linux %s, kernel TLS: %s" % (platform.release(), "yes" if bench.kernel_tls else "no"))]
+    tree = output("git", "-C", ROOT, "describe", "--always") if shutil.which("git") else ""
+    where += [("tree", tree)] if tree else []
     where += [(program.name, program.version()) for program in bench.programs]
     where += [("event loop", ", ".join(sorted(bench.back_ends))), ("OpenSSL", output("openssl", "version")),
               ("client", "%s, %d thread(s)%s" % (os.path.basename(args.client), args.client_threads, "".join(
@@ -393,10 +396,13 @@ def main():
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the servers end with it
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(main())
     except (RuntimeError, OSError) as failure:
         print("\nktls-bench: %s" % failure, file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
+        print("\nktls-bench: interrupted", file=sys.stderr)
         sys.exit(130)
