@@ -167,6 +167,18 @@ static int make_plans(struct server *srv, struct listen_plan *plans, bool with_u
     return r;
 }
 
+/* What the configuration wants listened on, in one string. The caller frees it. */
+static char *wanted_listeners(struct config *cfg) {
+    struct buf text = { 0 };
+    pthread_mutex_lock(&cfg->lock);
+    buf_printf(&text, "%lld %lld", (long long)cfg_get(&cfg->port), (long long)cfg_get(&cfg->tls_port));
+    for (int b = 0; b < cfg->n_bind; b++) buf_printf(&text, " %s", cfg->bind[b]);
+    pthread_mutex_unlock(&cfg->lock);
+    char *copy = mem_strdup(buf_cstr(&text));
+    buf_done(&text);
+    return copy;
+}
+
 static void adopt_plan(struct io_thread *th, const struct listen_plan *plan) {
     for (int i = 0; i < plan->n; i++) {
         struct listener *l = NULL;
@@ -201,6 +213,7 @@ int io_threads_listen(struct server *srv) {
         adopt_plan(&srv->threads[t], &plans[t]);
     }
     mem_free(plans);
+    if (r == 0) srv->listening_on = wanted_listeners(srv->cfg);
     if (r == 0 && total == 0) {
         log_warning("Configured to not listen anywhere, exiting.");
         r = -EINVAL;
@@ -219,12 +232,21 @@ static void relisten_posted(struct io_thread *th, void *arg) {
     mem_free(plan);
 }
 
+/* Closing a listener resets the connections in its backlog: the old values again, after a CONFIG SET that failed, close none. */
 bool io_threads_relisten(struct server *srv) {
+    char *wanted = wanted_listeners(srv->cfg);
+    if (srv->listening_on && strcmp(wanted, srv->listening_on) == 0) {
+        mem_free(wanted);
+        return true;
+    }
     struct listen_plan *plans = mem_calloc((size_t)srv->n_threads, sizeof *plans);
     if (make_plans(srv, plans, false) != 0) {
         mem_free(plans);
+        mem_free(wanted);
         return false;
     }
+    mem_free(srv->listening_on);
+    srv->listening_on = wanted;
     for (int t = 0; t < srv->n_threads; t++) {
         struct listen_plan *one = mem_alloc(sizeof *one);
         *one = plans[t];
@@ -335,6 +357,8 @@ void io_threads_stop(struct server *srv) {
 
 void io_threads_join(struct server *srv) {
     for (int i = 1; i < srv->n_threads; i++) pthread_join(srv->threads[i].tid, NULL);
+    mem_free(srv->listening_on);
+    srv->listening_on = NULL;
     for (int i = 0; i < srv->n_threads; i++) {
         struct io_thread *th = &srv->threads[i];
         conn_thread_done(&th->conns);

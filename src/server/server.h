@@ -98,7 +98,8 @@ struct server {
     int argc;
     enum cfg_supervised supervised; /* by whom, after start-up: never AUTO */
     char **argv;
-    pthread_mutex_t config_set_lock;        /* one CONFIG SET/REWRITE at a time */
+    pthread_mutex_t config_set_lock; /* one CONFIG SET/REWRITE at a time */
+    char *listening_on; /* addresses and ports of the listeners, as the configuration had them; under config_set_lock; owned */
     int listening_port, listening_tls_port; /* under config_set_lock once threads run; 0: none */
     _Atomic int shutdown_asked;             /* 0 no, 1 by signal, 2 by command */
     _Atomic int threads_running;

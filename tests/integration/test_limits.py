@@ -519,3 +519,14 @@ def test_tls_refused_on_plain_port(server, env):
         server.wait_log("A client speaks TLS to a port without TLS")
     with server.connect() as conn:
         assert conn("PING") == "PONG"
+
+
+def test_a_refused_port_resets_nobody(make_server):
+    """The listeners stay as they are: whoever connects meanwhile is served."""
+    first, second = make_server(), make_server()
+    name = "tls-port" if first.use_tls else "port"
+    with first.connect() as conn:
+        for _ in range(20):
+            conn.err("CONFIG", "SET", name, second.any_port())
+            with first.connect() as other:
+                assert other("PING") == "PONG"
