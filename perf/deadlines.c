@@ -116,7 +116,8 @@ static char *big;
 static void *run_try(void *arg) {
     struct try *t = arg;
     char buf[READ_SIZE];
-    while (clock_mono_us() < t->start_at_us) usleep((unsigned)(t->start_at_us - clock_mono_us() + 50));
+    int64_t wait_us = t->start_at_us - clock_mono_us();
+    if (wait_us > 0) usleep((unsigned)wait_us);
     int64_t start = clock_mono_us();
     t->result = t->how == STUCK ? syncio_write_full(&t->io, big, WRITE_SIZE, start + t->deadline_us)
                                 : syncio_read_full(&t->io, buf, sizeof(buf), start + t->deadline_us);

@@ -12,6 +12,9 @@
  *   - EPOLLERR and EPOLLHUP cannot be masked: when they come and nobody wants anything, the fd leaves the epoll set until
  *     somebody does, or the loop would spin on them.
  *
+ * A socket that is reported readable and then has nothing: Linux 6.1 does that as long as a kernel-TLS socket holds half a
+ * record, and a peer could make us spin by sending one. It is watched edge-triggered (IO_EDGE) until something comes.
+ *
  * Fairness: one recv of at most LOOP_RECV_BUF per ready fd and turn; LOOP_MAX_SENDS immediate sends per io and turn, after which
  * a send waits for the next turn's EPOLLOUT.
  *
@@ -37,6 +40,7 @@
 #define IO_SEND 4u /* a send is in flight */
 #define IO_HELD 8u /* sends make no progress */
 #define IO_CLOSED 16u
+#define IO_EDGE 32u /* watched edge-triggered */
 
 /* loop_acceptor.flags */
 #define ACC_REGISTERED 1u
@@ -100,7 +104,8 @@ static void interest_failed(struct loop_io *io) {
 }
 
 static void set_interest(struct loop_io *io, uint32_t w) {
-    struct epoll_event ev = { .events = w, .data.u64 = (uint64_t)(uintptr_t)io };
+    uint32_t edge = io->flags & IO_EDGE ? EPOLLET : 0;
+    struct epoll_event ev = { .events = w | edge, .data.u64 = (uint64_t)(uintptr_t)io };
     int op = io->flags & IO_REGISTERED ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     if (epoll_ctl(be_of(io->loop)->fd, op, io->fd, &ev) < 0) {
         interest_failed(io);
@@ -112,7 +117,9 @@ static void set_interest(struct loop_io *io, uint32_t w) {
 
 static void widen_interest(struct loop_io *io) {
     uint32_t w = wanted(io);
-    if (w & ~io->interest || (w && !(io->flags & IO_REGISTERED))) set_interest(io, w | (io->interest & EPOLLIN));
+    if (w == 0) return;
+    /* An edge may have passed: to ask again is to be told what is. */
+    if (w & ~io->interest || !(io->flags & IO_REGISTERED) || io->flags & IO_EDGE) set_interest(io, w | (io->interest & EPOLLIN));
 }
 
 static void unregister(struct loop_io *io) {
@@ -151,7 +158,11 @@ static void recv_once(struct loop_io *io) {
     do n = recv(io->fd, buf, LOOP_RECV_BUF, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n < 0) n = -errno;
-    if (n == -EAGAIN) return;
+    if ((n == -EAGAIN) != (bool)(io->flags & IO_EDGE)) {
+        io->flags ^= IO_EDGE;
+        set_interest(io, io->interest);
+    }
+    if (n == -EAGAIN || io->flags & IO_CLOSED) return;
     if (n <= 0) io->flags &= ~IO_RECV;
     io->ops->on_recv(io, buf, n);
 }

@@ -221,7 +221,7 @@ static void uring_abandon(struct loop *l) {
 }
 
 static void free_acceptor(struct uring_acceptor *ua) {
-    while (ua->q_off < ua->q_len) close(ua->queue[ua->q_off++]);
+    while (ua->queue && ua->q_off < ua->q_len) close(ua->queue[ua->q_off++]);
     list_remove(&ua->node);
     mem_free(ua->queue);
     mem_free(ua);

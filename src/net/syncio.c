@@ -8,6 +8,9 @@
  * is looked at after a success too: a peer that feeds one byte at a time never lets the socket run dry, and SO_RCVTIMEO, which
  * restarts with each byte, would wait for ever.
  *
+ * Linux 6.1 reports a kernel-TLS socket readable while all it holds is half a record. After a wake-up without a byte such a
+ * socket is waited for by an edge-triggered epoll, which is told when the record is whole.
+ *
  * Userspace TLS goes over memory (ktls_mem_*): OpenSSL by itself reads a record's header and its body apart, two calls a record
  * and a third to learn that there is no more. Here whatever the socket has comes in with one read, and several records of ours
  * leave with one write. */
@@ -17,6 +20,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -165,17 +169,41 @@ static int wait_for(const struct syncio *s, short events, int64_t deadline_us) {
     return sock_wait(s->fd, events, deadline_us);
 }
 
+/* As sock_wait for POLLIN, but not woken again for what was there already. */
+static int edge_wait(struct syncio *s, int64_t deadline_us) {
+    struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+    if (!s->edge_fd) {
+        int fd = epoll_create1(EPOLL_CLOEXEC);
+        if (fd < 0 || epoll_ctl(fd, EPOLL_CTL_ADD, s->fd, &ev) < 0) {
+            int err = -errno;
+            if (fd >= 0) close(fd);
+            return err;
+        }
+        s->edge_fd = fd + 1;
+    }
+    int r = sock_wait(s->edge_fd - 1, POLLIN, deadline_us);
+    if (r == 0 && epoll_wait(s->edge_fd - 1, &ev, 1, 0) < 0 && errno != EINTR) r = -errno;
+    return r;
+}
+
+static int wait_readable(struct syncio *s, bool in_vain, int64_t deadline_us) {
+    bool kernel = s->tls && ktls_conn_mode(s->tls) == KTLS_MODE_KERNEL;
+    return in_vain && kernel ? edge_wait(s, deadline_us) : wait_for(s, POLLIN, deadline_us);
+}
+
 /* At least `least` bytes, at most len, fewer only at the end of the stream. */
 static ssize_t read_between(struct syncio *s, void *buf, size_t least, size_t len, int64_t deadline_us) {
     size_t got = 0;
-    bool dry = false;
+    bool dry = false, in_vain = false;
     while (got < least) {
         ssize_t n = read_held(s, (char *)buf + got, len - got);
         if (n == -EAGAIN) {
-            int r = dry ? wait_for(s, POLLIN, deadline_us) : 0;
+            int r = dry ? wait_readable(s, in_vain, deadline_us) : 0;
             if (r < 0) return r;
+            bool woken = dry;
             dry = true; /* of -EAGAIN too */
             n = read_socket(s, (char *)buf + got, len - got, &dry);
+            in_vain = woken && n == -EAGAIN;
         }
         if (n == 0) break;
         if (n < 0 && n != -EAGAIN) return n;
@@ -260,6 +288,7 @@ void syncio_close(struct syncio *s, int64_t deadline_us) {
         s->tls = ktls_conn_free(s->tls);
     }
     buf_done(&s->line);
+    if (s->edge_fd) close(s->edge_fd - 1);
     if (s->fd >= 0) close(s->fd);
     *s = (struct syncio){ .fd = -1 };
 }

@@ -22,6 +22,7 @@ struct syncio {
     bool mem;        /* userspace TLS over memory: set by syncio_handshake, and then only syncio_* may move bytes */
     bool peer_end;   /* mem: the stream's end was passed on */
     size_t due;      /* mem: bytes of syncio_try_write that are encrypted and not all sent */
+    int edge_fd;     /* kernel TLS: an epoll descriptor plus one, see syncio.c; 0: none */
     struct buf line; /* read by syncio_read_line beyond its line: the next read has it */
 };
 
