@@ -385,7 +385,8 @@ static void test_tx_renegotiation_is_refused(void **state) {
     SSL_do_handshake(s.peer.ssl);
     peer_flush(&s.peer);
     wait_fd(s.fd[1], POLLIN, 1000);
-    assert_int_equal(ktls_read(s.conn, buf, sizeof buf), KTLS_EPROTOCOL); /* the warning is said, and the connection ends in order */
+    assert_int_equal(ktls_read(s.conn, buf, sizeof buf),
+                     KTLS_EPROTOCOL); /* the warning is said, and the connection ends in order */
     assert_int_equal(ktls_conn_error(s.conn)->alert, KTLS_ALERT_NO_RENEGOTIATION);
     ERR_clear_error();
     assert_int_equal(peer_read_error(&s.peer), SSL_ERROR_SSL); /* OpenSSL takes it for the end */
