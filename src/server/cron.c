@@ -22,7 +22,7 @@ static void check_clients(struct io_thread *th) {
     /* A tenth of the clients a turn at least, so that each is looked at once a second or so. */
     uint64_t n = atomic_load_explicit(&th->n_clients, memory_order_relaxed);
     uint64_t todo = n / 10 + 5 < n ? n / 10 + 5 : n;
-    int64_t now = clock_mono_us();
+    int64_t now = loop_now_us(th->loop); /* the turn's: one that took seconds made nobody idle who spoke in it */
     for (struct list *at = th->scan_at; todo > 0; todo--) {
         if (at == &th->clients) at = at->next;
         if (at == &th->clients) break;

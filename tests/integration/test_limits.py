@@ -152,10 +152,12 @@ def test_quit_behind_a_large_reply_waits_for_a_slow_reader(make_server):
 
 
 def test_timeout_spares_a_client_that_still_reads(make_server):
-    server = make_server(directives={"timeout": "2"})
+    server = make_server()
     size = 24000000
-    with server.connect() as conn, slow_connection(server) as slow:
+    with server.connect() as conn:
         conn.ok("SET", "big", b"x" * size)
+        conn.ok("CONFIG", "SET", "timeout", "2")
+    with slow_connection(server) as slow:
         slow.send(encode("GET", "big"))
         assert drip(slow, size, 6) >= size
 
