@@ -147,7 +147,6 @@ static void protocol_error(struct client *c) {
 
 /* A browser tricked into talking to us sends "POST /..." or "Host: ...": nothing behind it may run. */
 static bool is_http(struct slice name) {
-    if ((name.len != 4 && name.len != 5) || ((name.ptr[0] | 0x20) != 'p' && (name.ptr[0] | 0x20) != 'h')) return false;
     return slice_ieq(name, "post") || slice_ieq(name, "host:");
 }
 
