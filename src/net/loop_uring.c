@@ -523,13 +523,8 @@ static void attend(struct loop_io *io) {
 }
 
 static void attend_all(struct uring_be *be) {
-    struct list batch;
-    list_init(&batch);
-    while (!list_empty(&be->ready)) { /* what asks again meanwhile waits for the next turn */
-        struct list *n = be->ready.next;
-        list_remove(n);
-        list_push_back(&batch, n);
-    }
+    struct list batch = LIST_INIT(batch);
+    list_move_all(&batch, &be->ready); /* what asks again meanwhile waits for the next turn */
     while (!list_empty(&batch)) {
         struct list *n = batch.next;
         list_remove(n);

@@ -252,11 +252,7 @@ static void on_data(struct conn *conn, char *data, size_t len) {
 
 void client_resume_paused(struct io_thread *th) {
     struct list ready = LIST_INIT(ready);
-    while (!list_empty(&th->paused)) {
-        struct list *n = th->paused.next;
-        list_remove(n);
-        list_push_back(&ready, n);
-    }
+    list_move_all(&ready, &th->paused);
     while (!list_empty(&ready)) {
         struct client *c = list_entry(ready.next, struct client, paused_node);
         list_remove(&c->paused_node);
