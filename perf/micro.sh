@@ -7,6 +7,11 @@
 # Nanoseconds are of CPU time, the median of the rounds; instructions are callgrind's (without valgrind: n/a) and differ by less than 1%
 # from run to run: compare those between two builds.
 set -eu
+usage() { sed -n '3,/^set/s/^# \{0,1\}//p' "$0"; }
+case ${1:-9} in
+-h | --help) usage; exit ;;
+*[!0-9]*) usage >&2; exit 2 ;;
+esac
 cd "$(dirname "$0")/.."
 rounds=${1:-9} out=${2:-perf/results/micro.md}
 make -s Q=@ build/lib/libbase.a build/lib/libproto.a build/lib/libdata.a build/lib/libcmd.a

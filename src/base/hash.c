@@ -53,29 +53,17 @@ static ALWAYS_INLINE uint64_t load_tail(const uint8_t *p, size_t len) {
         v2 = ROTL(v2, 32);                                                                                                       \
     } while (0)
 
-/* Eight bytes at once: in a lane that holds 'A'..'Z' exactly one of the two sums reaches bit 7, which becomes bit 5 (0x20).
- * Lanes with the top bit set are left alone; no sum carries into the next lane. */
-static ALWAYS_INLINE uint64_t lower8(uint64_t w) {
-    const uint64_t ones = 0x0101010101010101ULL;
-    uint64_t low7 = w & (ones * 0x7f);
-    uint64_t ge_a = low7 + ones * (0x80 - 'A'), gt_z = low7 + ones * (0x80 - 'Z' - 1);
-    uint64_t is_upper = (ge_a ^ gt_z) & ~w & (ones * 0x80);
-    return w | (is_upper >> 2);
-}
-
-static ALWAYS_INLINE uint64_t sip13(const uint8_t *p, size_t len, const uint8_t key[16], int nocase) {
+static ALWAYS_INLINE uint64_t sip13(const uint8_t *p, size_t len, const uint8_t key[16]) {
     uint64_t k0 = load8(key), k1 = load8(key + 8);
     uint64_t v0 = 0x736f6d6570736575ULL ^ k0, v1 = 0x646f72616e646f6dULL ^ k1;
     uint64_t v2 = 0x6c7967656e657261ULL ^ k0, v3 = 0x7465646279746573ULL ^ k1;
     for (size_t words = len / 8; words; words--, p += 8) {
-        uint64_t m = nocase ? lower8(load8(p)) : load8(p);
+        uint64_t m = load8(p);
         v3 ^= m;
         ROUND;
         v0 ^= m;
     }
-    uint64_t tail = load_tail(p, len);
-    if (nocase) tail = lower8(tail);
-    tail |= (uint64_t)len << 56;
+    uint64_t tail = load_tail(p, len) | (uint64_t)len << 56;
     v3 ^= tail;
     ROUND;
     v0 ^= tail;
@@ -91,15 +79,11 @@ void hash_seed_init(void) {
 }
 
 uint64_t hash_bytes(const void *p, size_t len) {
-    return sip13(p, len, process_key, 0);
-}
-
-uint64_t hash_bytes_nocase(const void *p, size_t len) {
-    return sip13(p, len, process_key, 1);
+    return sip13(p, len, process_key);
 }
 
 uint64_t hash_sip13(const void *p, size_t len, const uint8_t key[16]) {
-    return sip13(p, len, key, 0);
+    return sip13(p, len, key);
 }
 
 /* ---- CRC16, polynomial 0x1021, initial value 0 (XMODEM) ---- */

@@ -8,9 +8,8 @@
 
 #define HASH_SLOTS 16384
 
-void hash_seed_init(void);                             /* draws the key; call once before the threads start */
-uint64_t hash_bytes(const void *p, size_t len);        /* keyed */
-uint64_t hash_bytes_nocase(const void *p, size_t len); /* the same over ASCII-lowered bytes */
+void hash_seed_init(void);                      /* draws the key; call once before the threads start */
+uint64_t hash_bytes(const void *p, size_t len); /* keyed */
 uint64_t hash_sip13(const void *p, size_t len, const uint8_t key[16]);
 uint16_t hash_crc16(const void *p, size_t len);
 /* Slot 0..16383 of a key: only the part between the first '{' and the next '}' counts, when it is not empty. */

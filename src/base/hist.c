@@ -10,6 +10,7 @@
 #include "base/hist.h"
 
 #include "base/alloc.h"
+#include "base/counter.h"
 
 #define SUB_BITS 7
 #define SUB (1u << SUB_BITS)
@@ -73,14 +74,10 @@ void hist_add(struct hist *h, uint64_t value) {
     atomic_fetch_add_explicit(&h->bucket[bucket_of(value)], 1, RLX);
 }
 
-static void add_to(_Atomic uint64_t *at, uint64_t n) {
-    atomic_store_explicit(at, atomic_load_explicit(at, RLX) + n, RLX);
-}
-
 void hist_add_own(struct hist *h, uint64_t value) {
     if (value > atomic_load_explicit(&h->max, RLX)) atomic_store_explicit(&h->max, value, RLX);
     if (value < atomic_load_explicit(&h->min, RLX)) atomic_store_explicit(&h->min, value, RLX);
-    add_to(&h->bucket[bucket_of(value)], 1);
+    counter_add(&h->bucket[bucket_of(value)], 1);
 }
 
 uint64_t hist_count(const struct hist *h) {

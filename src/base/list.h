@@ -36,6 +36,15 @@ static inline void list_remove(struct list *n) { /* safe on a node in no list */
     n->next->prev = n->prev;
     n->prev = n->next = n;
 }
+/* Every node of `from` goes to the end of `to`, in order; `from` is empty afterwards. */
+static inline void list_move_all(struct list *to, struct list *from) {
+    if (list_empty(from)) return;
+    from->next->prev = to->prev;
+    to->prev->next = from->next;
+    from->prev->next = to;
+    to->prev = from->prev;
+    list_init(from);
+}
 
 #define list_entry(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 #define list_for_each(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)

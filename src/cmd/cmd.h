@@ -216,7 +216,7 @@ bool cmd_arg_double(struct cmd_ctx *c, struct slice a, double *ret, const char *
 void cmd_syntax_error(struct cmd_ctx *c); /* "ERR syntax error" */
 void cmd_wrongtype(struct cmd_ctx *c);
 void cmd_unknown_sub(struct cmd_ctx *c); /* "ERR unknown subcommand or wrong number of arguments for '%s'. Try %s HELP." */
-void cmd_help(struct cmd_ctx *c, const char *const *lines); /* XXX HELP reply, Redis's framing */
+void cmd_help(struct cmd_ctx *c, const char *const *lines); /* the reply to "<command> HELP", framed as Redis does */
 /* "proto-max-bulk-len" as set now: the largest string a command may build. Replies "ERR string exceeds maximum allowed size
  * (proto-max-bulk-len)". */
 bool cmd_check_string_len(struct cmd_ctx *c, uint64_t size, uint64_t append);

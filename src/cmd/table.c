@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/alloc.h"
 #include "base/str.h"
@@ -59,17 +60,11 @@ static unsigned slot_start(struct slice name) {
     return (h ^ h >> 15) & (TABLE_SLOTS - 1);
 }
 
-static inline bool same_name(const char *own, const char *given, size_t len) {
-    for (size_t i = 0; i < len; i++)
-        if (own[i] != given[i] && lower(own[i]) != lower(given[i])) return false;
-    return true;
-}
-
 static struct slot *slot_find(const struct cmd_table *t, struct slice name) {
     for (unsigned i = slot_start(name);; i = (i + 1) & (TABLE_SLOTS - 1)) {
         const struct slot *s = &t->slots[i];
         if (!s->name) return NULL;
-        if (s->cmd && s->len == name.len && same_name(s->name, name.ptr, name.len)) return (struct slot *)(uintptr_t)s;
+        if (s->cmd && s->len == name.len && strncasecmp(s->name, name.ptr, name.len) == 0) return (struct slot *)(uintptr_t)s;
     }
 }
 

@@ -8,13 +8,13 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <time.h>
 
 #include "base/alloc.h"
 #include "base/inbox.h"
+#include "base/thread.h"
 
 struct lazyfree_job {
     struct inbox_msg msg; /* first: the consumer gets this */
@@ -52,20 +52,14 @@ static void *lazyfree_main(void *arg) {
     return NULL;
 }
 
-/* Signals belong to the server's own threads: the new one blocks them all. */
 static void lazyfree_start(void) {
     inbox_init(&box);
     if (sem_init(&wake, 0, 0)) return;
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
     pthread_t thread;
-    if (!pthread_create(&thread, NULL, lazyfree_main, NULL)) {
-        pthread_detach(thread);
-        pthread_setname_np(thread, "kettle-lazyfree");
-        is_running = true;
-    }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (thread_start(&thread, lazyfree_main, NULL) < 0) return;
+    pthread_detach(thread);
+    pthread_setname_np(thread, "kettle-lazyfree");
+    is_running = true;
 }
 
 void lazyfree_push(void (*fn)(void *arg_take), void *arg_take, uint64_t items) {

@@ -75,13 +75,8 @@ int conn_thread_init(struct conn_thread *t, struct loop *l) {
 
 static void flush_output(struct conn_thread *t) {
     for (int round = 0; round < FLUSH_ROUNDS && !list_empty(&t->flush); round++) {
-        struct list batch;
-        list_init(&batch);
-        while (!list_empty(&t->flush)) { /* what on_drained queues comes in the next round */
-            struct list *n = t->flush.next;
-            list_remove(n);
-            list_push_back(&batch, n);
-        }
+        struct list batch = LIST_INIT(batch);
+        list_move_all(&batch, &t->flush); /* what on_drained queues comes in the next round */
         while (!list_empty(&batch)) conn_flush_now(list_entry(batch.next, struct conn, flush_node));
     }
 }

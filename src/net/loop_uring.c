@@ -252,13 +252,18 @@ static void arm_wake(struct loop *l) {
 
 /* ---- cancelling ---- */
 
+/* Nothing but a failure is reported of a cancellation. */
+static void finish_cancel(struct io_uring_sqe *sqe) {
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    io_uring_sqe_set_data64(sqe, TAG_NONE);
+}
+
 /* True when asked for; no room: again later. */
 static bool cancel_request(struct uring_be *be, uint64_t user_data) {
     struct io_uring_sqe *sqe = get_sqe(be);
     if (!sqe) return false;
     io_uring_prep_cancel64(sqe, user_data, 0);
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    io_uring_sqe_set_data64(sqe, TAG_NONE);
+    finish_cancel(sqe);
     return true;
 }
 
@@ -279,8 +284,7 @@ static bool cancel_all(struct loop_io *io) {
     struct io_uring_sqe *sqe = get_sqe(be_of(io->loop));
     if (!sqe) return false;
     io_uring_prep_cancel_fd(sqe, io->fd, IORING_ASYNC_CANCEL_ALL);
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    io_uring_sqe_set_data64(sqe, TAG_NONE);
+    finish_cancel(sqe);
     return true;
 }
 
@@ -372,10 +376,10 @@ static void deliver_stash(struct loop_io *io) {
 static void recv_done(struct loop_io *io, int res, unsigned cqe_flags) {
     struct uring_be *be = be_of(io->loop);
     unsigned id = cqe_flags >> IORING_CQE_BUFFER_SHIFT;
-    bool has_buf = cqe_flags & IORING_CQE_F_BUFFER;
+    char *buf = cqe_flags & IORING_CQE_F_BUFFER ? buf_at(be, id) : NULL;
     if (!(cqe_flags & IORING_CQE_F_MORE)) io->flags &= ~(IN_RECV | IO_RECV_STOPPING);
     if (io->flags & IO_CLOSED) {
-        if (has_buf) buf_give(be, id);
+        if (buf) buf_give(be, id);
         closed_request_back(io);
         return;
     }
@@ -384,12 +388,12 @@ static void recv_done(struct loop_io *io, int res, unsigned cqe_flags) {
     if (nothing) {
         /* armed again below */
     } else if (!(io->flags & IO_RECV) || io->stash) {
-        keep_for_later(io, has_buf ? buf_at(be, id) : NULL, res);
+        keep_for_later(io, buf, res);
     } else {
         if (res <= 0) io->flags &= ~IO_RECV;
-        io->ops->on_recv(io, has_buf ? buf_at(be, id) : NULL, res);
+        io->ops->on_recv(io, buf, res);
     }
-    if (has_buf) buf_give(be, id);
+    if (buf) buf_give(be, id);
     if ((io->flags & (IO_RECV | IN_RECV | IO_CLOSED)) == IO_RECV) want_attention(io);
 }
 
@@ -478,10 +482,7 @@ static void arm_poll(struct loop_io *io) {
 static void uring_poll(struct loop_io *io, short events) {
     if (io->flags & IO_CLOSED) return;
     io->poll_events = events;
-    if (events && !(io->flags & IN_POLL))
-        want_attention(io);
-    else if (io->flags & IN_POLL && events != (short)io->interest && !(io->flags & IO_POLL_STOPPING))
-        want_attention(io);
+    if (events || io->flags & IN_POLL) want_attention(io); /* attend() sees whether there is anything to do */
 }
 
 static void poll_done(struct loop_io *io, int res) {
@@ -523,13 +524,8 @@ static void attend(struct loop_io *io) {
 }
 
 static void attend_all(struct uring_be *be) {
-    struct list batch;
-    list_init(&batch);
-    while (!list_empty(&be->ready)) { /* what asks again meanwhile waits for the next turn */
-        struct list *n = be->ready.next;
-        list_remove(n);
-        list_push_back(&batch, n);
-    }
+    struct list batch = LIST_INIT(batch);
+    list_move_all(&batch, &be->ready); /* what asks again meanwhile waits for the next turn */
     while (!list_empty(&batch)) {
         struct list *n = batch.next;
         list_remove(n);

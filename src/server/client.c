@@ -147,7 +147,6 @@ static void protocol_error(struct client *c) {
 
 /* A browser tricked into talking to us sends "POST /..." or "Host: ...": nothing behind it may run. */
 static bool is_http(struct slice name) {
-    if ((name.len != 4 && name.len != 5) || ((name.ptr[0] | 0x20) != 'p' && (name.ptr[0] | 0x20) != 'h')) return false;
     return slice_ieq(name, "post") || slice_ieq(name, "host:");
 }
 
@@ -253,11 +252,7 @@ static void on_data(struct conn *conn, char *data, size_t len) {
 
 void client_resume_paused(struct io_thread *th) {
     struct list ready = LIST_INIT(ready);
-    while (!list_empty(&th->paused)) {
-        struct list *n = th->paused.next;
-        list_remove(n);
-        list_push_back(&ready, n);
-    }
+    list_move_all(&ready, &th->paused);
     while (!list_empty(&ready)) {
         struct client *c = list_entry(ready.next, struct client, paused_node);
         list_remove(&c->paused_node);

@@ -3,7 +3,6 @@
  * Thread 0 runs in main() and also does the cron. What a thread wants of another goes through io_thread_post.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "net/listen.h"
 #include "server/client.h"
 
@@ -315,22 +315,13 @@ static void *thread_main(void *arg) {
 }
 
 void io_threads_start(struct server *srv) {
-    sigset_t all, old; /* signals are the main thread's */
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGABRT);
-    pthread_sigmask(SIG_BLOCK, &all, &old);
     for (int i = 1; i < srv->n_threads; i++) {
-        int r = pthread_create(&srv->threads[i].tid, NULL, thread_main, &srv->threads[i]);
+        int r = thread_start(&srv->threads[i].tid, thread_main, &srv->threads[i]);
         if (r) {
-            log_warning("Fatal: Can't initialize IO thread: %s", strerror(r));
+            log_warning("Fatal: Can't initialize IO thread: %s", strerror(-r));
             _exit(1);
         }
     }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 static void stop_posted(struct io_thread *th, void *arg) {

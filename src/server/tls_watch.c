@@ -13,11 +13,11 @@
  * Connections keep the context they began with: none is dropped.
  */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "server/server.h"
 
 #define SETTLE_US 500000
@@ -76,20 +76,11 @@ static void *check_thread(void *arg) {
 
 static void start_check(struct server *srv) {
     struct tls_watch *w = &srv->tls.watch;
-    sigset_t all, old; /* signals are the main thread's */
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGABRT);
     atomic_store_explicit(&w->finished, false, memory_order_relaxed);
-    pthread_sigmask(SIG_BLOCK, &all, &old);
-    int r = pthread_create(&w->thread, NULL, check_thread, srv);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int r = thread_start(&w->thread, check_thread, srv);
     w->running = r == 0;
     w->last_us = clock_mono_us();
-    if (r) log_warning("TLS files cannot be checked for changes now: %s", strerror(r));
+    if (r) log_warning("TLS files cannot be checked for changes now: %s", strerror(-r));
 }
 
 void tls_watch_tick(struct server *srv) {

@@ -56,17 +56,21 @@ def moved(transport):
         assert after["TlsTxSw"] > before["TlsTxSw"] and after["TlsRxSw"] > before["TlsRxSw"]
 
 
+def check_echo(env, port, size):
+    data = os.urandom(size)
+    with connection(env, port) as tls:
+        sent, got = 0, b""
+        while len(got) < size:
+            if sent < size:
+                sent += tls.send(data[sent:sent + 8192])
+            got += tls.recv(65536)
+        assert got == data
+
+
 def test_echo_server(env, moved):
     with example(env, "echo_server") as port:
         for size in (1, 100, 16384, 200000):
-            data = os.urandom(size)
-            with connection(env, port) as tls:
-                sent, got = 0, b""
-                while len(got) < size:
-                    if sent < size:
-                        sent += tls.send(data[sent:sent + 8192])
-                    got += tls.recv(65536)
-                assert got == data
+            check_echo(env, port, size)
 
 
 def test_sendfile_server(env, transport, moved, tmp_path):
@@ -89,11 +93,4 @@ def test_handoff_server(env, transport, moved):
         pytest.skip("the keys of userspace TLS cannot be handed over")
     with example(env, "handoff_server") as port:
         for size in (1, 200000):
-            data = os.urandom(size)
-            with connection(env, port) as tls:
-                sent, got = 0, b""
-                while len(got) < size:
-                    if sent < size:
-                        sent += tls.send(data[sent:sent + 8192])
-                    got += tls.recv(65536)
-                assert got == data
+            check_echo(env, port, size)

@@ -1,4 +1,4 @@
-/* SipHash-1-3 and its case-folding twin, CRC16, cluster slots. */
+/* SipHash-1-3, CRC16, cluster slots. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -76,60 +76,8 @@ static void test_hash_seed_init_again_changes_the_key(void **state) {
 static void test_hash_empty_null_is_accepted(void **state) {
     (void)state;
     assert_true(hash_bytes(NULL, 0) == hash_bytes("", 0));
-    assert_true(hash_bytes_nocase(NULL, 0) == hash_bytes("", 0));
     assert_int_equal(hash_crc16(NULL, 0), 0);
     assert_int_equal(hash_slot(NULL, 0), 0);
-}
-
-static uint8_t lower(uint8_t c) {
-    return c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
-}
-
-static void test_hash_nocase_equals_hash_of_lowered_bytes(void **state) {
-    (void)state;
-    for (size_t n = 0; n <= 40; n++) {
-        for (int round = 0; round < 200; round++) {
-            uint8_t in[40], low[40];
-            rand_secure(in, sizeof in);
-            for (size_t i = 0; i < n; i++) {
-                if (round & 1) in[i] = (uint8_t)("AZaz@[`{mM09\x80\xc1\xda\xff"[in[i] & 15]);
-                low[i] = lower(in[i]);
-            }
-            assert_true(hash_bytes_nocase(in, n) == hash_bytes(low, n));
-            for (size_t i = 0; i < n; i++)
-                if (low[i] >= 'a' && low[i] <= 'z' && rand_below(2)) low[i] = (uint8_t)(low[i] - 32);
-            assert_true(hash_bytes_nocase(in, n) == hash_bytes_nocase(low, n));
-        }
-    }
-}
-
-/* Every byte value in every lane of the word and in the tail; only capitals change. */
-static void test_hash_nocase_every_byte_at_every_place_folds_only_capitals(void **state) {
-    (void)state;
-    for (size_t at = 0; at < 15; at++) {
-        for (unsigned c = 0; c < 256; c++) {
-            uint8_t in[15], low[15];
-            memset(in, 0xff, sizeof in);
-            memset(low, 0xff, sizeof low);
-            in[at] = (uint8_t)c;
-            low[at] = lower((uint8_t)c);
-            assert_true(hash_bytes_nocase(in, sizeof in) == hash_bytes(low, sizeof low));
-        }
-    }
-}
-
-static void test_hash_nocase_neighbours_of_letters_stay_distinct(void **state) {
-    (void)state;
-    static const char pairs[][2] = { { '@', '`' },
-                                     { '[', '{' },
-                                     { '\\', '|' },
-                                     { ']', '}' },
-                                     { '^', '~' },
-                                     { '_', 0x7f },
-                                     { (char)0xc1, (char)0xe1 },
-                                     { (char)0xda, (char)0xfa } };
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
-        assert_true(hash_bytes_nocase(&pairs[i][0], 1) != hash_bytes_nocase(&pairs[i][1], 1));
 }
 
 static void test_hash_crc16_check_value_is_xmodem(void **state) {
@@ -207,9 +155,6 @@ int main(void) {
         cmocka_unit_test(test_hash_bytes_depends_on_every_bit_and_on_length),
         cmocka_unit_test(test_hash_seed_init_again_changes_the_key),
         cmocka_unit_test(test_hash_empty_null_is_accepted),
-        cmocka_unit_test(test_hash_nocase_equals_hash_of_lowered_bytes),
-        cmocka_unit_test(test_hash_nocase_every_byte_at_every_place_folds_only_capitals),
-        cmocka_unit_test(test_hash_nocase_neighbours_of_letters_stay_distinct),
         cmocka_unit_test(test_hash_crc16_check_value_is_xmodem),
         cmocka_unit_test(test_hash_crc16_any_length_and_alignment_equals_definition),
         cmocka_unit_test(test_hash_slot_plain_key_is_crc_modulo),

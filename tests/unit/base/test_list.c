@@ -84,12 +84,34 @@ static void test_list_for_each_safe_survives_removal(void **state) {
     assert_order(&even, (const int[]){ 0, 2, 4 }, 3);
 }
 
+static void test_list_move_all_appends_in_order_and_empties(void **state) {
+    (void)state;
+    struct list from = LIST_INIT(from), to = LIST_INIT(to);
+    struct item it[4];
+    for (int i = 0; i < 4; i++) {
+        it[i].value = i;
+        list_push_back(&from, &it[i].link);
+    }
+    list_move_all(&to, &from); /* to an empty list */
+    assert_order(&from, NULL, 0);
+    assert_order(&to, (const int[]){ 0, 1, 2, 3 }, 4);
+    list_move_all(&to, &from); /* from an empty list: nothing happens */
+    assert_order(&from, NULL, 0);
+    assert_order(&to, (const int[]){ 0, 1, 2, 3 }, 4);
+    list_remove(&it[3].link);
+    list_push_back(&from, &it[3].link);
+    list_move_all(&from, &to); /* behind what is there */
+    assert_order(&from, (const int[]){ 3, 0, 1, 2 }, 4);
+    assert_order(&to, NULL, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_list_static_init_is_empty),
         cmocka_unit_test(test_list_push_both_ends_keeps_order),
         cmocka_unit_test(test_list_remove_any_position_closes_the_gap),
         cmocka_unit_test(test_list_for_each_safe_survives_removal),
+        cmocka_unit_test(test_list_move_all_appends_in_order_and_empties),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -193,6 +193,42 @@ MAYBE_UNUSED static bool kernel_usable(void) {
         }                                                                                                                        \
     } while (0)
 
+MAYBE_UNUSED static bool can_rekey(void) {
+    struct ktls_probe p;
+    ktls_probe(&p);
+    return p.usable && p.rekey == 0;
+}
+
+#define NEED_REKEY()                                                                                                             \
+    do {                                                                                                                         \
+        NEED_KERNEL_TLS();                                                                                                       \
+        if (!can_rekey()) {                                                                                                      \
+            print_message("skipped: this kernel cannot change keys (Linux 6.14 or later can)\n");                                \
+            skip();                                                                                                              \
+        }                                                                                                                        \
+    } while (0)
+
+#define NEED_NO_REKEY()                                                                                                          \
+    do {                                                                                                                         \
+        NEED_KERNEL_TLS();                                                                                                       \
+        if (can_rekey()) {                                                                                                       \
+            print_message("skipped: this kernel can change keys\n");                                                             \
+            skip();                                                                                                              \
+        }                                                                                                                        \
+    } while (0)
+
+/* Of /proc/net/tls_stat; -1: the kernel has none. */
+MAYBE_UNUSED static long tls_stat(const char *name) {
+    FILE *f = fopen("/proc/net/tls_stat", "r");
+    char key[64];
+    long v, got = -1;
+    if (!f) return -1;
+    while (fscanf(f, "%63s %ld", key, &v) == 2)
+        if (strcmp(key, name) == 0) got = v;
+    fclose(f);
+    return got;
+}
+
 /* ---- The library's side ---- */
 
 MAYBE_UNUSED static struct ktls_ctx_opts server_opts(enum ktls_policy policy) {
@@ -396,6 +432,26 @@ MAYBE_UNUSED static void session_open(struct session *s, const struct ktls_ctx_o
     int r = drive(s->conn, &s->peer);
     if (r != KTLS_DONE) print_message("handshake: %s\n", ktls_conn_error(s->conn)->text);
     assert_int_equal(r, KTLS_DONE);
+}
+
+MAYBE_UNUSED static struct ktls_conn_info info_of(const struct session *s) {
+    struct ktls_conn_info info;
+    assert_int_equal(ktls_conn_info(s->conn, &info), 0);
+    return info;
+}
+
+MAYBE_UNUSED static struct ktls_stats stats_now(void) {
+    struct ktls_stats st;
+    ktls_stats(&st);
+    return st;
+}
+
+/* The peer's SSL gets a fatal alert of that description, under the key it expects. */
+MAYBE_UNUSED static void expect_alert_at_peer(struct session *s, int alert) {
+    ERR_clear_error();
+    assert_int_equal(peer_read_error(&s->peer), SSL_ERROR_SSL);
+    assert_int_equal(ERR_GET_REASON(ERR_peek_error()), 1000 + alert);
+    ERR_clear_error();
 }
 
 /* Bytes that show loss, doubling and disorder. */

@@ -158,21 +158,6 @@ MAYBE_UNUSED static void peer_thread_join(struct peer_thread *t) {
     assert_int_equal(t->in.messages, t->want);
 }
 
-MAYBE_UNUSED static bool kernel_can_rekey(void) {
-    struct ktls_probe p;
-    ktls_probe(&p);
-    return p.rekey == 0;
-}
-
-#define NEED_REKEY()                                                                                                             \
-    do {                                                                                                                         \
-        NEED_KERNEL_TLS();                                                                                                       \
-        if (!kernel_can_rekey()) {                                                                                               \
-            print_message("skipped: this kernel cannot change keys (Linux 6.14 or later can)\n");                                \
-            skip();                                                                                                              \
-        }                                                                                                                        \
-    } while (0)
-
 MAYBE_UNUSED static void open_busy(struct session *s, enum ktls_policy policy, uint64_t records, int cipher) {
     struct ktls_ctx_opts o = server_opts(policy);
     o.rekey_after_records = records;

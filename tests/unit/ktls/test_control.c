@@ -24,14 +24,6 @@ static void forge(struct raw *f, uint8_t type, const void *data, size_t len) {
     raw_flush(f);
 }
 
-/* The peer's SSL gets a fatal alert of that description. */
-static void expect_alert_at_peer(struct session *s, int alert) {
-    ERR_clear_error();
-    assert_int_equal(peer_read_error(&s->peer), SSL_ERROR_SSL);
-    assert_int_equal(ERR_GET_REASON(ERR_peek_error()), 1000 + alert);
-    ERR_clear_error();
-}
-
 /* ---- As the caller of a plain socket sees it ---- */
 
 static void test_control_close_notify_by_plain_recv(void **state) {
@@ -226,21 +218,6 @@ static void test_control_bad_record_is_answered_by_alert(void **state) {
 
 /* ---- KeyUpdate ---- */
 
-static bool can_rekey(void) {
-    struct ktls_probe p;
-    ktls_probe(&p);
-    return p.rekey == 0;
-}
-
-#define NEED_REKEY()                                                                                                             \
-    do {                                                                                                                         \
-        NEED_KERNEL_TLS();                                                                                                       \
-        if (!can_rekey()) {                                                                                                      \
-            print_message("skipped: this kernel cannot change keys (Linux 6.14 or later can)\n");                                \
-            skip();                                                                                                              \
-        }                                                                                                                        \
-    } while (0)
-
 static void both_ways(struct session *s, unsigned seed) {
     uint8_t a[5000], b[5000];
     pattern(a, sizeof a, seed);
@@ -380,11 +357,7 @@ static void test_key_update_in_pieces_is_refused_or_taken(void **state) {
 
 static void test_key_update_on_old_kernel_closes_in_order(void **state) {
     (void)state;
-    NEED_KERNEL_TLS();
-    if (can_rekey()) {
-        print_message("skipped: this kernel can change keys\n");
-        skip();
-    }
+    NEED_NO_REKEY();
     struct ktls_ctx_opts o = server_opts(KTLS_POLICY_REQUIRE);
     struct session s;
     struct ktls_stats before, after;

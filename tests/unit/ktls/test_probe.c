@@ -20,18 +20,6 @@ static int open_fds(void) {
     return n;
 }
 
-/* Of /proc/net/tls_stat; -1: the kernel has none. */
-static long tls_stat(const char *name) {
-    FILE *f = fopen("/proc/net/tls_stat", "r");
-    char key[64];
-    long v, got = -1;
-    if (!f) return -1;
-    while (fscanf(f, "%63s %ld", key, &v) == 2)
-        if (strcmp(key, name) == 0) got = v;
-    fclose(f);
-    return got;
-}
-
 static void test_probe_is_consistent(void **state) {
     (void)state;
     struct ktls_probe p;

@@ -235,12 +235,6 @@ static const char *say(const struct want *w) {
 
 /* ---- Running it ---- */
 
-static bool can_rekey(void) {
-    struct ktls_probe p;
-    ktls_probe(&p);
-    return p.usable && p.rekey == 0;
-}
-
 static const struct want *wanted(const struct row *row, int version, enum way way) {
     unsigned here = is_kernel(way) ? KERNEL | (can_rekey() ? REKEYS : OLD) : USER;
     if (way == KERNEL_RECV) here |= RECV;

@@ -11,38 +11,11 @@
 
 #include <time.h>
 
-static bool can_rekey(void) {
-    struct ktls_probe p;
-    ktls_probe(&p);
-    return p.rekey == 0;
-}
-
-#define NEED_REKEY()                                                                                                             \
-    do {                                                                                                                         \
-        NEED_KERNEL_TLS();                                                                                                       \
-        if (!can_rekey()) {                                                                                                      \
-            print_message("skipped: this kernel cannot change keys (Linux 6.14 or later can)\n");                                \
-            skip();                                                                                                              \
-        }                                                                                                                        \
-    } while (0)
-
 static void open_limited(struct session *s, enum ktls_policy policy, int version, uint64_t records) {
     struct ktls_ctx_opts o = server_opts(policy);
     o.rekey_after_records = records;
     o.max_key_updates_per_s = 1000000;
     session_open(s, &o, version, NULL);
-}
-
-static struct ktls_conn_info info_of(const struct session *s) {
-    struct ktls_conn_info info;
-    assert_int_equal(ktls_conn_info(s->conn, &info), 0);
-    return info;
-}
-
-static struct ktls_stats stats_now(void) {
-    struct ktls_stats st;
-    ktls_stats(&st);
-    return st;
 }
 
 /* ---- Counting ---- */
@@ -338,11 +311,7 @@ static void test_limit_tls12_ends_in_order_user(void **state) {
 
 static void test_limit_old_kernel_ends_in_order(void **state) {
     (void)state;
-    NEED_KERNEL_TLS();
-    if (can_rekey()) {
-        print_message("skipped: this kernel can change keys\n");
-        skip();
-    }
+    NEED_NO_REKEY();
     check_end_in_order(KTLS_POLICY_REQUIRE, TLS1_3_VERSION);
     check_end_in_order(KTLS_POLICY_TX, TLS1_3_VERSION);
 }

@@ -20,12 +20,6 @@ static int n_policies(void) {
     return 1;
 }
 
-static bool can_rekey(void) {
-    struct ktls_probe p;
-    ktls_probe(&p);
-    return p.usable && p.rekey == 0;
-}
-
 static struct ktls_ctx *reuse_ctx(enum ktls_policy policy, int reuse, int per_peer) {
     struct ktls_ctx_opts o = client_opts(policy);
     o.session_reuse = reuse;

@@ -11,33 +11,6 @@
 
 #include <sys/sendfile.h>
 
-static bool kernel_can_rekey(void) {
-    struct ktls_probe p;
-    ktls_probe(&p);
-    return p.usable && p.rekey == 0;
-}
-
-#define NEED_REKEY()                                                                                                             \
-    do {                                                                                                                         \
-        NEED_KERNEL_TLS();                                                                                                       \
-        if (!kernel_can_rekey()) {                                                                                               \
-            print_message("skipped: this kernel cannot change keys (Linux 6.14 or later can)\n");                                \
-            skip();                                                                                                              \
-        }                                                                                                                        \
-    } while (0)
-
-static struct ktls_conn_info info_of(const struct session *s) {
-    struct ktls_conn_info info;
-    assert_int_equal(ktls_conn_info(s->conn, &info), 0);
-    return info;
-}
-
-static struct ktls_stats stats_now(void) {
-    struct ktls_stats st;
-    ktls_stats(&st);
-    return st;
-}
-
 static struct ktls_ctx_opts tx_opts(int role) {
     return role == KTLS_SERVER ? server_opts(KTLS_POLICY_TX) : client_opts(KTLS_POLICY_TX);
 }
@@ -68,25 +41,6 @@ static void both_ways(struct session *s, size_t len, unsigned seed) {
     }
     peer_read(&s->peer, b, len);
     assert_memory_equal(a, b, len);
-}
-
-/* A counter of /proc/net/tls_stat. */
-static long tls_stat(const char *name) {
-    char line[128], key[64];
-    long v, found = -1;
-    FILE *f = fopen("/proc/net/tls_stat", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "%63s %ld", key, &v) == 2 && strcmp(key, name) == 0) found = v;
-    if (f) fclose(f);
-    return found;
-}
-
-/* The peer's SSL gets a fatal alert of that description, under the key it expects. */
-static void expect_alert_at_peer(struct session *s, int alert) {
-    ERR_clear_error();
-    assert_int_equal(peer_read_error(&s->peer), SSL_ERROR_SSL);
-    assert_int_equal(ERR_GET_REASON(ERR_peek_error()), 1000 + alert);
-    ERR_clear_error();
 }
 
 /* ---- The hand-over ---- */
@@ -187,7 +141,7 @@ static void test_tx_fallback_has_its_reason(void **state) {
     o = server_opts(KTLS_POLICY_TX);
     o.on_old_kernel = KTLS_OLD_KERNEL_USERSPACE;
     session_open(&s, &o, TLS1_3_VERSION, NULL);
-    if (kernel_can_rekey())
+    if (can_rekey())
         assert_int_equal(info_of(&s).mode, KTLS_MODE_TX);
     else
         assert_int_equal(info_of(&s).reason, probe.usable ? KTLS_REASON_NO_REKEY : probe.reason);
@@ -225,7 +179,7 @@ static void test_tx_key_update_from_peer(void **state) {
     for (int role = 0; role < 2; role++)
         for (int c = 0; c < KTLS_N_CIPHERS; c++) {
             check_peer_key_update(role, c, SSL_KEY_UPDATE_NOT_REQUESTED); /* every kernel: OpenSSL's own key changes */
-            if (kernel_can_rekey()) check_peer_key_update(role, c, SSL_KEY_UPDATE_REQUESTED);
+            if (can_rekey()) check_peer_key_update(role, c, SSL_KEY_UPDATE_REQUESTED);
         }
 }
 
@@ -303,11 +257,7 @@ static void test_tx_key_update_answer_waits_for_room(void **state) {
 /* Nothing behind the KeyUpdate is delivered, as in kernel mode; what was before it is. */
 static void test_tx_key_update_that_asks_on_an_old_kernel(void **state) {
     (void)state;
-    NEED_KERNEL_TLS();
-    if (kernel_can_rekey()) {
-        print_message("skipped: this kernel can change keys\n");
-        skip();
-    }
+    NEED_NO_REKEY();
     struct session s;
     struct ktls_stats before = stats_now();
     char buf[8];
@@ -552,7 +502,7 @@ static void test_tx_limits_end_in_order_where_keys_cannot_change(void **state) {
     NEED_KERNEL_TLS();
     for (int sending = 0; sending < 2; sending++) {
         check_end_in_order(TLS1_2_VERSION, sending);
-        if (!kernel_can_rekey()) check_end_in_order(TLS1_3_VERSION, sending);
+        if (!can_rekey()) check_end_in_order(TLS1_3_VERSION, sending);
     }
 }
 

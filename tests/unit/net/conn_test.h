@@ -225,18 +225,9 @@ static int conn_teardown(void **state) {
     return 0;
 }
 
-/* True when the kernel can; else the test must skip. */
-static bool kind_possible(void) {
-    if (!is_kernel_tls()) return true;
-    struct ktls_probe probe;
-    if (ktls_probe(&probe) == 0 && probe.usable) return true;
-    print_message("no kernel TLS here: %s (%s)\n", ktls_reason_name(probe.reason), ktls_strerror(-probe.err));
-    return false;
-}
-
 #define NEED_KIND()                                                                                                              \
     do {                                                                                                                         \
-        if (!kind_possible()) skip();                                                                                            \
+        if (is_kernel_tls()) NEED_KERNEL_TLS();                                                                                  \
     } while (0)
 
 static void unix_pair(int *server, int *client) {

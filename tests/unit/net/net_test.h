@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "ktls/ktls.h"
 #include "net/loop.h"
 
 #define MAYBE_UNUSED __attribute__((unused))
@@ -95,6 +96,17 @@ MAYBE_UNUSED static int watchdog(void **state) {
     alarm(60);
     return 0;
 }
+
+/* Ends the test as skipped, with the reason, where the kernel cannot. */
+#define NEED_KERNEL_TLS()                                                                                                        \
+    do {                                                                                                                         \
+        struct ktls_probe probe_;                                                                                                \
+        ktls_probe(&probe_);                                                                                                     \
+        if (!probe_.usable) {                                                                                                    \
+            print_message("no kernel TLS here: %s (%s)\n", ktls_reason_name(probe_.reason), ktls_strerror(-probe_.err));         \
+            skip();                                                                                                              \
+        }                                                                                                                        \
+    } while (0)
 
 /* ---- both back ends of the loop, one after the other ---- */
 

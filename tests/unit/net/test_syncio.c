@@ -246,12 +246,7 @@ static void test_tls_userspace(void **state) {
 
 static void test_tls_kernel(void **state) {
     (void)state;
-    struct ktls_probe probe;
-    ktls_probe(&probe);
-    if (!probe.usable) {
-        print_message("no kernel TLS here: %s\n", ktls_reason_name(probe.reason));
-        skip();
-    }
+    NEED_KERNEL_TLS();
     tls_transfer(KTLS_POLICY_REQUIRE);
 }
 

@@ -285,12 +285,7 @@ static void test_over_userspace_tls(void **state) {
 
 static void test_over_kernel_tls(void **state) {
     (void)state;
-    struct ktls_probe probe;
-    ktls_probe(&probe);
-    if (!probe.usable) {
-        print_message("no kernel TLS here: %s\n", ktls_reason_name(probe.reason));
-        skip();
-    }
+    NEED_KERNEL_TLS();
     everything(KTLS);
 }
 
