@@ -35,8 +35,8 @@ struct conn;
 struct conn_ops {
     /* Handshake done (TLS) or at once for plain ones: may write, may close. Reading starts after it returns. */
     void (*on_open)(struct conn *c);
-    /* New plaintext bytes; memory of the loop's, writable, valid during the call. The callee takes what it wants to keep by
-     * copying. It must look at all of them (call conn_pause_reading to get no more). */
+    /* New plaintext bytes; memory of the loop's (or where conn_receive_into said), writable, valid during the call. The callee
+     * takes what it wants to keep by copying. It must look at all of them (call conn_pause_reading to get no more). */
     void (*on_data)(struct conn *c, char *data, size_t len);
     /* Output queue is empty again. May be NULL. */
     void (*on_drained)(struct conn *c);
@@ -76,6 +76,8 @@ struct conn {
     ssize_t sent_n;
     size_t discarded; /* bytes read and dropped while closing */
     int64_t handshake_timeout_us;
+    char *into; /* conn_receive_into, where OpenSSL decrypts */
+    size_t into_len;
     char *cipher; /* tls-user: ciphertext of the send in flight */
     size_t cipher_len, cipher_off;
     size_t cipher_goal; /* tls-user: so much is encrypted before it is sent */
@@ -107,6 +109,9 @@ struct conn_params {
 void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn_ops *ops, const struct conn_params *p);
 void conn_flush_later(struct conn *c); /* once per batch of replies: sent before the loop sleeps, one writev */
 void conn_flush_now(struct conn *c);
+/* What comes next is put into buf, len bytes at most, where that spares a copy: on_data's data says where it is. len 0: no more.
+ * From inside on_data only; buf must stay until the next call or on_closed, and each on_data sets it again or ends it. */
+void conn_receive_into(struct conn *c, char *buf, size_t len);
 void conn_pause_reading(struct conn *c);
 void conn_resume_reading(struct conn *c);
 /* Sends what is queued, then close_notify and FIN, then waits for the peer's FIN and closes. It ends early when the peer takes
