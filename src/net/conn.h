@@ -30,6 +30,8 @@ enum conn_end {
     CONN_END_LIMIT
 };
 
+#define CONN_IOV_OWN 4
+
 struct conn;
 
 struct conn_ops {
@@ -49,16 +51,17 @@ struct conn {
     const struct conn_ops *ops;
     enum conn_state state;
     enum conn_transport transport;
-    struct ktls_conn *tls; /* NULL without TLS; kept in every TLS mode for control records and close */
-    struct obuf out;       /* replies not yet sent; append freely, then conn_flush_later */
-    struct iovec iov[LOOP_IOV_MAX];
-    struct loop_timer timer;      /* handshake and closing deadlines */
-    struct list flush_node;       /* in the thread's flush list */
-    struct list handshake_node;   /* in the thread's list of handshakes that have something to do */
-    uint64_t bytes_in, bytes_out; /* plaintext */
+    struct ktls_conn *tls;          /* NULL without TLS; kept in every TLS mode for control records and close */
+    struct obuf out;                /* replies not yet sent; append freely, then conn_flush_later */
+    struct iovec iov[CONN_IOV_OWN]; /* of the send in flight; one of more pieces has */
+    struct iovec *many;             /* LOOP_IOV_MAX of them, while such replies are queued */
+    struct loop_timer timer;        /* handshake and closing deadlines */
+    struct list flush_node;         /* in the thread's flush list */
+    struct list handshake_node;     /* in the thread's list of handshakes that have something to do */
+    uint64_t bytes_in, bytes_out;   /* plaintext */
     int end_err;
     enum conn_end end;
-    char end_text[200];
+    char *end_text; /* NULL: nothing to say */
     bool reading_paused, write_shut, ctl_blocked;
     /* private to conn*.c */
     struct conn_thread *thread;
@@ -86,10 +89,11 @@ struct conn {
 /* Per thread: shared by the connections of one loop. */
 struct conn_thread {
     struct loop *loop;
-    struct list flush;       /* connections with output to send before the loop sleeps */
-    struct list handshakes;  /* connections whose handshake can go a step further, first come first served */
-    char *scratch;           /* decrypted bytes of tls-user and ktls-tx, LOOP_RECV_BUF */
-    struct loop_timer again; /* output was queued while flushing, or handshakes wait for their turn: no sleep yet */
+    struct list flush;              /* connections with output to send before the loop sleeps */
+    struct list handshakes;         /* connections whose handshake can go a step further, first come first served */
+    struct iovec iov[LOOP_IOV_MAX]; /* what is given to OpenSSL at once */
+    char *scratch;                  /* decrypted bytes of tls-user and ktls-tx, LOOP_RECV_BUF */
+    struct loop_timer again;        /* output was queued while flushing, or handshakes wait for their turn: no sleep yet */
     int64_t handshake_budget_us;
 };
 /* Makes conn_thread_flush the loop's before-sleep hook; who sets a hook of his own after this calls conn_thread_flush from it.

@@ -43,7 +43,7 @@ struct resp_parser {
     struct resp_large *large; /* arguments of this command that lie in memory of their own */
     int n_large;
     const char *error;
-    char error_buf[128];
+    char error_buf[48];
 };
 
 void resp_parser_init(struct resp_parser *p);
