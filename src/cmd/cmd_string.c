@@ -10,6 +10,8 @@
  */
 #include "cmd/cmd_string.h"
 
+#include "proto/resp_parse.h"
+
 #define ZERO_COPY_MIN 16384 /* bytes */
 
 void string_reply_part(struct cmd_ctx *c, struct obj *o, size_t from, size_t len) {
@@ -23,6 +25,12 @@ void string_reply_part(struct cmd_ctx *c, struct obj *o, size_t from, size_t len
 
 void string_reply_value(struct cmd_ctx *c, struct obj *o) {
     string_reply_part(c, o, 0, obj_string_len(o));
+}
+
+struct obj *string_new_value(struct cmd_ctx *c, struct slice val) {
+    size_t cap = 0;
+    char *own = c->s->parser && c->s->parser->n_large ? resp_parser_take_large(c->s->parser, val.ptr, &cap) : NULL;
+    return own ? obj_string_from_raw_take(own, val.len, cap) : obj_string_new(val.ptr, val.len);
 }
 
 /* Replies the value of argv[1] or null. False when an error was replied; *ret_entry NULL when absent. */
@@ -135,7 +143,7 @@ static bool set_generic(struct cmd_ctx *c, unsigned flags, struct slice val, str
     old = cmd_find_write(c, key);
     if ((old != NULL && (flags & SET_NX)) || (old == NULL && (flags & SET_XX))) return false;
 
-    struct obj *o = obj_string_new(val.ptr, val.len);
+    struct obj *o = string_new_value(c, val);
     /* An expiry that is replaced anyway is not taken out of the index first. */
     struct entry *e = generic_put(c, c->db, key, old, o, flags & (SET_KEEPTTL | SET_TIMES));
     if (flags & SET_TIMES) ks_set_expire(c->ks, c->db, e, when_ms);

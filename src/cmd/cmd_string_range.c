@@ -12,7 +12,7 @@ void string_append_command(struct cmd_ctx *c) {
     struct entry *e = cmd_find_typed(c, key, OBJ_STRING, true, &err);
     if (err) return;
     if (e == NULL) {
-        generic_put(c, c->db, key, NULL, obj_string_new(val.ptr, val.len), false);
+        generic_put(c, c->db, key, NULL, string_new_value(c, val), false);
     } else {
         size_t old_len = obj_string_len(entry_value(e));
         if (!cmd_check_string_len(c, old_len, val.len)) return;

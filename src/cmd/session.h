@@ -15,6 +15,7 @@
 #include "proto/reply.h"
 
 struct cmd;
+struct resp_parser;
 
 struct queued_cmd { /* MULTI: a command kept until EXEC; owns one block holding argv and bytes */
     struct cmd *cmd;
@@ -52,7 +53,8 @@ struct session {
     bool close_after_reply; /* QUIT, CLIENT KILL of itself, protocol error */
     bool no_touch;          /* CLIENT NO-TOUCH */
     bool no_evict;
-    unsigned slot; /* of the thread that runs its commands, in figures.h */
+    struct resp_parser *parser; /* where argv comes from; NULL: elsewhere */
+    unsigned slot;              /* of the thread that runs its commands, in figures.h */
     void *owner;   /* server's struct client */
 };
 

@@ -240,7 +240,8 @@ void conn_resume_reading(struct conn *c) {
 
 static void set_end(struct conn *c, enum conn_end why, const char *text) {
     c->end = why;
-    snprintf(c->end_text, sizeof(c->end_text), "%.199s", text ? text : "");
+    mem_free(c->end_text);
+    c->end_text = text && *text ? mem_memdup0(text, strlen(text)) : NULL;
 }
 
 void conn_close(struct conn *c, enum conn_end why, const char *text) {
@@ -364,6 +365,9 @@ static void io_closed(struct loop_io *io) {
     obuf_clear(&c->out);
     mem_free(c->cipher);
     c->cipher = NULL;
+    mem_free(c->many);
     c->tls = ktls_conn_free(c->tls);
-    c->ops->on_closed(c, c->end, c->end_text);
+    char *text = c->end_text; /* c is gone after the call */
+    c->ops->on_closed(c, c->end, text ? text : "");
+    mem_free(text);
 }

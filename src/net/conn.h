@@ -30,13 +30,15 @@ enum conn_end {
     CONN_END_LIMIT
 };
 
+#define CONN_IOV_OWN 4
+
 struct conn;
 
 struct conn_ops {
     /* Handshake done (TLS) or at once for plain ones: may write, may close. Reading starts after it returns. */
     void (*on_open)(struct conn *c);
-    /* New plaintext bytes; memory of the loop's, writable, valid during the call. The callee takes what it wants to keep by
-     * copying. It must look at all of them (call conn_pause_reading to get no more). */
+    /* New plaintext bytes; memory of the loop's (or where conn_receive_into said), writable, valid during the call. The callee
+     * takes what it wants to keep by copying. It must look at all of them (call conn_pause_reading to get no more). */
     void (*on_data)(struct conn *c, char *data, size_t len);
     /* Output queue is empty again. May be NULL. */
     void (*on_drained)(struct conn *c);
@@ -49,16 +51,17 @@ struct conn {
     const struct conn_ops *ops;
     enum conn_state state;
     enum conn_transport transport;
-    struct ktls_conn *tls; /* NULL without TLS; kept in every TLS mode for control records and close */
-    struct obuf out;       /* replies not yet sent; append freely, then conn_flush_later */
-    struct iovec iov[LOOP_IOV_MAX];
-    struct loop_timer timer;      /* handshake and closing deadlines */
-    struct list flush_node;       /* in the thread's flush list */
-    struct list handshake_node;   /* in the thread's list of handshakes that have something to do */
-    uint64_t bytes_in, bytes_out; /* plaintext */
+    struct ktls_conn *tls;          /* NULL without TLS; kept in every TLS mode for control records and close */
+    struct obuf out;                /* replies not yet sent; append freely, then conn_flush_later */
+    struct iovec iov[CONN_IOV_OWN]; /* of the send in flight; one of more pieces has */
+    struct iovec *many;             /* LOOP_IOV_MAX of them, while such replies are queued */
+    struct loop_timer timer;        /* handshake and closing deadlines */
+    struct list flush_node;         /* in the thread's flush list */
+    struct list handshake_node;     /* in the thread's list of handshakes that have something to do */
+    uint64_t bytes_in, bytes_out;   /* plaintext */
     int end_err;
     enum conn_end end;
-    char end_text[200];
+    char *end_text; /* NULL: nothing to say */
     bool reading_paused, write_shut, ctl_blocked;
     /* private to conn*.c */
     struct conn_thread *thread;
@@ -76,6 +79,8 @@ struct conn {
     ssize_t sent_n;
     size_t discarded; /* bytes read and dropped while closing */
     int64_t handshake_timeout_us;
+    char *into; /* conn_receive_into, where OpenSSL decrypts */
+    size_t into_len;
     char *cipher; /* tls-user: ciphertext of the send in flight */
     size_t cipher_len, cipher_off;
     size_t cipher_goal; /* tls-user: so much is encrypted before it is sent */
@@ -84,10 +89,11 @@ struct conn {
 /* Per thread: shared by the connections of one loop. */
 struct conn_thread {
     struct loop *loop;
-    struct list flush;       /* connections with output to send before the loop sleeps */
-    struct list handshakes;  /* connections whose handshake can go a step further, first come first served */
-    char *scratch;           /* decrypted bytes of tls-user and ktls-tx, LOOP_RECV_BUF */
-    struct loop_timer again; /* output was queued while flushing, or handshakes wait for their turn: no sleep yet */
+    struct list flush;              /* connections with output to send before the loop sleeps */
+    struct list handshakes;         /* connections whose handshake can go a step further, first come first served */
+    struct iovec iov[LOOP_IOV_MAX]; /* what is given to OpenSSL at once */
+    char *scratch;                  /* decrypted bytes of tls-user and ktls-tx, LOOP_RECV_BUF */
+    struct loop_timer again;        /* output was queued while flushing, or handshakes wait for their turn: no sleep yet */
     int64_t handshake_budget_us;
 };
 /* Makes conn_thread_flush the loop's before-sleep hook; who sets a hook of his own after this calls conn_thread_flush from it.
@@ -107,6 +113,9 @@ struct conn_params {
 void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn_ops *ops, const struct conn_params *p);
 void conn_flush_later(struct conn *c); /* once per batch of replies: sent before the loop sleeps, one writev */
 void conn_flush_now(struct conn *c);
+/* What comes next is put into buf, len bytes at most, where that spares a copy: on_data's data says where it is. len 0: no more.
+ * From inside on_data only; buf must stay until the next call or on_closed, and each on_data sets it again or ends it. */
+void conn_receive_into(struct conn *c, char *buf, size_t len);
 void conn_pause_reading(struct conn *c);
 void conn_resume_reading(struct conn *c);
 /* Sends what is queued, then close_notify and FIN, then waits for the peer's FIN and closes. It ends early when the peer takes

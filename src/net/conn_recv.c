@@ -93,12 +93,13 @@ static void answer(struct conn *c) {
 /* Decrypts and delivers what OpenSSL has, until it has none or the owner has enough. */
 static void user_pump(struct conn *c) {
     while (c->state == CONN_OPEN && !c->reading_paused) {
-        ssize_t n = ktls_read(c->tls, c->thread->scratch, LOOP_RECV_BUF);
+        char *buf = c->into_len ? c->into : c->thread->scratch;
+        ssize_t n = ktls_read(c->tls, buf, c->into_len ? c->into_len : LOOP_RECV_BUF);
         if (n > 0 || n == -EAGAIN) answer(c);
         if (c->state != CONN_OPEN) break;
         if (n > 0) {
             c->bytes_in += (uint64_t)n;
-            c->ops->on_data(c, c->thread->scratch, (size_t)n);
+            c->ops->on_data(c, buf, (size_t)n);
             if (c->state == CONN_OPEN && ktls_count_rx(c->tls, 0)) conn_check_limits(c);
         } else if (n == -EAGAIN) {
             break;
@@ -110,6 +111,15 @@ static void user_pump(struct conn *c) {
     }
     const void *out;
     if (c->state == CONN_OPEN && ktls_mem_output(c->tls, &out) > 0) conn_flush_later(c);
+}
+
+void conn_receive_into(struct conn *c, char *buf, size_t len) {
+    if (!conn_openssl_receives(c)) {
+        loop_recv_into(&c->io, buf, len);
+        return;
+    }
+    c->into = buf;
+    c->into_len = len;
 }
 
 void conn_start_reading(struct conn *c) {

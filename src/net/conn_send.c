@@ -61,10 +61,10 @@ static bool account(struct conn *c, ssize_t n) {
 }
 
 /* False: in flight, or failed. */
-static bool send_iov(struct conn *c, int cnt) {
+static bool send_iov(struct conn *c, const struct iovec *iov, int cnt) {
     c->in_send = true;
     c->sent_now = false;
-    loop_send(&c->io, c->iov, cnt);
+    loop_send(&c->io, iov, cnt);
     c->in_send = false;
     return c->sent_now && account(c, c->sent_n);
 }
@@ -85,11 +85,16 @@ void conn_on_sent(struct loop_io *io, ssize_t n) {
 static bool send_plain(struct conn *c) {
     while (c->out.bytes) {
         size_t bytes = 0;
-        int cnt = obuf_iov(&c->out, c->iov, LOOP_IOV_MAX, &bytes);
+        bool many = c->out.nsegs > CONN_IOV_OWN;
+        if (many && !c->many) c->many = mem_alloc(LOOP_IOV_MAX * sizeof(*c->many));
+        struct iovec *iov = many ? c->many : c->iov;
+        int cnt = obuf_iov(&c->out, iov, many ? LOOP_IOV_MAX : CONN_IOV_OWN, &bytes);
         if (conn_kernel_sends(c) && bytes < c->out.bytes && bytes > RECORD_MAX)
-            cnt = cut_iov(c->iov, cnt, bytes - bytes % RECORD_MAX);
-        if (!send_iov(c, cnt)) return false;
+            cnt = cut_iov(iov, cnt, bytes - bytes % RECORD_MAX);
+        if (!send_iov(c, iov, cnt)) return false;
     }
+    mem_free(c->many);
+    c->many = NULL;
     return true;
 }
 
@@ -101,9 +106,10 @@ static ssize_t encrypt_some(struct conn *c, const void **ret_data) {
     size_t goal = c->cipher_goal > CIPHER_MIN ? c->cipher_goal : CIPHER_MIN;
     while (c->out.bytes && waiting < goal) {
         size_t bytes = 0;
-        int cnt = obuf_iov(&c->out, c->iov, LOOP_IOV_MAX, &bytes);
-        cnt = cut_iov(c->iov, cnt, bytes > RECORD_MAX ? RECORD_MAX : bytes);
-        ssize_t n = ktls_writev(c->tls, c->iov, cnt);
+        struct iovec *iov = c->thread->iov;
+        int cnt = obuf_iov(&c->out, iov, LOOP_IOV_MAX, &bytes);
+        cnt = cut_iov(iov, cnt, bytes > RECORD_MAX ? RECORD_MAX : bytes);
+        ssize_t n = ktls_writev(c->tls, iov, cnt);
         if (n <= 0) {
             conn_tls_failed(c, n < 0 ? (int)n : -EIO);
             return -1;
@@ -129,7 +135,7 @@ static bool park_ciphertext(struct conn *c, const void *data, size_t len) {
 static bool send_parked(struct conn *c) {
     while (c->cipher) {
         c->iov[0] = (struct iovec){ c->cipher + c->cipher_off, c->cipher_len - c->cipher_off };
-        if (!send_iov(c, 1)) return false;
+        if (!send_iov(c, c->iov, 1)) return false;
     }
     return true;
 }

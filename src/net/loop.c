@@ -267,6 +267,12 @@ void loop_recv_start(struct loop_io *io) {
     io->loop->ops->recv_start(io);
 }
 
+void loop_recv_into(struct loop_io *io, char *buf, size_t len) {
+    io->into = buf;
+    io->into_len = len < LOOP_INTO_MAX ? len : LOOP_INTO_MAX;
+    if (len && io->loop->ops->recv_into) io->loop->ops->recv_into(io);
+}
+
 void loop_recv_stop(struct loop_io *io) {
     io->loop->ops->recv_stop(io);
 }

@@ -21,8 +21,9 @@ struct loop;
 
 enum loop_backend { LOOP_AUTO = 0, LOOP_EPOLL, LOOP_URING };
 
-#define LOOP_RECV_BUF 65536 /* bytes received at once, at most */
-#define LOOP_IOV_MAX 64     /* pieces of one send, at most */
+#define LOOP_RECV_BUF 65536   /* bytes received at once, at most */
+#define LOOP_INTO_MAX 1048576 /* with loop_recv_into */
+#define LOOP_IOV_MAX 64       /* pieces of one send, at most */
 
 /* LOOP_AUTO: io_uring where the kernel has what it takes (Linux 6.1, and no seccomp profile or sysctl against it), else epoll.
  * 0 or -errno (-EMFILE ...; of io_uring_setup(2) for LOOP_URING: -EINVAL too old, -EPERM forbidden, -ENOSYS); *ret is untouched
@@ -68,11 +69,13 @@ struct loop_io {
     const struct iovec *send_iov;
     int send_cnt;
     struct uring_stash *stash;
+    char *into; /* loop_recv_into */
+    size_t into_len;
 };
 
 struct loop_io_ops {
-    /* n > 0: bytes, in memory of the loop's, valid during the call. 0: end of stream. < 0: -errno (-EIO on a kernel-TLS socket
-     * means a control record waits). After n <= 0 receiving is off until loop_recv_start. */
+    /* n > 0: bytes, in memory of the loop's, valid during the call, or where loop_recv_into said. 0: end of stream. < 0: -errno
+     * (-EIO on a kernel-TLS socket means a control record waits). After n <= 0 receiving is off until loop_recv_start. */
     void (*on_recv)(struct loop_io *io, char *data, ssize_t n);
     /* The send of loop_send is over: bytes sent (may be fewer than asked: send the rest again) or -errno. */
     void (*on_sent)(struct loop_io *io, ssize_t n);
@@ -84,6 +87,10 @@ struct loop_io_ops {
 void loop_io_init(struct loop_io *io, struct loop *l, int fd, const struct loop_io_ops *ops);
 void loop_recv_start(struct loop_io *io); /* multishot: until stopped, error or close */
 void loop_recv_stop(struct loop_io *io);  /* back-pressure; nothing arrives after it returns */
+/* From now on bytes are received into buf, len of them at most (fewer at a time), where the back end can: on_recv's data says
+ * where they are. len 0: no more. From inside on_recv only, and buf must stay until the next call or on_closed: after each
+ * receipt it is set again or ended. */
+void loop_recv_into(struct loop_io *io, char *buf, size_t len);
 /* One send in flight per io. The array and what it points to must stay until on_sent. The epoll back end tries at once and may
  * call on_sent before returning; a full socket completes later, and so does an io that has sent many times in this turn
  * (fairness). */

@@ -153,9 +153,10 @@ static void epoll_recv_stop(struct loop_io *io) {
 }
 
 static void recv_once(struct loop_io *io) {
-    char *buf = be_of(io->loop)->recv_buf;
+    char *buf = io->into_len ? io->into : be_of(io->loop)->recv_buf;
+    size_t room = io->into_len ? io->into_len : LOOP_RECV_BUF;
     ssize_t n;
-    do n = recv(io->fd, buf, LOOP_RECV_BUF, MSG_DONTWAIT);
+    do n = recv(io->fd, buf, room, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n < 0) n = -errno;
     if ((n == -EAGAIN) != (bool)(io->flags & IO_EDGE)) {

@@ -22,6 +22,7 @@ struct loop_backend_ops {
     void (*submit)(struct loop *l); /* may be NULL */
     void (*recv_start)(struct loop_io *io);
     void (*recv_stop)(struct loop_io *io);
+    void (*recv_into)(struct loop_io *io); /* io->into was set; may be NULL */
     void (*send)(struct loop_io *io, const struct iovec *iov, int cnt);
     bool (*send_busy)(const struct loop_io *io);
     void (*send_hold)(struct loop_io *io, bool held);

@@ -61,6 +61,8 @@
 #define IO_KNOWN 512u /* the next bit says */
 #define IO_UNIX 1024u
 #define IO_SEND_STOPPING 2048u
+#define IO_LARGE                                                                                                                 \
+    4096u /* the peer sends what loop_recv_into is for: a multishot receive would take most of it before that is known */
 
 /* Low bits of user_data: what the request is. */
 enum tag { TAG_NONE, TAG_WAKE, TAG_RECV, TAG_SEND, TAG_POLL, TAG_ACCEPT };
@@ -325,14 +327,30 @@ static void arm_recv(struct loop_io *io) {
         want_attention(io);
         return;
     }
-    if (is_unix(io))
+    if (io->into_len)
+        io_uring_prep_recv(sqe, io->fd, io->into, io->into_len, 0);
+    else if (io->flags & IO_LARGE || is_unix(io))
         io_uring_prep_recv(sqe, io->fd, NULL, BUF_SIZE, 0);
     else
         io_uring_prep_recv_multishot(sqe, io->fd, NULL, 0, 0);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = BUF_GROUP;
+    if (!io->into_len) {
+        sqe->flags |= IOSQE_BUFFER_SELECT;
+        sqe->buf_group = BUF_GROUP;
+    }
     io_uring_sqe_set_data64(sqe, tagged(io, TAG_RECV));
     io->flags |= IN_RECV;
+}
+
+static void cancel_recv(struct loop_io *io) {
+    if ((io->flags & (IN_RECV | IO_RECV_STOPPING)) == IN_RECV && cancel_request(be_of(io->loop), tagged(io, TAG_RECV)))
+        io->flags |= IO_RECV_STOPPING;
+}
+
+/* What the multishot receive still brings comes in the ring's buffers. */
+static void uring_recv_into(struct loop_io *io) {
+    if (io->flags & IO_CLOSED) return;
+    io->flags |= IO_LARGE;
+    cancel_recv(io);
 }
 
 static void keep_for_later(struct loop_io *io, const char *data, ssize_t n) {
@@ -349,8 +367,7 @@ static void keep_for_later(struct loop_io *io, const char *data, ssize_t n) {
         s->ended = true;
         s->end = n;
     }
-    if ((io->flags & (IN_RECV | IO_RECV_STOPPING)) == IN_RECV && cancel_request(be_of(io->loop), tagged(io, TAG_RECV)))
-        io->flags |= IO_RECV_STOPPING;
+    cancel_recv(io);
 }
 
 static void deliver_stash(struct loop_io *io) {
@@ -388,10 +405,12 @@ static void recv_done(struct loop_io *io, int res, unsigned cqe_flags) {
     if (nothing) {
         /* armed again below */
     } else if (!(io->flags & IO_RECV) || io->stash) {
-        keep_for_later(io, buf, res);
+        keep_for_later(io, buf ? buf : io->into, res);
     } else {
         if (res <= 0) io->flags &= ~IO_RECV;
-        io->ops->on_recv(io, buf, res);
+        bool into = io->into_len;
+        io->ops->on_recv(io, buf ? buf : io->into, res);
+        if (!into && !io->into_len) io->flags &= ~IO_LARGE;
     }
     if (buf) buf_give(be, id);
     if ((io->flags & (IO_RECV | IN_RECV | IO_CLOSED)) == IO_RECV) want_attention(io);
@@ -744,6 +763,7 @@ const struct loop_backend_ops loop_uring_ops = {
     .submit = uring_submit,
     .recv_start = uring_recv_start,
     .recv_stop = uring_recv_stop,
+    .recv_into = uring_recv_into,
     .send = uring_send,
     .send_busy = uring_send_busy,
     .send_hold = uring_send_hold,

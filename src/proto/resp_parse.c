@@ -47,8 +47,16 @@ static void inline_args_free(struct resp_parser *p) {
     p->inline_argc = 0;
 }
 
+static void large_free(struct resp_parser *p) {
+    for (int i = 0; i < p->n_large; i++) mem_free(p->large[i].data);
+    mem_free(p->large);
+    p->large = NULL;
+    p->n_large = 0;
+}
+
 void resp_parser_done(struct resp_parser *p) {
     inline_args_free(p);
+    large_free(p);
     mem_free(p->argv);
     resp_parser_init(p);
 }
@@ -56,6 +64,7 @@ void resp_parser_done(struct resp_parser *p) {
 void resp_parser_trim(struct resp_parser *p) {
     inline_args_free(p);
     if (p->multibulk_left >= 0) return;
+    large_free(p);
     mem_free(p->argv);
     p->argv = NULL;
     p->argv_cap = 0;
@@ -195,6 +204,7 @@ static enum step parse_args(struct resp_parser *p, const struct resp_limits *lim
         p->multibulk_left--;
     }
     for (int i = 0; i < p->argc; i++) p->argv[i].ptr = buf + (uintptr_t)p->argv[i].ptr;
+    for (int i = 0; i < p->n_large; i++) p->argv[p->large[i].arg].ptr = p->large[i].data;
     p->multibulk_left = -1;
     return STEP_OK;
 }
@@ -236,7 +246,10 @@ static inline enum step parse_one(struct resp_parser *p, const struct resp_limit
 enum resp_result resp_parse(struct resp_parser *p, const struct resp_limits *lim, const char *buf, size_t len, size_t *ret_used) {
     inline_args_free(p);
     *ret_used = 0;
-    if (p->multibulk_left < 0) p->argc = 0;
+    if (p->multibulk_left < 0) {
+        p->argc = 0;
+        if (p->large) large_free(p);
+    }
     size_t skipped = 0;
     for (;;) {
         enum step s = parse_one(p, lim, buf + skipped, len - skipped);
@@ -265,4 +278,28 @@ size_t resp_parser_lacks(const struct resp_parser *p, size_t len) {
     size_t have = len > p->pos ? len - p->pos : 0;
     size_t need = (size_t)p->bulk_len + 2;
     return need > have ? need - have : 0;
+}
+
+size_t resp_parser_large(const struct resp_parser *p, size_t len, size_t min) {
+    bool large = p->multibulk_left > 0 && p->bulk_len >= 0 && (size_t)p->bulk_len >= min;
+    return large && resp_parser_lacks(p, len) ? (size_t)p->bulk_len + 2 : 0;
+}
+
+void resp_parser_put_large(struct resp_parser *p, char *data_take, size_t cap) {
+    p->large = mem_realloc(p->large, (size_t)(p->n_large + 1) * sizeof(*p->large));
+    p->large[p->n_large++] = (struct resp_large){ .data = data_take, .cap = cap, .pos = p->pos, .arg = p->argc };
+    argv_push(p, (struct slice){ NULL, (size_t)p->bulk_len });
+    p->bulk_len = -1;
+    p->multibulk_left--;
+}
+
+char *resp_parser_take_large(struct resp_parser *p, const char *ptr, size_t *ret_cap) {
+    for (int i = 0; i < p->n_large; i++) {
+        char *data = p->large[i].data;
+        if (!data || data != ptr) continue;
+        p->large[i].data = NULL;
+        *ret_cap = p->large[i].cap;
+        return data;
+    }
+    return NULL;
 }

@@ -23,6 +23,12 @@ enum resp_result {
     RESP_ERROR      /* protocol error: parser->error is the text after "-ERR ", "Protocol error: ..." ; close after sending it */
 };
 
+struct resp_large {
+    char *data;      /* owned, from mem_alloc; NULL: taken */
+    size_t cap, pos; /* pos: where it would lie in the caller's buffer, from the start of the command, without those before it */
+    int arg;         /* index in argv */
+};
+
 struct resp_parser {
     /* progress within the current command; offsets from the start of the buffer given */
     int64_t multibulk_left; /* -1: at the start of a command */
@@ -34,8 +40,10 @@ struct resp_parser {
     struct slice *argv;      /* while incomplete, ptr holds offsets; real pointers on RESP_COMMAND */
     struct buf *inline_args; /* memory of an inline command */
     int inline_argc;
+    struct resp_large *large; /* arguments of this command that lie in memory of their own */
+    int n_large;
     const char *error;
-    char error_buf[128];
+    char error_buf[48];
 };
 
 void resp_parser_init(struct resp_parser *p);
@@ -46,6 +54,16 @@ enum resp_result resp_parse(struct resp_parser *p, const struct resp_limits *lim
 /* After RESP_NEED_MORE: how many more bytes the argument being read still lacks (0: unknown). Use for reservation, bounded by the
  * caller. */
 size_t resp_parser_lacks(const struct resp_parser *p, size_t len);
+/* A large argument need not go through the caller's buffer, and what holds it can become the value it is meant to be.
+ * resp_parser_large: after RESP_NEED_MORE, with len unconsumed bytes, the size of the argument under way and its CRLF, when that
+ * is min or more and lacks bytes; else 0. The first of those bytes, if any are there, are at data[p->pos].
+ * resp_parser_put_large: they have all been received, into data_take of cap bytes (from mem_alloc); the caller's buffer now ends
+ * at p->pos, and goes on with what comes behind them. */
+size_t resp_parser_large(const struct resp_parser *p, size_t len, size_t min);
+void resp_parser_put_large(struct resp_parser *p, char *data_take, size_t cap);
+/* After RESP_COMMAND: the memory of the argument whose bytes begin at ptr, *ret_cap bytes, the caller's from here (mem_free).
+ * NULL: it has none of its own. argv still points to it. */
+char *resp_parser_take_large(struct resp_parser *p, const char *ptr, size_t *ret_cap);
 /* Idle connections hold no memory: frees everything, unless a command is half-read. Ends the life of the last argv. */
 void resp_parser_trim(struct resp_parser *p);
 

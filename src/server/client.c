@@ -2,8 +2,9 @@
  * Clients: from accepted socket to executed commands. All of it runs on the I/O thread that accepted the connection.
  *
  * Bytes that arrive are parsed where the loop put them; only an incomplete command is copied into qbuf. So an idle client holds
- * no buffer, and a simple command costs no allocation. Replies gather in conn.out and leave with one writev before the loop
- * sleeps.
+ * no buffer, and a simple command costs no allocation. A large argument is received into memory of its own, from the socket where
+ * the transport allows it, and that memory becomes the value. Replies gather in conn.out and leave with one writev before the
+ * loop sleeps.
  *
  * CLIENT PAUSE: the command that must wait stays unparsed in qbuf, reading stops, the client sits in th->paused until the pause
  * ends.
@@ -23,7 +24,10 @@
 #include "net/listen.h"
 
 #define UNAUTHENTICATED_QUERY_MAX (1024 * 1024)
-#define QUERY_KEEP (1024 * 1024)  /* a larger buffer that is mostly empty is given back */
+#define QUERY_KEEP (1024 * 1024) /* a larger buffer that is mostly empty is given back */
+#define LARGE_MIN 65536          /* bytes of an argument from which on it is received into memory of its own */
+#define LARGE_FIRST 262144       /* bytes given to a large argument to begin with */
+#define LARGE_GROWTH 4
 #define CLOSE_FLUSH_US 1000000    /* a closing client that takes none of its last reply for so long has lost it */
 #define MAX_PAUSE_WAIT_MS 3600000 /* then the timer looks again: a pause may be longer than the clock can count */
 #define UNAUTHENTICATED_OUTPUT                                                                                                   \
@@ -49,8 +53,9 @@ static void publish(struct client *c) {
     } else if (c->conn.transport == CONN_KTLS_TX) {
         counter_add(&c->th->ktls_bytes_out, out);
     }
-    atomic_store_explicit(&c->qbuf_len, c->qbuf.len, memory_order_relaxed);
-    atomic_store_explicit(&c->qbuf_free, c->qbuf.cap - c->qbuf.len, memory_order_relaxed);
+    size_t queried = c->qbuf.len + c->large.len;
+    atomic_store_explicit(&c->qbuf_len, queried, memory_order_relaxed);
+    atomic_store_explicit(&c->qbuf_free, c->qbuf.cap + c->large.cap - queried, memory_order_relaxed);
     atomic_store_explicit(&c->out_bytes, c->conn.out.bytes, memory_order_relaxed);
     atomic_store_explicit(&c->out_mem, c->conn.out.mem, memory_order_relaxed);
     atomic_store_explicit(&c->multi_mem, c->s.queue_bytes, memory_order_relaxed);
@@ -105,7 +110,7 @@ static bool check_output_limit(struct client *c) {
 
 /* Queued commands have not run yet: they count as query buffer, and who has not logged in gets little of it. */
 static bool check_query_limit(struct client *c) {
-    size_t limit = (size_t)cfg_get(&c->srv->cfg->client_query_buffer_limit), used = c->qbuf.len + c->s.queue_bytes;
+    size_t limit = (size_t)cfg_get(&c->srv->cfg->client_query_buffer_limit), used = c->qbuf.len + c->large.len + c->s.queue_bytes;
     bool authenticated = c->s.authenticated || !atomic_load_explicit(&c->srv->eng.auth_required, memory_order_relaxed);
     if (used <= limit && (authenticated || used <= UNAUTHENTICATED_QUERY_MAX)) return true;
     char text[1024];
@@ -125,7 +130,22 @@ void client_arm_unpause(struct io_thread *th) {
     loop_timer_set(th->loop, &th->unpause, clock_mono_us() + left_ms * 1000 + 1000);
 }
 
+/* Large arguments back to where they came in the command, which is the first in qbuf. */
+static void put_back_large(struct client *c) {
+    size_t shift = 0;
+    for (int i = 0; i < c->parser.n_large; i++) {
+        const struct resp_large *l = &c->parser.large[i];
+        size_t at = l->pos + shift, n = c->parser.argv[l->arg].len + 2;
+        buf_reserve(&c->qbuf, n);
+        memmove(c->qbuf.data + at + n, c->qbuf.data + at, c->qbuf.len - at);
+        memcpy(c->qbuf.data + at, l->data, n);
+        c->qbuf.len += n;
+        shift += n;
+    }
+}
+
 static void pause_client(struct client *c) {
+    put_back_large(c);
     resp_parser_done(&c->parser); /* the command is parsed again when the pause is over */
     resp_parser_init(&c->parser);
     conn_pause_reading(&c->conn);
@@ -202,6 +222,41 @@ static void keep(struct client *c, const char *data, size_t len) {
     buf_append(&c->qbuf, data, len);
 }
 
+/* Grows with what has come, so that a claimed length costs little. */
+static void reserve_large(struct client *c, size_t len) {
+    if (len <= c->large.cap) return;
+    size_t want = len > LARGE_FIRST / LARGE_GROWTH ? len * LARGE_GROWTH : LARGE_FIRST;
+    c->large.cap = want < c->large.need ? want : c->large.need;
+    c->large.data = mem_realloc(c->large.data, c->large.cap);
+}
+
+/* Returns how much of the data belongs to the large argument under way. */
+static size_t add_to_large(struct client *c, const char *data, size_t len) {
+    size_t lacks = c->large.need - c->large.len;
+    if (len > lacks) len = lacks;
+    reserve_large(c, c->large.len + len);
+    if (len && data != c->large.data + c->large.len) memcpy(c->large.data + c->large.len, data, len);
+    c->large.len += len;
+    if (c->large.len == c->large.need) {
+        resp_parser_put_large(&c->parser, c->large.data, c->large.cap);
+        memset(&c->large, 0, sizeof c->large);
+        conn_receive_into(&c->conn, NULL, 0);
+    } else {
+        reserve_large(c, c->large.len + 1);
+        conn_receive_into(&c->conn, c->large.data + c->large.len, c->large.cap - c->large.len);
+    }
+    return len;
+}
+
+/* The command in qbuf has come to a large argument: the rest of it goes elsewhere. */
+static void begin_large(struct client *c) {
+    size_t need = resp_parser_large(&c->parser, c->qbuf.len, LARGE_MIN), at = c->parser.pos;
+    if (need == 0 || c->large.data || conn_is_closing(&c->conn)) return;
+    c->large.need = need;
+    add_to_large(c, c->qbuf.data + at, c->qbuf.len - at);
+    c->qbuf.len = at;
+}
+
 /* A large command has been carried out and a little of the next one is here: what held the large one is not kept for that. */
 static void trim_query(struct client *c) {
     size_t need = c->qbuf.len + resp_parser_lacks(&c->parser, c->qbuf.len);
@@ -236,13 +291,21 @@ static void on_data(struct conn *conn, char *data, size_t len) {
         return;
     }
     atomic_store_explicit(&c->last_us, loop_now_us(c->th->loop), memory_order_relaxed);
-    if (c->qbuf.len == 0 && list_empty(&c->paused_node)) {
+    if (c->large.data) {
+        size_t used = add_to_large(c, data, len);
+        data += used;
+        len -= used;
+    }
+    if (c->large.data) {
+        /* nothing to run yet */
+    } else if (c->qbuf.len == 0 && list_empty(&c->paused_node)) {
         size_t done = run_commands(c, data, len);
         keep(c, data + done, len - done);
     } else {
         keep(c, data, len);
         if (list_empty(&c->paused_node)) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
     }
+    begin_large(c);
     trim_query(c);
     resp_parser_trim(&c->parser);
     conn_flush_later(conn);
@@ -258,6 +321,7 @@ void client_resume_paused(struct io_thread *th) {
         list_remove(&c->paused_node);
         if (conn_is_closing(&c->conn)) continue;
         buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
+        begin_large(c);
         if (c->qbuf.len == 0) buf_done(&c->qbuf);
         if (list_empty(&c->paused_node)) conn_resume_reading(&c->conn);
         conn_flush_later(&c->conn);
@@ -421,6 +485,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     session_done(&c->s, c->srv->ks);
     resp_parser_done(&c->parser);
     buf_done(&c->qbuf);
+    mem_free(c->large.data);
     atomic_fetch_sub(&c->srv->n_clients, 1);
     atomic_fetch_sub_explicit(&th->n_clients, 1, memory_order_relaxed);
     mem_free(c->addr);
@@ -486,6 +551,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     resp_parser_init(&c->parser);
     session_init(&c->s, &c->conn.out, atomic_fetch_add(&srv->next_client_id, 1));
     c->s.owner = c;
+    c->s.parser = &c->parser;
     c->s.slot = (unsigned)th->index;
     c->s.authenticated = !atomic_load(&srv->eng.auth_required);
     c->created_us = clock_mono_us();

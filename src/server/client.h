@@ -18,6 +18,10 @@ struct client {
     struct list paused_node; /* th->paused, or in no list */
     struct resp_parser parser;
     struct buf qbuf; /* what arrived and is not parsed yet; empty between whole commands */
+    struct {
+        char *data; /* NULL: none */
+        size_t len, cap, need;
+    } large; /* the argument under way, when it is received into memory of its own; its command's beginning is in qbuf */
     enum listener_kind kind;
     int fd;                          /* as shown by CLIENT LIST: the connection's own changes when it closes */
     const char *refusal;             /* sent once the connection is open, then it is closed */

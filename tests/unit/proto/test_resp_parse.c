@@ -280,6 +280,49 @@ static void test_lacks_says_what_is_missing(void **state) {
     resp_parser_done(&p);
 }
 
+/* Two of three arguments received aside; one of them taken over. */
+static void test_large_arguments_are_received_aside(void **state) {
+    (void)state;
+    struct resp_parser p;
+    resp_parser_init(&p);
+    static const char head[] = "*4\r\n$4\r\nMSET\r\n$20\r\nabc", mid[] = "$1\r\nx\r\n$30\r\n";
+    struct buf q = { 0 };
+    size_t used, cap = 0;
+    buf_append(&q, head, sizeof(head) - 1);
+    assert_int_equal(resp_parse(&p, &LIM, q.data, q.len, &used), RESP_NEED_MORE);
+    assert_int_equal(resp_parser_large(&p, q.len, 21), 0);
+    assert_int_equal(resp_parser_large(&p, q.len, 20), 22);
+    assert_int_equal(q.len - p.pos, 3);
+    q.len = p.pos;
+    resp_parser_put_large(&p, mem_memdup0("abcdefghijklmnopqrst\r\n", 22), 22);
+    buf_append(&q, mid, sizeof(mid) - 1);
+    assert_int_equal(resp_parse(&p, &LIM, q.data, q.len, &used), RESP_NEED_MORE);
+    assert_int_equal(resp_parser_large(&p, q.len, 20), 32);
+    assert_int_equal(p.pos, q.len);
+    resp_parser_trim(&p); /* takes nothing from a command half read */
+    resp_parser_put_large(&p, mem_memdup0("0123456789012345678901234567ab\r\n", 32), 32);
+    buf_append(&q, "PING\r\n", 6);
+    assert_int_equal(resp_parse(&p, &LIM, q.data, q.len, &used), RESP_COMMAND);
+    assert_int_equal(p.argc, 4);
+    assert_int_equal(used, q.len - 6);
+    assert_memory_equal(p.argv[0].ptr, "MSET", 4);
+    assert_memory_equal(p.argv[1].ptr, "abcdefghijklmnopqrst", p.argv[1].len);
+    assert_memory_equal(p.argv[2].ptr, "x", 1);
+    assert_int_equal(p.argv[3].len, 30);
+    assert_null(resp_parser_take_large(&p, p.argv[2].ptr, &cap));
+    char *own = resp_parser_take_large(&p, p.argv[3].ptr, &cap);
+    assert_ptr_equal(own, p.argv[3].ptr);
+    assert_int_equal(cap, 32);
+    assert_null(resp_parser_take_large(&p, own, &cap));
+    buf_consume(&q, used);
+    assert_int_equal(resp_parse(&p, &LIM, q.data, q.len, &used), RESP_COMMAND);
+    assert_int_equal(p.n_large, 0);
+    assert_memory_equal(own, "0123456789012345678901234567ab", 30);
+    mem_free(own);
+    resp_parser_done(&p);
+    buf_done(&q);
+}
+
 static void test_parser_is_usable_after_error(void **state) {
     (void)state;
     struct resp_parser p;
@@ -308,6 +351,7 @@ int main(void) {
         cmocka_unit_test(test_argv_grows_by_what_arrived),
         cmocka_unit_test(test_many_arguments),
         cmocka_unit_test(test_lacks_says_what_is_missing),
+        cmocka_unit_test(test_large_arguments_are_received_aside),
         cmocka_unit_test(test_parser_is_usable_after_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
