@@ -55,7 +55,7 @@ struct session {
     bool no_evict;
     struct resp_parser *parser; /* where argv comes from; NULL: elsewhere */
     unsigned slot;              /* of the thread that runs its commands, in figures.h */
-    void *owner;   /* server's struct client */
+    void *owner;                /* server's struct client */
 };
 
 void session_init(struct session *s, struct obuf *out, uint64_t id);
