@@ -49,6 +49,8 @@ struct session {
     _Atomic bool dirty_cas;  /* set by any thread, under the shard's lock */
     /* last command (S): pointers to registered commands, which live as long as the process */
     _Atomic(const struct cmd *) last_cmd;
+    uint64_t last_name; /* the dispatcher's: a command's name as it was sent, and the command. 0: none */
+    struct cmd *last_named;
     /* wishes of commands, carried out by the server after the command */
     bool close_after_reply; /* QUIT, CLIENT KILL of itself, protocol error */
     bool no_touch;          /* CLIENT NO-TOUCH */
