@@ -498,9 +498,9 @@ KTLS_API ssize_t ktls_export(struct ktls_conn *conn, void *buf, size_t cap);
 /* The connection of a socket and the state that ktls_export() wrote, in this or another process. ctx: of the same role; its
  * certificates are not looked at. The state is checked throughout, and the socket must be under kernel TLS with the state's
  * version and cipher; that the two belong together is the caller's to see to. The conn is in KTLS_MODE_KERNEL; session tickets
- * that come after this are counted and dropped. buf stays the caller's: ktls_wipe() it. 0; -EINVAL: not such a state, or of the
- * other role; -EPROTONOSUPPORT: written by a library with another format; -EPROTO: the socket has no such keys; -EBADF; -ENOMEM.
- * *ret is untouched on failure. */
+ * that come after this are counted and dropped (OpenSSL tells nobody the secret behind them). buf stays the caller's: ktls_wipe()
+ * it. 0; -EINVAL: not such a state, or of the other role; -EPROTONOSUPPORT: written by a library with another format; -EPROTO:
+ * the socket has no such keys; -EBADF; -ENOMEM. *ret is untouched on failure. */
 KTLS_API int ktls_import(struct ktls_ctx *ctx, int fd, const void *buf, size_t len, struct ktls_conn **ret);
 /* Overwrites len bytes so that the compiler keeps it (OPENSSL_cleanse). */
 KTLS_API void ktls_wipe(void *buf, size_t len);
