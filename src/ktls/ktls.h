@@ -476,6 +476,10 @@ KTLS_API int ktls_mem_start(struct ktls_conn *conn);
 /* Ciphertext from the peer: wholly taken (copied). NULL with len 0: the peer closed. 0 or -ENOMEM. Read until -EAGAIN after each
  * call. */
 KTLS_API int ktls_mem_input(struct ktls_conn *conn, const void *data, size_t len);
+/* The same without the copy: the bytes stay the caller's and are written to while they are decrypted, until ktls_mem_keep(), which
+ * copies what ktls_read() has left of them. Both 0 or -ENOMEM; then bytes are lost, and the connection must end. */
+KTLS_API int ktls_mem_lend(struct ktls_conn *conn, void *data, size_t len);
+KTLS_API int ktls_mem_keep(struct ktls_conn *conn);
 /* Ciphertext to send: *ret_data valid until the next call that writes. Returns its length. */
 KTLS_API size_t ktls_mem_output(struct ktls_conn *conn, const void **ret_data);
 KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of it went out */
