@@ -182,13 +182,15 @@ static void plain_end(struct conn *c) {
         conn_tls_failed(c, r);
 }
 
-static void user_input(struct conn *c, const char *data, size_t len) {
-    int err = ktls_mem_input(c->tls, len ? data : NULL, len);
+/* Decrypted where it lies: what the pump leaves, a record in part or what the owner does not want yet, is copied. */
+static void user_input(struct conn *c, char *data, size_t len) {
+    int err = ktls_mem_lend(c->tls, len ? data : NULL, len);
+    if (err == 0) user_pump(c);
+    if (err == 0) err = ktls_mem_keep(c->tls);
     if (err < 0) {
         conn_close(c, CONN_END_TLS, ktls_strerror(err));
         return;
     }
-    user_pump(c);
     if (len == 0 && c->state == CONN_OPEN && !c->reading_paused) conn_close(c, CONN_END_EOF, CONN_TRUNCATED_TEXT);
 }
 
