@@ -96,6 +96,7 @@ static ssize_t fetch(struct ktls_layer *l, size_t want) {
     size_t have = ktls_queue_len(&l->in);
     if (have == 0) return (ssize_t)(l->lent_len < want ? l->lent_len : want);
     if (have >= want) return (ssize_t)want;
+    if (l->lent_len == 0) return (ssize_t)have;
     size_t more = want - have < l->lent_len ? want - have : l->lent_len;
     if (ktls_queue_add(&l->in, l->lent, more) < 0) return -ENOMEM;
     l->lent += more;

@@ -218,7 +218,7 @@ ssize_t ktls_aead_open(struct ktls_aead *a, uint8_t *rec, size_t rec_len, uint8_
 
 ssize_t ktls_seal_text(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,
                        const uint8_t *header, const uint8_t *text, size_t len, uint8_t *out) {
-    struct ktls_aead a = { NULL };
+    struct ktls_aead a = { .evp = NULL };
     struct iovec none = { NULL, 0 };
     if (len > UINT16_MAX) return -EINVAL;
     int r = ktls_aead_set(&a, KTLS_TX, version, cipher, keys, seq);
@@ -231,7 +231,7 @@ ssize_t ktls_seal_text(enum ktls_version version, enum ktls_cipher cipher, const
 
 ssize_t ktls_seal(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq, uint8_t type,
                   const uint8_t *data, size_t len, uint8_t *out) {
-    struct ktls_aead a = { NULL };
+    struct ktls_aead a = { .evp = NULL };
     union {
         const uint8_t *in;
         void *out;
@@ -246,7 +246,7 @@ ssize_t ktls_seal(enum ktls_version version, enum ktls_cipher cipher, const stru
 
 ssize_t ktls_open(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,
                   const uint8_t *rec, size_t rec_len, uint8_t *out, uint8_t *ret_type) {
-    struct ktls_aead a = { NULL };
+    struct ktls_aead a = { .evp = NULL };
     union {
         const uint8_t *in;
         uint8_t *out;

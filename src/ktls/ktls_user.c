@@ -62,12 +62,12 @@ static int push(struct ktls_conn *conn) {
     struct ktls_queue *q = &conn->layer->out;
     while (!conn->layer->mem && ktls_queue_len(q) > 0) {
         ssize_t n = send(conn->fd, q->data + q->off, ktls_queue_len(q), MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n >= 0)
-            ktls_queue_drop(q, (size_t)n);
-        else if (errno == EAGAIN)
-            return conn->wants = KTLS_WANT_WRITE;
-        else if (errno != EINTR)
-            return -errno;
+        if (n < 0 && errno == EAGAIN) {
+            conn->wants = KTLS_WANT_WRITE;
+            return KTLS_WANT_WRITE;
+        }
+        if (n < 0 && errno != EINTR) return -errno;
+        if (n > 0) ktls_queue_drop(q, (size_t)n);
     }
     return KTLS_DONE;
 }
