@@ -486,8 +486,8 @@ KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of
 
 /* ---- To another process ---- */
 
-/* Most that ktls_export() writes, in bytes. A connection without a half-read session ticket takes some 200. */
-#define KTLS_EXPORT_MAX 34816
+/* Most that ktls_export() writes, in bytes. A connection without a half-read session ticket or record takes some 250. */
+#define KTLS_EXPORT_MAX 53248
 
 /* Writes what a new owner of the socket needs beside the descriptor into buf: role, version, suite, the two traffic secrets (TLS
  * 1.3), what is closed, counts, names for ktls_conn_info(), a half-read control message. The descriptor itself travels by
@@ -495,14 +495,15 @@ KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of
  * On success the connection is given away: it sends nothing any more, no close_notify either, its calls give -ESTALE
  * (ktls_key_update(): -EPIPE), and only ktls_conn_free(), ktls_conn_info() and close(fd) remain.
  * THE BUFFER HOLDS KEYS: whoever has it can read the connection. Give it to nobody but the new owner, and ktls_wipe() it on both
- * sides. -EAGAIN: a KeyUpdate or close_notify is due, ktls_flush() first; -EOPNOTSUPP: user mode or KTLS_MODE_TX, where keys, or
- * the receiving ones, stay in OpenSSL; -ENOBUFS: cap is too small; -ENOTCONN: before the handshake is done; -ENOMEM; the
+ * sides. -EAGAIN: a KeyUpdate or close_notify is due, ktls_flush() first; in user mode and KTLS_MODE_TX also: a write is to be
+ * repeated, ciphertext to be sent (ktls_mem_output()), or data to be read (ktls_pending()); -EOPNOTSUPP: a suite whose records
+ * are OpenSSL's; -ENOBUFS: cap is too small; -ENOTCONN: before the handshake is done; -ENOMEM; the
  * connection's own error when it has failed. */
 KTLS_API ssize_t ktls_export(struct ktls_conn *conn, void *buf, size_t cap);
 /* The connection of a socket and the state that ktls_export() wrote, in this or another process. ctx: of the same role; its
- * certificates are not looked at. The state is checked throughout, and the socket must be under kernel TLS with the state's
- * version and cipher; that the two belong together is the caller's to see to. The conn is in KTLS_MODE_KERNEL; session tickets
- * that come after this are counted and dropped. buf stays the caller's: ktls_wipe() it. 0; -EINVAL: not such a state, or of the
+ * certificates are not looked at. The state is checked throughout, and where the kernel does the records the socket must be
+ * under kernel TLS with the state's version and cipher; that the two belong together is the caller's to see to. The conn is in
+ * the mode it was in; memory mode ends with the export, and ktls_mem_start() begins it again. Session tickets that come after this are counted and dropped. buf stays the caller's: ktls_wipe() it. 0; -EINVAL: not such a state, or of the
  * other role; -EPROTONOSUPPORT: written by a library with another format; -EPROTO: the socket has no such keys; -EBADF; -ENOMEM.
  * *ret is untouched on failure. */
 KTLS_API int ktls_import(struct ktls_ctx *ctx, int fd, const void *buf, size_t len, struct ktls_conn **ret);

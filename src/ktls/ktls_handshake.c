@@ -294,23 +294,25 @@ static int give_keys(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_
 }
 
 /* From here on the records are not OpenSSL's. */
-static void leave_openssl(struct ktls_conn *conn) {
+static void leave_openssl(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]) {
     conn->reader.is_client = conn->ctx->role == KTLS_CLIENT;
     conn->reader.is_tls13 = conn->version == KTLS_TLS13;
     if (!ktls_resume_keep(conn)) {
         ktls_free_ssl(conn);
         conn->wire = ktls_wire_free(conn->wire);
     }
-    if (conn->version == KTLS_TLS12) ktls_wipe_secrets(conn);
+    if (conn->version == KTLS_TLS13) return;
+    ktls_wipe_secrets(conn);
+    ktls_keep_keys12(conn, keys);
 }
 
 static int enter_kernel(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]) {
     bool half = conn->ctx->policy == KTLS_POLICY_TX;
     conn->mode = half ? KTLS_MODE_TX : KTLS_MODE_KERNEL;
     conn->reason = KTLS_REASON_NONE;
-    int r = half ? ktls_user_start(conn, keys) : 0;
+    int r = half ? ktls_user_start(conn, keys, conn->seq) : 0;
     if (r < 0) return ktls_fail(conn, r, -1, 0, "the receiving key: %s", ktls_strerror(r));
-    leave_openssl(conn);
+    leave_openssl(conn, keys);
     ktls_meters_start(conn);
     if (half)
         KTLS_COUNT(mode_tx);
@@ -331,10 +333,10 @@ static int enter_user(struct ktls_conn *conn, const struct ktls_keys *keys, enum
                          ktls_reason_remedy(reason));
     }
     conn->mode = KTLS_MODE_USER;
-    int r = keys ? ktls_user_start(conn, keys) : 0;
+    int r = keys ? ktls_user_start(conn, keys, conn->seq) : 0;
     if (r < 0) return ktls_fail(conn, r, -1, 0, "the keys: %s", ktls_strerror(r));
     if (keys)
-        leave_openssl(conn);
+        leave_openssl(conn, keys);
     else
         SSL_set_msg_callback(conn->ssl, on_user_message);
     ktls_meters_start(conn);

@@ -194,6 +194,7 @@ struct ktls_layer {
 };
 struct ktls_layer *ktls_layer_new(void);
 struct ktls_layer *ktls_layer_free(struct ktls_layer *l); /* wipes the keys. NULL is fine; always NULL */
+void ktls_layer_clear(struct ktls_layer *l); /* the same of what is in it */
 /* Bytes that stay the caller's, written to, until ktls_layer_keep(), which copies what is left of them. 0, -ENOMEM. */
 void ktls_layer_lend(struct ktls_layer *l, uint8_t *data, size_t len);
 int ktls_layer_keep(struct ktls_layer *l);
@@ -225,8 +226,12 @@ int ktls_layer_put(struct ktls_layer *l, uint8_t type, const struct iovec *iov, 
 
 /* Why user mode leaves the records to OpenSSL; NULL: it does not. */
 const char *ktls_user_needs_openssl(const struct ktls_conn *conn);
-/* At the end of the handshake: the record layer, with the keys of both directions, or of the receiving one. 0, -errno. */
-int ktls_user_start(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]);
+/* At the end of the handshake: the record layer, with the keys of both directions, or of the receiving one, and the numbers of
+ * their next records. 0, -errno. */
+int ktls_user_start(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS], const uint64_t seq[KTLS_N_DIRS]);
+/* TLS 1.2 has no traffic secrets: where ktls_export() may want them, the keys are kept in their place. */
+void ktls_keep_keys12(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]);
+void ktls_keys_of_secret12(const uint8_t *secret, struct ktls_keys *ret);
 ssize_t ktls_user_read(struct ktls_conn *conn, void *buf, size_t len);
 ssize_t ktls_user_writev(struct ktls_conn *conn, const struct iovec *iov, int iovcnt);
 /* Ciphertext to the socket, then what is due. KTLS_DONE, KTLS_WANT_WRITE, errors. Memory mode: what is due is put into the queue.
@@ -376,7 +381,7 @@ struct ktls_conn {
     bool resumed, peer_cert;
 
     /* Key material: the two traffic secrets of TLS 1.3, by direction, for KeyUpdate. OpenSSL's records: the first generation,
-     * only so that ktls_free_ssl() knows what to wipe. */
+     * only so that ktls_free_ssl() knows what to wipe. TLS 1.2 with records of ours: ktls_keep_keys12(). */
     uint8_t secret[KTLS_N_DIRS][KTLS_SECRET_MAX];
     uint8_t secret_len[KTLS_N_DIRS];
     uint64_t seq[KTLS_N_DIRS]; /* records under the present key, counted until the hand-over */

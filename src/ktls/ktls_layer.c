@@ -53,11 +53,15 @@ struct ktls_layer *ktls_layer_new(void) {
     return calloc(1, sizeof(struct ktls_layer));
 }
 
-struct ktls_layer *ktls_layer_free(struct ktls_layer *l) {
-    if (!l) return NULL;
+void ktls_layer_clear(struct ktls_layer *l) {
     for (int dir = 0; dir < KTLS_N_DIRS; dir++) ktls_aead_done(&l->aead[dir]);
     ktls_queue_done(&l->in);
     ktls_queue_done(&l->out);
+}
+
+struct ktls_layer *ktls_layer_free(struct ktls_layer *l) {
+    if (!l) return NULL;
+    ktls_layer_clear(l);
     free(l);
     return NULL;
 }

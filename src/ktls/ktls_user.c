@@ -41,18 +41,32 @@ const char *ktls_user_needs_openssl(const struct ktls_conn *conn) {
     return NULL;
 }
 
-int ktls_user_start(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]) {
+int ktls_user_start(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS], const uint64_t seq[KTLS_N_DIRS]) {
     struct ktls_layer *l = ktls_layer_new();
     int r = l ? 0 : -ENOMEM;
     for (int dir = 0; r == 0 && dir < KTLS_N_DIRS; dir++)
         if (dir == KTLS_RX || !ktls_in_kernel(conn, KTLS_TX))
-            r = ktls_aead_set(&l->aead[dir], (enum ktls_dir)dir, conn->version, conn->cipher, &keys[dir], conn->seq[dir]);
+            r = ktls_aead_set(&l->aead[dir], (enum ktls_dir)dir, conn->version, conn->cipher, &keys[dir], seq[dir]);
     if (r < 0) {
         ktls_layer_free(l);
         return r;
     }
     conn->layer = l;
     return 0;
+}
+
+void ktls_keep_keys12(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]) {
+    for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
+        if (ktls_in_kernel(conn, (enum ktls_dir)dir)) continue;
+        memcpy(conn->secret[dir], keys[dir].key, KTLS_KEY_MAX);
+        memcpy(conn->secret[dir] + KTLS_KEY_MAX, keys[dir].iv, KTLS_IV_LEN);
+        conn->secret_len[dir] = KTLS_KEY_MAX + KTLS_IV_LEN;
+    }
+}
+
+void ktls_keys_of_secret12(const uint8_t *secret, struct ktls_keys *ret) {
+    memcpy(ret->key, secret, KTLS_KEY_MAX);
+    memcpy(ret->iv, secret + KTLS_KEY_MAX, KTLS_IV_LEN);
 }
 
 /* ---- Sending ---- */

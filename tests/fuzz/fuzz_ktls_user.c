@@ -82,16 +82,14 @@ static bool start(struct world *w, uint8_t flags) {
     s.alert_in = s.alert_out = 255;
     memset(w->secret[KTLS_TX], 1, sizeof w->secret[KTLS_TX]);
     memset(w->secret[KTLS_RX], 2, sizeof w->secret[KTLS_RX]);
-    for (int dir = 0; is_tls13 && dir < KTLS_N_DIRS; dir++)
-        s.secret[dir] = (struct ktls_bytes){ w->secret[!dir], ktls_cipher_secret_len(cipher) };
-    if (ktls_conn_of_state(context(role), -1, &s, &w->conn) < 0) return false;
-    w->conn->mode = KTLS_MODE_USER;
-    ktls_meters_start(w->conn);
+    s.mode = KTLS_MODE_USER;
     for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
-        peer_key(w, (enum ktls_dir)dir);
         check(ktls_keys_tls13(cipher, w->secret[!dir], &keys[dir]) == 0);
+        s.secret[dir] = (struct ktls_bytes){ (const uint8_t *)&keys[dir], KTLS_KEYS12_LEN };
+        if (is_tls13) s.secret[dir] = (struct ktls_bytes){ w->secret[!dir], ktls_cipher_secret_len(cipher) };
     }
-    check(ktls_user_start(w->conn, keys) == 0);
+    if (ktls_conn_of_state(context(role), -1, &s, &w->conn) < 0) return false;
+    for (int dir = 0; dir < KTLS_N_DIRS; dir++) peer_key(w, (enum ktls_dir)dir);
     check(ktls_mem_start(w->conn) == 0);
     w->lends = flags & 16;
     return true;

@@ -371,7 +371,7 @@ static int do_handoff(struct cycle *c) {
 static int do_middle(struct cycle *c) {
     int r = 0;
     if (c->ops & OP_KEY_UPDATE) r = do_key_update(c);
-    if (r >= 0 && c->ops & OP_HANDOFF && ktls_conn_mode(c->conn) == KTLS_MODE_KERNEL) r = do_handoff(c);
+    if (r >= 0 && c->ops & OP_HANDOFF) r = do_handoff(c);
     if (r >= 0 && c->ops & OP_PEER_KEY_UPDATE && c->version == TLS1_3_VERSION && peer_here(c))
         SSL_key_update(c->p.ssl, c->down % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
     return r;
