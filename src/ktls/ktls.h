@@ -477,8 +477,8 @@ KTLS_API int ktls_mem_start(struct ktls_conn *conn);
 /* Ciphertext from the peer: wholly taken (copied). NULL with len 0: the peer closed. 0 or -ENOMEM. Read until -EAGAIN after each
  * call. */
 KTLS_API int ktls_mem_input(struct ktls_conn *conn, const void *data, size_t len);
-/* The same without the copy: the bytes stay the caller's and are written to while they are decrypted, until ktls_mem_keep(), which
- * copies what ktls_read() has left of them. Both 0 or -ENOMEM; then bytes are lost, and the connection must end. */
+/* The same without the copy: the bytes stay the caller's and are written to while they are decrypted, until ktls_mem_keep(),
+ * which copies what ktls_read() has left of them. Both 0 or -ENOMEM; then bytes are lost, and the connection must end. */
 KTLS_API int ktls_mem_lend(struct ktls_conn *conn, void *data, size_t len);
 KTLS_API int ktls_mem_keep(struct ktls_conn *conn);
 /* Ciphertext to send: *ret_data valid until the next call that writes. Returns its length. */
@@ -504,9 +504,10 @@ KTLS_API ssize_t ktls_export(struct ktls_conn *conn, void *buf, size_t cap);
 /* The connection of a socket and the state that ktls_export() wrote, in this or another process. ctx: of the same role; its
  * certificates are not looked at. The state is checked throughout, and where the kernel does the records the socket must be
  * under kernel TLS with the state's version and cipher; that the two belong together is the caller's to see to. The conn is in
- * the mode it was in; memory mode ends with the export, and ktls_mem_start() begins it again. Session tickets that come after this are counted and dropped. buf stays the caller's: ktls_wipe() it. 0; -EINVAL: not such a state, or of the
- * other role; -EPROTONOSUPPORT: written by a library with another format; -EPROTO: the socket has no such keys; -EBADF; -ENOMEM.
- * *ret is untouched on failure. */
+ * the mode it was in; memory mode ends with the export, and ktls_mem_start() begins it again. Session tickets that come after
+ * this are counted and dropped. buf stays the caller's: ktls_wipe() it. 0; -EINVAL: not such a state, or of the other role;
+ * -EPROTONOSUPPORT: written by a library with another format; -EPROTO: the socket has no such keys; -EBADF; -ENOMEM. *ret is
+ * untouched on failure. */
 KTLS_API int ktls_import(struct ktls_ctx *ctx, int fd, const void *buf, size_t len, struct ktls_conn **ret);
 /* Overwrites len bytes so that the compiler keeps it (OPENSSL_cleanse). */
 KTLS_API void ktls_wipe(void *buf, size_t len);

@@ -162,8 +162,9 @@ static void clear_wide_registers(void) {
                              CLEAR(26) CLEAR(27) CLEAR(28) CLEAR(29) CLEAR(30) CLEAR(31)::);
 #undef CLEAR
     if (__builtin_cpu_supports("avx"))
-        __asm__ volatile("vzeroall" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-                         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+        __asm__ volatile("vzeroall" ::
+                             : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+                               "xmm12", "xmm13", "xmm14", "xmm15");
 #endif
 }
 

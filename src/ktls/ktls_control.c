@@ -1,10 +1,10 @@
 /*
  * The connection after the handshake, when something else than data comes or must go: alerts, KeyUpdate, close_notify.
  *
- * Place in the flow: recv() on the socket gave EIO, the caller calls ktls_control(); or the record layer of user mode has met such
- * a record (ktls_user.c); or the caller rekeys or closes. Run by the connection's thread. Nothing blocks: what cannot be sent now
- * is remembered in conn->due, and ktls_flush() sends it. What goes out passes the gate (ktls_gate.c), because other threads may
- * be sending data. Records and keys are the kernel's or the layer's, by direction; here it makes no difference.
+ * Place in the flow: recv() on the socket gave EIO, the caller calls ktls_control(); or the record layer of user mode has met
+ * such a record (ktls_user.c); or the caller rekeys or closes. Run by the connection's thread. Nothing blocks: what cannot be
+ * sent now is remembered in conn->due, and ktls_flush() sends it. What goes out passes the gate (ktls_gate.c), because other
+ * threads may be sending data. Records and keys are the kernel's or the layer's, by direction; here it makes no difference.
  *
  * KeyUpdate received (RFC 8446 4.6.3), in this order:
  *   1. the secret and key of the peer's next generation, TLS_RX with sequence number 0. From Linux 6.14 the kernel decrypts
@@ -150,7 +150,8 @@ static int end_key_update(struct ktls_conn *conn, int r) {
     ktls_gate_due(conn, KTLS_DUE_CLOSE, false);
     ktls_gate_flush(conn);
     return ktls_fail(conn, KTLS_EKEYUPDATE, KTLS_ALERT_CLOSE_NOTIFY, conn->alert_out == KTLS_ALERT_CLOSE_NOTIFY,
-                     "the peer sent KeyUpdate and this kernel cannot change keys (%s; Linux 6.14 or later can)", ktls_strerror(r));
+                     "the peer sent KeyUpdate and this kernel cannot change keys (%s; Linux 6.14 or later can)",
+                     ktls_strerror(r));
 }
 
 static int take_key_update(struct ktls_conn *conn, bool update_requested) {
@@ -272,8 +273,9 @@ int ktls_io_error(struct ktls_conn *conn, int err) {
         return ktls_refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_RECORD_OVERFLOW, "a record is too long");
     case EINVAL:
         /* TLS 1.3 has nothing to negotiate in this field: it is out of its range (RFC 8446 5.2, 6.2). */
-        return ktls_refuse(conn, KTLS_EPROTOCOL, conn->version == KTLS_TLS13 ? KTLS_ALERT_DECODE_ERROR : KTLS_ALERT_PROTOCOL_VERSION,
-                      "a record has a wrong version");
+        return ktls_refuse(conn, KTLS_EPROTOCOL,
+                           conn->version == KTLS_TLS13 ? KTLS_ALERT_DECODE_ERROR : KTLS_ALERT_PROTOCOL_VERSION,
+                           "a record has a wrong version");
     case EKEYEXPIRED:
         /* The kernel stopped at a KeyUpdate that this library has not seen whole: it was cut into several records. */
         return ktls_refuse(conn, KTLS_EPROTOCOL, KTLS_ALERT_UNEXPECTED_MESSAGE, "a KeyUpdate in pieces");
@@ -284,8 +286,8 @@ int ktls_io_error(struct ktls_conn *conn, int err) {
 
 /* ---- Every mode ---- */
 
-/* OpenSSL's records: an SSL_write that would block has begun a record; OpenSSL takes nothing else before its end. It has encrypted the
- * bytes already and looks only at the length. */
+/* OpenSSL's records: an SSL_write that would block has begun a record; OpenSSL takes nothing else before its end. It has
+ * encrypted the bytes already and looks only at the length. */
 static int finish_pending_write(struct ktls_conn *conn) {
     static uint8_t filler[KTLS_RECORD_DATA_MAX];
     if (conn->write_pending == 0) return KTLS_DONE;

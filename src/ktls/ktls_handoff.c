@@ -1,11 +1,11 @@
 /*
  * A connection changes its owner: from one process to another, while data flows.
  *
- * Place in the flow: a kernel-TLS socket carries keys, sequence numbers and half-sent records with it, across SCM_RIGHTS, fork and
- * exec. What it does not carry is struct ktls_conn: the traffic secrets that a KeyUpdate derives from, what has been closed, the
- * facts of the handshake. ktls_export() writes these into a buffer, ktls_import() makes a connection of buffer and socket. Where
- * the records are not the kernel's, keys, numbers and a record that has come in part go along too. The calling thread is the
- * connection's.
+ * Place in the flow: a kernel-TLS socket carries keys, sequence numbers and half-sent records with it, across SCM_RIGHTS, fork
+ * and exec. What it does not carry is struct ktls_conn: the traffic secrets that a KeyUpdate derives from, what has been closed,
+ * the facts of the handshake. ktls_export() writes these into a buffer, ktls_import() makes a connection of buffer and socket.
+ * Where the records are not the kernel's, keys, numbers and a record that has come in part go along too. The calling thread is
+ * the connection's.
  *
  * The state, numbers big-endian, "vector" is a length and that many bytes:
  *
@@ -94,7 +94,8 @@ static void write_layer(const struct ktls_conn *conn, struct out *o) {
     put_number(o, conn->mode, 1);
     put_number(o, conn->reason, 1);
     for (int dir = 0; dir < KTLS_N_DIRS; dir++) put_number(o, l->aead[dir].seq, 8);
-    put_vector(o, l->in.data ? l->in.data + l->in.off : NULL, ktls_queue_len(&l->in), 2);
+    size_t len = ktls_queue_len(&l->in);
+    put_vector(o, len ? l->in.data + l->in.off : NULL, len, 2);
 }
 
 /* Writes the state; total is its length, from a first round with o->p NULL. */
@@ -144,7 +145,8 @@ static int can_export(const struct ktls_conn *conn) {
     if (ktls_in_openssl(conn)) return -EOPNOTSUPP;
     if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err;
     const struct ktls_layer *l = conn->layer;
-    if (l && (l->lent_len > 0 || ktls_queue_len(&l->out) > 0 || conn->write_pending > 0 || ktls_pending(conn) > 0)) return -EAGAIN;
+    if (l && (l->lent_len > 0 || ktls_queue_len(&l->out) > 0 || conn->write_pending > 0 || ktls_pending(conn) > 0))
+        return -EAGAIN;
     return conn->due || conn->gate ? -EAGAIN : 0;
 }
 
@@ -350,7 +352,8 @@ int ktls_conn_of_state(struct ktls_ctx *ctx, int fd, const struct ktls_handoff *
         uint64_t seq; /* the kernel knows how much of the present key is used up */
         if (!ktls_in_kernel(conn, (enum ktls_dir)dir))
             conn->meter[dir].bound = s->seq[dir];
-        else if (ktls_kernel_get_seq(fd, dir, conn->version, conn->cipher, &seq) == 0) conn->meter[dir].bound = seq;
+        else if (ktls_kernel_get_seq(fd, dir, conn->version, conn->cipher, &seq) == 0)
+            conn->meter[dir].bound = seq;
     }
     *ret = conn;
     return 0;
@@ -366,7 +369,8 @@ int ktls_import(struct ktls_ctx *ctx, int fd, const void *buf, size_t len, struc
     if (r < 0) return r;
     if (fcntl(fd, F_GETFD) < 0) r = -EBADF;
     for (int dir = 0; r == 0 && dir < KTLS_N_DIRS; dir++)
-        if (ktls_in_kernel(conn, (enum ktls_dir)dir)) r = ktls_kernel_check_key(fd, (enum ktls_dir)dir, conn->version, conn->cipher);
+        if (ktls_in_kernel(conn, (enum ktls_dir)dir))
+            r = ktls_kernel_check_key(fd, (enum ktls_dir)dir, conn->version, conn->cipher);
     if (r < 0) {
         ktls_conn_free(conn);
         return r;

@@ -103,7 +103,8 @@ size_t ktls_aead_before(const struct ktls_aead *a);
  * len + KTLS_SEAL_OVERHEAD and does not overlap them. Its length; -ENOMEM, -EIO. */
 ssize_t ktls_aead_seal(struct ktls_aead *a, uint8_t type, const struct iovec *iov, size_t skip, size_t len, uint8_t *out);
 /* Opens the next record. rec: header, body, rec_len bytes in all; out: elsewhere, or exactly rec + ktls_aead_before(), with room
- * for the body less nonce and tag. The content's length, *ret_type its type; -EBADMSG; -ENOMSG: authentic, and of no type; -ENOMEM.
+ * for the body less nonce and tag. The content's length, *ret_type its type; -EBADMSG; -ENOMSG: authentic, and of no type;
+ * -ENOMEM.
  */
 ssize_t ktls_aead_open(struct ktls_aead *a, uint8_t *rec, size_t rec_len, uint8_t *out, uint8_t *ret_type);
 
@@ -180,8 +181,8 @@ int ktls_wire_settle(struct ktls_wire *w, enum ktls_wire_mode mode);
 /* What is to be said about a header: 0, or the alert, with *ret_why (static). Else *ret_body is the length behind it. */
 int ktls_header_check(enum ktls_version version, size_t before, const uint8_t *header, size_t *ret_body, const char **ret_why);
 
-/* Received records, until they are opened and read. Bytes stand in `in`, which is the layer's, and behind them in `lent`, which is
- * the caller's for the length of a call. At their head may be what was opened and not all read: */
+/* Received records, until they are opened and read. Bytes stand in `in`, which is the layer's, and behind them in `lent`, which
+ * is the caller's for the length of a call. At their head may be what was opened and not all read: */
 struct ktls_layer {
     struct ktls_aead aead[KTLS_N_DIRS]; /* where the kernel sends: RX only */
     struct ktls_queue in, out;
@@ -194,7 +195,7 @@ struct ktls_layer {
 };
 struct ktls_layer *ktls_layer_new(void);
 struct ktls_layer *ktls_layer_free(struct ktls_layer *l); /* wipes the keys. NULL is fine; always NULL */
-void ktls_layer_clear(struct ktls_layer *l); /* the same of what is in it */
+void ktls_layer_clear(struct ktls_layer *l);              /* the same of what is in it */
 /* Bytes that stay the caller's, written to, until ktls_layer_keep(), which copies what is left of them. 0, -ENOMEM. */
 void ktls_layer_lend(struct ktls_layer *l, uint8_t *data, size_t len);
 int ktls_layer_keep(struct ktls_layer *l);
@@ -209,9 +210,9 @@ struct ktls_found {
     int alert;   /* with -EPROTO: the one to send */
     const char *why;
 };
-/* Opens the next record; nothing opened earlier may be left. Its content goes to buf if the text fits room, else it stays where it
- * came. 1; 0: there is no whole record; -EPROTO: the connection must end; -ENOSPC: it would not fit, and `fit` was said: nothing
- * has been done; -ENOMEM. */
+/* Opens the next record; nothing opened earlier may be left. Its content goes to buf if the text fits room, else it stays where
+ * it came. 1; 0: there is no whole record; -EPROTO: the connection must end; -ENOSPC: it would not fit, and `fit` was said:
+ * nothing has been done; -ENOMEM. */
 int ktls_layer_next(struct ktls_layer *l, uint8_t *buf, size_t room, bool fit, struct ktls_found *ret);
 /* The record found is done with; keep_plain: its content stays at the head, to be read. */
 void ktls_layer_used(struct ktls_layer *l, const struct ktls_found *f, bool keep_plain);

@@ -1,6 +1,6 @@
 /* A connection: bytes in, bytes out, over one of the transports, chosen once: tcp (kernel-TLS sockets included, after the
- * hand-over), tls-user (records in userspace, over memory), ktls-tx (sends as kernel TLS, receives as tls-user), unix. Owned by one I/O thread
- * from accept to close.
+ * hand-over), tls-user (records in userspace, over memory), ktls-tx (sends as kernel TLS, receives as tls-user), unix. Owned by
+ * one I/O thread from accept to close.
  *
  *   NEW --tls--> HANDSHAKE --ok--> OPEN --conn_close_after_flush--> FLUSHING --sent or timeout--> CLOSING --> on_closed
  *    \--plain------------------------^         \--error, EOF, conn_close-----------------------------^

@@ -40,9 +40,7 @@ struct job {
 
 static struct ktls_ctx *owner_ctx(const struct job *j) {
     struct ktls_ctx *ctx = NULL;
-    struct ktls_ctx_opts o = {
-        .size = sizeof o, .role = (enum ktls_role)j->role, .policy = KTLS_POLICY_AUTO, .ca_file = j->ca
-    };
+    struct ktls_ctx_opts o = { .size = sizeof o, .role = (enum ktls_role)j->role, .policy = KTLS_POLICY_AUTO, .ca_file = j->ca };
     if (j->role == KTLS_SERVER) {
         o.cert_file = j->cert;
         o.key_file = j->key;
@@ -568,10 +566,10 @@ static void test_state_wrong_fields_are_refused(void **state) {
         uint8_t value;
         int want;
     } cases[] = {
-        { 0, 'k', -EINVAL },          { 5, 3, -EPROTONOSUPPORT }, { 9, 1, -EINVAL },
-        { 10, KTLS_SERVER, -EINVAL }, { 10, 2, -EINVAL },         { 12, 2, -EINVAL },
-        { 12, 3, -EINVAL },           { 13, 0xc0, -EINVAL },      { 14, 0x01, -EINVAL }, /* SHA-256: 32 bytes */
-        { 14, 0x77, -EINVAL },        { 15, 0x1f, -EINVAL },      { 18, 5, -EINVAL },           { 5, 2, -EINVAL }, /* more would follow */
+        { 0, 'k', -EINVAL },   { 5, 3, -EPROTONOSUPPORT }, { 9, 1, -EINVAL },  { 10, KTLS_SERVER, -EINVAL },
+        { 10, 2, -EINVAL },    { 12, 2, -EINVAL },         { 12, 3, -EINVAL }, { 13, 0xc0, -EINVAL },
+        { 14, 0x01, -EINVAL },                                                                    /* SHA-256: 32 bytes */
+        { 14, 0x77, -EINVAL }, { 15, 0x1f, -EINVAL },      { 18, 5, -EINVAL }, { 5, 2, -EINVAL }, /* more would follow */
     };
     struct ktls_ctx_opts o = client_opts(KTLS_POLICY_OFF);
     struct ktls_ctx *ctx = new_ctx(&o);

@@ -235,7 +235,7 @@ static void test_keep_copies_what_was_opened_and_not_read(void **state) {
     assert_int_equal(ktls_layer_pending(l), 6);
     assert_int_equal(ktls_layer_give(l, buf + 4, 60), 6);
     assert_memory_equal(buf, "0123456789", 10);
-    assert_int_equal(ktls_layer_pending(l), 7); /* a whole record: so much text at most */
+    assert_int_equal(ktls_layer_pending(l), 7);                      /* a whole record: so much text at most */
     assert_int_equal(ktls_layer_next(l, buf, 6, true, &f), -ENOSPC); /* the type needs a byte too */
     assert_int_equal(ktls_layer_next(l, buf, 7, true, &f), 1);
     assert_int_equal(f.len, 6);
