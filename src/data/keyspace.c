@@ -35,6 +35,7 @@ struct keyspace *ks_new(const struct ks_opts *opts) {
     struct keyspace *ks = mem_zalloc(sizeof(*ks));
     ks->n_dbs = opts->n_dbs;
     ks->n_shards = opts->n_shards;
+    ks->one_thread = opts->one_thread;
     ks->shard_bits = log2_of(opts->n_shards);
     ks->hooks = opts->hooks;
     ks->dict_type.key = entry_key_of;
@@ -73,8 +74,38 @@ int ks_n_shards(const struct keyspace *ks) {
     return ks->n_shards;
 }
 
+/* Slot and hash of a key are asked for two or three times by a command. */
+static __thread struct {
+    struct slice key; /* ptr NULL: none */
+    unsigned slot;
+    uint64_t hash;
+    bool hashed;
+} hint;
+
+static bool is_hinted(struct slice key) {
+    return key.ptr == hint.key.ptr && key.len == hint.key.len && key.ptr;
+}
+
+int ks_hint(const struct keyspace *ks, struct slice key) {
+    hint.key = key;
+    hint.slot = hash_slot(key.ptr, key.len);
+    hint.hashed = false;
+    return (int)(hint.slot & (unsigned)(ks->n_shards - 1));
+}
+
+void ks_no_hint(void) {
+    hint.key.ptr = NULL;
+}
+
 int ks_shard_of(const struct keyspace *ks, struct slice key) {
-    return hash_slot(key.ptr, key.len) & (ks->n_shards - 1);
+    return (int)((is_hinted(key) ? hint.slot : hash_slot(key.ptr, key.len)) & (unsigned)(ks->n_shards - 1));
+}
+
+static uint64_t key_hash(struct slice key) {
+    if (!is_hinted(key)) return dict_hash(key);
+    if (!hint.hashed) hint.hash = dict_hash(key);
+    hint.hashed = true;
+    return hint.hash;
 }
 
 /* ---- one database of one shard ---- */
@@ -106,7 +137,7 @@ static void shard_db_set_expire(struct shard_db *sd, struct entry *e, int64_t wh
 }
 
 struct entry *shard_db_peek(struct shard_db *sd, struct slice key) {
-    return sd ? dict_find(&sd->dict, dict_hash(key), key) : NULL;
+    return sd ? dict_find(&sd->dict, key_hash(key), key) : NULL;
 }
 
 void shard_db_unlink(struct shard_db *sd, struct entry *e, uint64_t hash) {
@@ -147,7 +178,7 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
     struct shard *s = &ks->shards[shard];
     if (now_ms > 0) s->now_ms = now_ms;
     struct shard_db *sd = shard_db_get(ks, shard, db);
-    uint64_t hash = dict_hash(key);
+    uint64_t hash = key_hash(key);
     struct entry *e = sd ? dict_find(&sd->dict, hash, key) : NULL;
     if (e && is_due(e, now_ms)) {
         if (!atomic_load_explicit(&ks->keep_expired, memory_order_relaxed)) expire_entry(ks, shard, sd, e, hash);
@@ -163,7 +194,7 @@ struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *
     KS_ASSERT_LOCKED(ks, shard);
     struct shard *s = &ks->shards[shard];
     struct shard_db *sd = shard_db_make(ks, shard, db);
-    uint64_t hash = dict_hash(key);
+    uint64_t hash = key_hash(key);
     struct entry *e = dict_find(&sd->dict, hash, key);
     if (e) {
         obj_unref(e->value);
@@ -184,7 +215,7 @@ static struct entry *take_out(struct keyspace *ks, int db, struct slice key) {
     KS_ASSERT_LOCKED(ks, shard);
     struct shard_db *sd = shard_db_get(ks, shard, db);
     if (!sd) return NULL;
-    uint64_t hash = dict_hash(key);
+    uint64_t hash = key_hash(key);
     struct entry *e = dict_find(&sd->dict, hash, key);
     if (e) shard_db_unlink(sd, e, hash);
     return e;

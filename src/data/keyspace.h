@@ -43,6 +43,7 @@ struct ks_opts {
     int n_dbs;    /* `databases` */
     int n_shards; /* power of two, 1..64 */
     struct ks_hooks hooks;
+    bool one_thread; /* all of it is used by one thread only: locks are taken in name */
 };
 
 struct keyspace *ks_new(const struct ks_opts *opts);
@@ -55,6 +56,11 @@ static inline uint64_t ks_all_mask(int n_shards) {
     return n_shards == 64 ? ~0ULL : (1ULL << n_shards) - 1;
 }
 int ks_shard_of(const struct keyspace *ks, struct slice key);
+/* ks_shard_of of the key that the calling thread's next calls are mostly about: its slot and hash are computed once, and known by
+ * the address and length of its bytes, which must not change until the next ks_hint. Once that cannot be promised any longer:
+ * ks_no_hint. */
+int ks_hint(const struct keyspace *ks, struct slice key);
+void ks_no_hint(void);
 void ks_lock(struct keyspace *ks, uint64_t mask); /* ascending order; not recursive */
 void ks_unlock(struct keyspace *ks, uint64_t mask);
 /* The time a command goes by, its shards locked: now_ms, but not before what the last holder of any of them went by. Threads read

@@ -64,6 +64,7 @@ struct shard {
 
 struct keyspace {
     int n_dbs, n_shards, shard_bits;
+    bool one_thread;
     struct ks_hooks hooks;
     struct dict_type dict_type; /* of all dicts here; avoid_resize: a child process is active */
     _Atomic bool lfu, active_expire, keep_expired;

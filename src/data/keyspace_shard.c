@@ -25,22 +25,22 @@ static void set_owner(struct shard *s, int id) {
     if (KS_TRACK_OWNER) atomic_store_explicit(&s->owner, id, memory_order_relaxed);
 }
 
-static void shard_lock(struct shard *s) {
-    pthread_mutex_lock(&s->lock);
+static void shard_lock(const struct keyspace *ks, struct shard *s) {
+    if (!ks->one_thread) pthread_mutex_lock(&s->lock);
     set_owner(s, KS_TRACK_OWNER ? thread_id() : 0);
 }
 
-static void shard_unlock(struct shard *s) {
+static void shard_unlock(const struct keyspace *ks, struct shard *s) {
     set_owner(s, 0);
-    pthread_mutex_unlock(&s->lock);
+    if (!ks->one_thread) pthread_mutex_unlock(&s->lock);
 }
 
 void ks_lock(struct keyspace *ks, uint64_t mask) {
-    for (uint64_t m = mask; m; m &= m - 1) shard_lock(&ks->shards[__builtin_ctzll(m)]);
+    for (uint64_t m = mask; m; m &= m - 1) shard_lock(ks, &ks->shards[__builtin_ctzll(m)]);
 }
 
 void ks_unlock(struct keyspace *ks, uint64_t mask) {
-    for (uint64_t m = mask; m; m &= m - 1) shard_unlock(&ks->shards[__builtin_ctzll(m)]);
+    for (uint64_t m = mask; m; m &= m - 1) shard_unlock(ks, &ks->shards[__builtin_ctzll(m)]);
 }
 
 int64_t ks_now(struct keyspace *ks, uint64_t locked, int64_t now_ms) {
@@ -54,7 +54,7 @@ int64_t ks_now(struct keyspace *ks, uint64_t locked, int64_t now_ms) {
 
 bool ks_trylock_shard(struct keyspace *ks, int shard) {
     struct shard *s = &ks->shards[shard];
-    if (pthread_mutex_trylock(&s->lock)) return false;
+    if (!ks->one_thread && pthread_mutex_trylock(&s->lock)) return false;
     set_owner(s, KS_TRACK_OWNER ? thread_id() : 0);
     return true;
 }
@@ -158,9 +158,9 @@ unsigned ks_expire_cycle(struct keyspace *ks, int shard, int64_t now_ms, unsigne
                   atomic_load_explicit(&ks->keep_expired, memory_order_relaxed);
     if (is_off || !max_keys) return 0;
     struct shard *s = &ks->shards[shard];
-    shard_lock(s);
+    shard_lock(ks, s);
     unsigned n = expire_shard(ks, shard, now_ms, max_keys, ret_more);
-    shard_unlock(s);
+    shard_unlock(ks, s);
     return n;
 }
 
@@ -181,8 +181,8 @@ static bool rehash_shard(struct shard *s, int64_t until_us) {
 bool ks_rehash_cycle(struct keyspace *ks, int shard, int64_t budget_us) {
     struct shard *s = &ks->shards[shard];
     int64_t until_us = clock_mono_us() + budget_us;
-    shard_lock(s);
+    shard_lock(ks, s);
     bool is_left = rehash_shard(s, until_us);
-    shard_unlock(s);
+    shard_unlock(ks, s);
     return is_left;
 }

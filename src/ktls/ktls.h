@@ -505,9 +505,9 @@ KTLS_API ssize_t ktls_export(struct ktls_conn *conn, void *buf, size_t cap);
  * certificates are not looked at. The state is checked throughout, and where the kernel does the records the socket must be
  * under kernel TLS with the state's version and cipher; that the two belong together is the caller's to see to. The conn is in
  * the mode it was in; memory mode ends with the export, and ktls_mem_start() begins it again. Session tickets that come after
- * this are counted and dropped. buf stays the caller's: ktls_wipe() it. 0; -EINVAL: not such a state, or of the other role;
- * -EPROTONOSUPPORT: written by a library with another format; -EPROTO: the socket has no such keys; -EBADF; -ENOMEM. *ret is
- * untouched on failure. */
+ * this are counted and dropped (OpenSSL tells nobody the secret behind them). buf stays the caller's: ktls_wipe() it. 0; -EINVAL:
+ * not such a state, or of the other role; -EPROTONOSUPPORT: written by a library with another format; -EPROTO: the socket has no
+ * such keys; -EBADF; -ENOMEM. *ret is untouched on failure. */
 KTLS_API int ktls_import(struct ktls_ctx *ctx, int fd, const void *buf, size_t len, struct ktls_conn **ret);
 /* Overwrites len bytes so that the compiler keeps it (OPENSSL_cleanse). */
 KTLS_API void ktls_wipe(void *buf, size_t len);

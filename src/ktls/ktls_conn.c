@@ -74,8 +74,10 @@ const struct ktls_error *ktls_conn_error(const struct ktls_conn *conn) {
     return conn->error_lost ? &lost_error : &no_error;
 }
 
+/* Before every record: to look is cheap, to clear goes through all sixteen places of the queue whether there is anything or not.
+ */
 void ktls_forget_errors(void) {
-    ERR_clear_error();
+    if (ERR_peek_error() != 0) ERR_clear_error();
     errno = 0;
 }
 

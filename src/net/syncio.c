@@ -11,8 +11,8 @@
  * Linux 6.1 reports a kernel-TLS socket readable while all it holds is half a record. After a wake-up without a byte such a
  * socket is waited for by an edge-triggered epoll, which is told when the record is whole.
  *
- * Userspace TLS goes over memory (ktls_mem_*): whatever the socket has comes in with one read, up to CIPHER_CHUNK, and several
- * records of ours leave with one write. */
+ * What userspace decrypts comes over memory (ktls_mem_*), in userspace TLS and with half offload: whatever the socket has comes
+ * in with one read, up to CIPHER_CHUNK, and in userspace TLS several records of ours leave with one write. */
 #include "net/syncio.h"
 
 #include <errno.h>
@@ -61,13 +61,17 @@ int syncio_handshake(struct syncio *s, int64_t deadline_us) {
         r = sock_wait(s->fd, r == KTLS_WANT_WRITE ? POLLOUT : POLLIN, deadline_us);
         if (r < 0) return r;
     }
-    if (ktls_conn_mode(s->tls) != KTLS_MODE_USER) return 0;
+    if (ktls_conn_mode(s->tls) == KTLS_MODE_KERNEL) return 0;
     int r = ktls_mem_start(s->tls);
     s->mem = r == 0;
     return r;
 }
 
-/* ---- userspace TLS over memory ---- */
+/* ---- TLS over memory: receiving in userspace TLS and with half offload, sending in userspace TLS only ---- */
+
+static bool sends_over_memory(const struct syncio *s) {
+    return s->mem && ktls_conn_mode(s->tls) == KTLS_MODE_USER;
+}
 
 /* Sends what OpenSSL has written. 0: all of it is gone; -EAGAIN, -errno. */
 static int mem_flush(struct syncio *s) {
@@ -151,7 +155,7 @@ ssize_t syncio_try_read(struct syncio *s, void *buf, size_t len) {
 }
 
 ssize_t syncio_try_write(struct syncio *s, const void *buf, size_t len) {
-    if (s->mem) return mem_write(s, buf, len);
+    if (sends_over_memory(s)) return mem_write(s, buf, len);
     if (s->tls) return ktls_write(s->tls, buf, len);
     ssize_t n;
     do n = send(s->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -227,7 +231,7 @@ int syncio_write_full(struct syncio *s, const void *buf, size_t len, int64_t dea
     while (sent < len) {
         ssize_t n = syncio_try_write(s, (const char *)buf + sent, len - sent);
         if (n < 0 && n != -EAGAIN) return (int)n;
-        bool full = n == -EAGAIN || (!s->mem && (size_t)n < len - sent);
+        bool full = n == -EAGAIN || (!sends_over_memory(s) && (size_t)n < len - sent);
         if (n > 0) sent += (size_t)n;
         if (sent == len) break;
         if (expired(deadline_us)) return -ETIMEDOUT;

@@ -1,6 +1,6 @@
 /* Blocking I/O with one exact deadline for the whole operation: poll for what is left, then non-blocking I/O. A peer that drips
- * bytes does not extend it. Same code for tcp, kernel TLS and userspace TLS. For the replication handshake, MIGRATE, cli,
- * benchmark. One thread at a time.
+ * bytes does not extend it. Same code for tcp, kernel TLS, half offload and userspace TLS. For the replication handshake,
+ * MIGRATE, cli, benchmark. One thread at a time.
  *
  * Cost: one attempt when an operation begins; after that each wake-up is one poll and one read (or one write). TLS control
  * records cost what they cost. */
@@ -19,7 +19,7 @@ struct syncio {
     int fd;                /* non-blocking */
     struct ktls_conn *tls; /* NULL: plain; owned from the first call on */
     /* private: zero-initialise */
-    bool mem;        /* userspace TLS over memory: set by syncio_handshake, and then only syncio_* may move bytes */
+    bool mem;        /* userspace decrypts, over memory: set by syncio_handshake, and then only syncio_* may move bytes */
     bool peer_end;   /* mem: the stream's end was passed on */
     size_t due;      /* mem: bytes of syncio_try_write that are encrypted and not all sent */
     int edge_fd;     /* kernel TLS: an epoll descriptor plus one, see syncio.c; 0: none */

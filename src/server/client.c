@@ -11,6 +11,7 @@
  */
 #include "server/client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -234,8 +235,10 @@ static void reserve_large(struct client *c, size_t len) {
 static size_t add_to_large(struct client *c, const char *data, size_t len) {
     size_t lacks = c->large.need - c->large.len;
     if (len > lacks) len = lacks;
-    reserve_large(c, c->large.len + len);
-    if (len && data != c->large.data + c->large.len) memcpy(c->large.data + c->large.len, data, len);
+    reserve_large(c, c->large.len + (len ? len : 1));
+    assert(c->large.data);
+    char *to = c->large.data + c->large.len;
+    if (data != to) memcpy(to, data, len);
     c->large.len += len;
     if (c->large.len == c->large.need) {
         resp_parser_put_large(&c->parser, c->large.data, c->large.cap);

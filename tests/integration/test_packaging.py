@@ -118,6 +118,17 @@ def test_usdt_probes_are_in_the_binaries(root):
         assert "`%s`" % name in text
 
 
+def test_probes_that_observing_md_uses_exist():
+    """Its one-liners: probes with so many arguments (arg0 is the first), in the binary that they name."""
+    with open(os.path.join(harness.ROOT, "docs/OBSERVING.md")) as handle:
+        text = handle.read()
+    actions = re.findall(r"usdt:\$B:libktls:(\w+) \{(.*?)\}(?= usdt:|\"$)", text, re.M)
+    named = [name for name, _ in actions] + re.findall(r"libktls:(\w+)", text)
+    assert len(actions) >= 8 and set(named) <= set(PROBES)
+    for name, action in actions:
+        assert max(int(n) for n in re.findall(r"\barg(\d)", action)) < PROBES[name], name
+
+
 def test_library_builds_without_probes(tmp_path):
     for name in sorted(os.listdir(os.path.join(harness.ROOT, "src/ktls"))):
         if name.endswith(".c"):

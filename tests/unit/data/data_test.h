@@ -35,7 +35,7 @@ static inline unsigned key_number(struct slice key) {
 
 /* All shards locked for the test's duration. */
 static inline struct keyspace *ks_locked_new(int n_dbs, int n_shards, struct ks_hooks hooks) {
-    struct keyspace *ks = ks_new(&(struct ks_opts){ n_dbs, n_shards, hooks });
+    struct keyspace *ks = ks_new(&(struct ks_opts){ .n_dbs = n_dbs, .n_shards = n_shards, .hooks = hooks });
     ks_lock(ks, ks_all_mask(n_shards));
     return ks;
 }

@@ -251,7 +251,7 @@ static void test_locks_are_tracked_and_exclusive(void **state) {
 
 static void test_many_databases_cost_nothing_unused(void **state) {
     (void)state;
-    struct keyspace *ks = ks_new(&(struct ks_opts){ 16384, 64, { 0 } });
+    struct keyspace *ks = ks_new(&(struct ks_opts){ .n_dbs = 16384, .n_shards = 64 });
     /* one lock only: ThreadSanitizer follows at most 64 locks a thread */
     uint64_t mask = 1ULL << ks_shard_of(ks, KEY(1));
     assert_int_equal(ks_overhead_bytes(ks, 16383), 0);
@@ -260,6 +260,41 @@ static void test_many_databases_cost_nothing_unused(void **state) {
     ks_unlock(ks, mask);
     assert_int_equal(ks_size(ks, 16383), 1);
     assert_true(ks_overhead_bytes(ks, 16383) < 1024);
+    ks_free(ks);
+}
+
+static void test_hint_changes_no_answer(void **state) {
+    (void)state;
+    struct keyspace *ks = ks_locked_new(1, 64, (struct ks_hooks){ 0 });
+    char text[] = "key:1";
+    struct slice key = { text, 5 };
+    for (char digit = '0'; digit <= '9'; digit++) {
+        text[4] = digit;
+        ks_no_hint();
+        int shard = ks_shard_of(ks, key);
+        assert_int_equal(ks_hint(ks, key), shard);
+        assert_int_equal(ks_shard_of(ks, key), shard);
+        assert_null(find_quietly(ks, 0, key, 1));
+        set_num(ks, 0, key, digit);
+        assert_int_equal(entry_value(find_quietly(ks, 0, key, 1))->u.integer, digit);
+        assert_null(find_quietly(ks, 0, (struct slice){ text, 4 }, 1)); /* the same address, another key */
+    }
+    text[4] = '3'; /* a hint that is over is not believed */
+    ks_no_hint();
+    assert_int_equal(entry_value(find_quietly(ks, 0, key, 1))->u.integer, '3');
+    assert_true(ks_delete(ks, 0, key, false));
+    assert_null(find_quietly(ks, 0, key, 1));
+    ks_locked_free(ks);
+}
+
+static void test_one_thread_needs_no_lock(void **state) {
+    (void)state;
+    struct keyspace *ks = ks_new(&(struct ks_opts){ .n_dbs = 1, .n_shards = 4, .one_thread = true });
+    ks_lock(ks, 15);
+    for (int i = 0; i < 4; i++) assert_true(ks_trylock_shard(ks, i));
+    set_num(ks, 0, KEY(1), 1);
+    assert_non_null(find_quietly(ks, 0, KEY(1), 1));
+    ks_unlock(ks, 15);
     ks_free(ks);
 }
 
@@ -281,6 +316,8 @@ int main(void) {
         T(test_lfu_rises_slowly_and_decays),
         T(test_locks_are_tracked_and_exclusive),
         T(test_many_databases_cost_nothing_unused),
+        cmocka_unit_test(test_hint_changes_no_answer),
+        cmocka_unit_test(test_one_thread_needs_no_lock),
     };
     return cmocka_run_group_tests(tests, seed_hash, NULL);
 }

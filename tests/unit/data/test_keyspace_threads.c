@@ -158,7 +158,7 @@ static bool count_one(void *arg, struct entry *e) {
 static void test_threads_leave_a_consistent_keyspace(void **state) {
     (void)state;
     pthread_t threads[N_WORKERS + 2];
-    ks = ks_new(&(struct ks_opts){ 4, N_SHARDS, { NULL, on_expired } });
+    ks = ks_new(&(struct ks_opts){ .n_dbs = 4, .n_shards = N_SHARDS, .hooks = { NULL, on_expired } });
     for (int i = 0; i < N_WORKERS; i++) assert_int_equal(pthread_create(&threads[i], NULL, worker, NULL), 0);
     assert_int_equal(pthread_create(&threads[N_WORKERS], NULL, cron, NULL), 0);
     assert_int_equal(pthread_create(&threads[N_WORKERS + 1], NULL, reader, NULL), 0);

@@ -21,7 +21,7 @@ enum { /* struct cycle.ops */
        OP_PEER_KEY_UPDATE = 2,
        OP_HANDOFF = 4,
        OP_LIMIT = 8, /* a key is good for few records */
-       OP_MEM = 16,  /* user mode: ktls_mem_* */
+       OP_MEM = 16,  /* where OpenSSL reads: ktls_mem_* */
        OP_WRITEV = 32
 };
 enum trust { TRUST_PLAIN, TRUST_CERT, TRUST_BAD, N_TRUST }; /* certificate of the client, or address for name; out of date */
@@ -45,6 +45,7 @@ struct cycle {
     struct peer p;
     int fd[2]; /* 0: the peer's */
     bool peer_ready, peer_gone, peer_failed, done;
+    enum ktls_mode mode; /* it came to */
     int result;
     const char *step; /* where result came */
     char text[256];   /* of the library's error */
@@ -239,12 +240,18 @@ static int do_handshake(struct cycle *c) {
 
 /* ---- Data ---- */
 
+static bool over_memory(const struct cycle *c) {
+    enum ktls_mode mode = ktls_conn_mode(c->conn);
+    return c->ops & OP_MEM && (mode == KTLS_MODE_USER || mode == KTLS_MODE_TX);
+}
+
 /* Memory mode: the test is the one that moves the ciphertext. */
 static int move_cipher(struct cycle *c) {
     char buf[8192];
     const void *data;
-    if (!(c->ops & OP_MEM) || ktls_conn_mode(c->conn) != KTLS_MODE_USER) return 0;
+    if (!over_memory(c)) return 0;
     size_t len = LIB(ktls_mem_output(c->conn, &data));
+    if (len > 0 && ktls_conn_mode(c->conn) == KTLS_MODE_TX) WRONG(c, "half offload: userspace has something to send");
     ssize_t n = len > 0 ? send(c->fd[1], data, len, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
     if (n > 0) LIB((ktls_mem_sent(c->conn, (size_t)n), 0));
     n = recv(c->fd[1], buf, sizeof buf, MSG_DONTWAIT);
@@ -356,6 +363,7 @@ static int do_handoff(struct cycle *c) {
     int r = 0;
     for (int tries = 0; tries < 4 && n < 0 && r >= 0; tries++) {
         r = do_flush(c, LIB(ktls_flush(c->conn)));
+        if (r >= 0) r = took(c, "ktls_mem_input", move_cipher(c)); /* what is to be sent must be gone */
         if (r >= 0) n = LIB(ktls_export(c->conn, state, sizeof state));
         if (n < 0 && n != -EAGAIN && n != -ENOMEM) r = (int)n;
     }
@@ -365,6 +373,7 @@ static int do_handoff(struct cycle *c) {
     ktls_wipe(state, sizeof state);
     LIB(ktls_conn_free(c->conn));
     c->conn = fresh;
+    if (r == 0 && over_memory(c)) LIB(ktls_mem_start(fresh));
     return took(c, "ktls_import", r);
 }
 
@@ -425,8 +434,8 @@ static void check_stays_failed(struct cycle *c) {
 static void run_connection(struct cycle *c) {
     int r = do_connect(c);
     if (r == 0) r = do_handshake(c);
-    if (r == 0 && c->ops & OP_MEM && ktls_conn_mode(c->conn) == KTLS_MODE_USER)
-        r = took(c, "ktls_mem_start", LIB(ktls_mem_start(c->conn)));
+    if (c->conn) c->mode = ktls_conn_mode(c->conn);
+    if (r == 0 && over_memory(c)) r = took(c, "ktls_mem_start", LIB(ktls_mem_start(c->conn)));
     if (r == 0) r = do_transfer(c);
     if (r == 0) r = do_middle(c);
     if (r == 0) r = do_transfer(c);

@@ -80,7 +80,10 @@ static void check_nothing_left(const struct connection *k, struct fault f, int r
     for (int i = 0; i < N_NEEDLES; i++) sum += found[i];
     if (sum == 0) return;
     print_message("%s %s %s: %s %u gave %s\n", k->role == KTLS_SERVER ? "server" : "client",
-                  k->version == TLS1_3_VERSION ? "1.3" : "1.2", k->policy == KTLS_POLICY_OFF ? "user" : "kernel",
+                  k->version == TLS1_3_VERSION ? "1.3" : "1.2",
+                  k->policy == KTLS_POLICY_OFF  ? "user"
+                  : k->policy == KTLS_POLICY_TX ? "tx"
+                                                : "kernel",
                   fault_kind_name[f.kind], f.at, ktls_strerror(r));
     search(found, true);
     assert_int_equal(sum, 0);
@@ -131,10 +134,20 @@ static void test_fault_secrets_kernel_mode(void **state) {
     check((struct connection){ KTLS_CLIENT, KTLS_POLICY_AUTO, TLS1_3_VERSION, 4, NULL });
 }
 
+static void test_fault_secrets_half_offload(void **state) {
+    (void)state;
+    skip_if_sanitized();
+    NEED_KERNEL_TLS();
+    check((struct connection){ KTLS_SERVER, KTLS_POLICY_TX, TLS1_3_VERSION, 0, NULL });
+    check((struct connection){ KTLS_SERVER, KTLS_POLICY_TX, TLS1_2_VERSION, 0, NULL });
+    check((struct connection){ KTLS_CLIENT, KTLS_POLICY_TX, TLS1_3_VERSION, 2, NULL });
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fault_secrets_user_mode),
         cmocka_unit_test(test_fault_secrets_kernel_mode),
+        cmocka_unit_test(test_fault_secrets_half_offload),
     };
     const char *e = getenv("KTLS_FAULT_CYCLES");
     if (e && atoi(e) >= 50) n_points = (unsigned)atoi(e) / 50;

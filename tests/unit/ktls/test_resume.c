@@ -301,6 +301,37 @@ static void test_ticket_after_key_updates(void **state) {
     check_late(KTLS_POLICY_TX, 3);
 }
 
+/* What came before the connection was given away is kept; what comes after it is dropped, and harms nothing. */
+static void test_tickets_before_an_export_are_kept_later_ones_dropped(void **state) {
+    (void)state;
+    NEED_KERNEL_TLS();
+    static uint8_t buf[KTLS_EXPORT_MAX];
+    struct ktls_ctx *ctx = reuse_ctx(KTLS_POLICY_REQUIRE, 4, 0);
+    SSL_CTX *server = server_ctx(TLS1_3_VERSION, NULL, 2);
+    struct ktls_conn *fresh = NULL;
+    struct ktls_stats before, after;
+    struct call c;
+    call_start(&c, ctx, server, "a:1");
+    assert_int_equal(drive(c.conn, &c.peer), KTLS_DONE);
+    talk(&c);
+    assert_int_equal(ktls_store_count(ctx->store, NULL), 2);
+    ssize_t n = ktls_export(c.conn, buf, sizeof buf);
+    assert_true(n > 0);
+    assert_int_equal(ktls_import(ctx, c.fd[1], buf, (size_t)n, &fresh), 0);
+    ktls_conn_free(c.conn);
+    c.conn = fresh;
+    ktls_stats(&before);
+    assert_int_equal(SSL_new_session_ticket(c.peer.ssl), 1);
+    talk(&c);
+    ktls_stats(&after);
+    assert_int_equal(after.tickets_in - before.tickets_in, 1);
+    assert_int_equal(ktls_store_count(ctx->store, NULL), 2);
+    call_end(&c);
+    assert_true(call_once(ctx, server, "a:1"));
+    SSL_CTX_free(server);
+    ktls_ctx_unref(ctx);
+}
+
 static void test_malformed_ticket_is_answered_by_alert(void **state) {
     (void)state;
     NEED_KERNEL_TLS();
@@ -573,6 +604,7 @@ int main(void) {
         cmocka_unit_test(test_tickets_in_records_of_any_shape),
         cmocka_unit_test(test_ticket_in_mid_stream),
         cmocka_unit_test(test_ticket_after_key_updates),
+        cmocka_unit_test(test_tickets_before_an_export_are_kept_later_ones_dropped),
         cmocka_unit_test(test_malformed_ticket_is_answered_by_alert),
         cmocka_unit_test(test_tls12_tickets_and_session_ids_are_used_again),
         cmocka_unit_test(test_session_is_only_for_the_same_peer_and_check),

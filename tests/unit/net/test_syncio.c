@@ -176,7 +176,7 @@ static void test_reset(void **state) {
     finish(&s, &p);
 }
 
-/* ---- over TLS: an OpenSSL server as the peer, KTLS_POLICY_OFF and AUTO ---- */
+/* ---- over TLS: an OpenSSL server as the peer, in every mode ---- */
 
 static SSL_CTX *peer_ctx;
 
@@ -217,13 +217,14 @@ static struct ktls_conn *client_conn(int fd, enum ktls_policy policy) {
     return c;
 }
 
-static void tls_transfer(enum ktls_policy policy) {
+static void tls_transfer(enum ktls_policy policy, enum ktls_mode mode) {
     struct syncio s;
     struct peer p;
     char data[30000], back[30000], line[16];
     start(&s, &p, tls_echo);
     s.tls = client_conn(s.fd, policy);
     assert_int_equal(syncio_handshake(&s, in_ms(5000)), 0);
+    assert_int_equal(ktls_conn_mode(s.tls), mode);
     for (size_t i = 0; i < 50; i++) {
         fill_pattern(data, i * sizeof(data), sizeof(data));
         assert_int_equal(syncio_write_full(&s, data, sizeof(data), in_ms(5000)), 0);
@@ -241,13 +242,19 @@ static void tls_transfer(enum ktls_policy policy) {
 
 static void test_tls_userspace(void **state) {
     (void)state;
-    tls_transfer(KTLS_POLICY_OFF);
+    tls_transfer(KTLS_POLICY_OFF, KTLS_MODE_USER);
 }
 
 static void test_tls_kernel(void **state) {
     (void)state;
     NEED_KERNEL_TLS();
-    tls_transfer(KTLS_POLICY_REQUIRE);
+    tls_transfer(KTLS_POLICY_REQUIRE, KTLS_MODE_KERNEL);
+}
+
+static void test_tls_half_offload(void **state) {
+    (void)state;
+    NEED_KERNEL_TLS();
+    tls_transfer(KTLS_POLICY_TX, KTLS_MODE_TX);
 }
 
 static void test_tls_handshake_deadline(void **state) {
@@ -285,6 +292,7 @@ int main(void) {
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_tls_userspace),
         cmocka_unit_test(test_tls_kernel),
+        cmocka_unit_test(test_tls_half_offload),
         cmocka_unit_test(test_tls_handshake_deadline),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

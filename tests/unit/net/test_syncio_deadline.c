@@ -1,6 +1,6 @@
-/* Deadlines of blocking I/O against peers that keep it waiting, over tcp, userspace TLS and kernel TLS, many at a time; and how
- * many system calls a wake-up costs, counted by standing in front of the C library's. How exact the deadlines are on an idle
- * machine is perf/deadlines.sh's to say: the bounds here are loose. */
+/* Deadlines of blocking I/O against peers that keep it waiting, over tcp, userspace TLS, kernel TLS and half offload, many at a
+ * time; keys that change meanwhile; and how many system calls a wake-up costs, counted by standing in front of the C library's.
+ * How exact the deadlines are on an idle machine is perf/deadlines.sh's to say: the bounds here are loose. */
 #include "net_test.h"
 
 #include <netinet/tcp.h>
@@ -10,7 +10,7 @@
 
 #include "net/syncio.h"
 
-enum transport { TCP, USER, KTLS };
+enum transport { TCP, USER, KTLS, HALF };
 enum behaviour { SILENT, DRIP, MIDDLE, STUCK, N_BEHAVIOURS };
 
 static SSL_CTX *peer_ctx;
@@ -101,12 +101,14 @@ static struct ktls_conn *client_conn(int fd, enum transport tr) {
     struct ktls_ctx *ctx = NULL;
     struct ktls_ctx_opts o = { .size = sizeof(o), .role = KTLS_CLIENT, .num_tickets = -1 };
     struct ktls_conn *c = NULL;
-    o.policy = tr == KTLS ? KTLS_POLICY_REQUIRE : KTLS_POLICY_OFF;
+    o.policy = tr == KTLS ? KTLS_POLICY_REQUIRE : tr == HALF ? KTLS_POLICY_TX : KTLS_POLICY_OFF;
     assert_int_equal(ktls_ctx_new(&o, &ctx, NULL, 0), 0);
     assert_int_equal(ktls_conn_new(ctx, fd, NULL, &c), 0);
     ktls_ctx_unref(ctx);
     return c;
 }
+
+static const enum ktls_mode mode_of[] = { [USER] = KTLS_MODE_USER, [KTLS] = KTLS_MODE_KERNEL, [HALF] = KTLS_MODE_TX };
 
 static void try_open(struct try *t, enum transport tr, enum behaviour how, int period_ms) {
     int one = 1, small = 32768;
@@ -126,7 +128,7 @@ static void try_open(struct try *t, enum transport tr, enum behaviour how, int p
     pthread_create(&t->peer, NULL, peer_main, t);
     assert_int_equal(syncio_handshake(&t->io, clock_mono_us() + 20000000), 0);
     while (!t->ready) sleep_ms(1);
-    if (tr != TCP) assert_int_equal(ktls_conn_mode(t->io.tls), tr == KTLS ? KTLS_MODE_KERNEL : KTLS_MODE_USER);
+    if (tr != TCP) assert_int_equal(ktls_conn_mode(t->io.tls), mode_of[tr]);
 }
 
 static void try_close(struct try *t) {
@@ -265,12 +267,130 @@ static void tried_writes(enum transport tr) {
     try_close(&t);
 }
 
+/* ---- keys that change ---- */
+
+static bool kernel_can_rekey(void) {
+    struct ktls_probe p;
+    ktls_probe(&p);
+    return p.usable && p.rekey == 0;
+}
+
+static struct ktls_conn_info info_of(const struct try *t) {
+    struct ktls_conn_info info;
+    assert_int_equal(ktls_conn_info(t->io.tls, &info), 0);
+    return info;
+}
+
+/* The peer's KeyUpdate, and data behind it, to and fro. how: does it ask for ours? */
+static void key_updates(enum transport tr, int how) {
+    enum { TIMES = 5, SIZE = 20000 };
+    struct try t;
+    char data[SIZE], got[SIZE];
+    try_open(&t, tr, SILENT, 10);
+    fill_pattern(data, 0, SIZE);
+    for (int i = 0; i < TIMES; i++) {
+        int64_t until = clock_mono_us() + 5000000;
+        assert_int_equal(SSL_key_update(t.ssl, how), 1);
+        assert_int_equal(SSL_write(t.ssl, data, SIZE / 2), SIZE / 2);
+        assert_int_equal(syncio_read_full(&t.io, got, SIZE / 2, until), 0);
+        assert_memory_equal(data, got, SIZE / 2);
+        assert_int_equal(syncio_write_full(&t.io, data, SIZE, until), 0);
+        for (int at = 0, n; at < SIZE; at += n) assert_true((n = SSL_read(t.ssl, got + at, SIZE - at)) > 0);
+        assert_memory_equal(data, got, SIZE);
+    }
+    assert_int_equal(info_of(&t).key_updates_in, TIMES);
+    assert_int_equal(info_of(&t).key_updates_out, how == SSL_KEY_UPDATE_REQUESTED ? TIMES : 0);
+    try_close(&t);
+}
+
+/* A KeyUpdate that is all that comes does not extend a deadline; the kernel's answer does not wait for data. */
+static void key_update_alone(enum transport tr) {
+    struct try t;
+    char byte;
+    try_open(&t, tr, SILENT, 10);
+    assert_int_equal(SSL_key_update(t.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+    assert_int_equal(SSL_do_handshake(t.ssl), 1); /* sends it */
+    sleep_ms(20);
+    n_polls = n_reads = 0;
+    counted_fd = t.io.fd;
+    int64_t start = clock_mono_us();
+    assert_int_equal(syncio_read_full(&t.io, &byte, 1, start + DEADLINE_US), -ETIMEDOUT);
+    assert_in_range(clock_mono_us() - start, DEADLINE_US, DEADLINE_US + 10000000);
+    counted_fd = -1;
+    assert_in_range(n_polls, 1, 4);
+    if (tr != USER) assert_int_equal(info_of(&t).key_updates_out, 1); /* OpenSSL answers with its next write */
+    assert_int_equal(syncio_write_full(&t.io, "x", 1, clock_mono_us() + 5000000), 0);
+    assert_int_equal(SSL_read(t.ssl, &byte, 1), 1);
+    assert_int_equal(info_of(&t).key_updates_out, 1);
+    try_close(&t);
+}
+
+/* The answer is due when the socket is full: what is read does not wait for it, and no data goes before it. */
+static void key_update_while_full(enum transport tr) {
+    enum { SIZE = 3 << 20 };
+    struct try t;
+    char word[4], *data = malloc(SIZE), *got = malloc(SIZE);
+    size_t sent = 0, at = 0;
+    ssize_t n;
+    try_open(&t, tr, SILENT, 1);
+    fill_pattern(data, 0, SIZE);
+    while ((n = syncio_try_write(&t.io, data + sent, SIZE - sent)) > 0) sent += (size_t)n;
+    assert_int_equal(n, -EAGAIN);
+    assert_int_equal(SSL_key_update(t.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+    assert_int_equal(SSL_write(t.ssl, "word", 4), 4);
+    assert_int_equal(syncio_read_full(&t.io, word, 4, clock_mono_us() + 5000000), 0);
+    assert_memory_equal(word, "word", 4);
+    while (at < SIZE) {
+        n = sent < SIZE ? syncio_try_write(&t.io, data + sent, SIZE - sent) : -EAGAIN;
+        if (n > 0) sent += (size_t)n;
+        if (n > 0) continue;
+        assert_int_equal(n, -EAGAIN);
+        assert_true((n = SSL_read(t.ssl, got + at, (int)(SIZE - at))) > 0);
+        at += (size_t)n;
+    }
+    assert_memory_equal(data, got, SIZE);
+    assert_int_equal(info_of(&t).key_updates_out, 1);
+    free(data);
+    free(got);
+    try_close(&t);
+}
+
+/* A kernel that cannot change keys: an orderly end, not a deadline. */
+static void key_update_ends_it(enum transport tr, int how) {
+    struct try t;
+    char byte;
+    try_open(&t, tr, SILENT, 10);
+    assert_int_equal(SSL_key_update(t.ssl, how), 1);
+    assert_int_equal(SSL_write(t.ssl, "x", 1), 1);
+    assert_int_equal(syncio_read_full(&t.io, &byte, 1, clock_mono_us() + 5000000), KTLS_EKEYUPDATE);
+    assert_int_equal(SSL_read(t.ssl, &byte, 1), 0);
+    assert_true(SSL_get_shutdown(t.ssl) & SSL_RECEIVED_SHUTDOWN);
+    try_close(&t);
+}
+
+static void changing_keys(enum transport tr) {
+    const int asks = SSL_KEY_UPDATE_REQUESTED, asks_not = SSL_KEY_UPDATE_NOT_REQUESTED;
+    bool can = tr == USER || kernel_can_rekey();
+    if (can || tr == HALF)
+        key_updates(tr, asks_not);
+    else
+        key_update_ends_it(tr, asks_not);
+    if (!can) {
+        key_update_ends_it(tr, asks);
+        return;
+    }
+    key_updates(tr, asks);
+    key_update_alone(tr);
+    key_update_while_full(tr);
+}
+
 static void everything(enum transport tr) {
     deadlines(tr);
     calls(tr);
     calls_in_the_middle(tr);
     line_calls(tr);
     tried_writes(tr);
+    if (tr != TCP) changing_keys(tr);
 }
 
 static void test_over_tcp(void **state) {
@@ -289,6 +409,12 @@ static void test_over_kernel_tls(void **state) {
     everything(KTLS);
 }
 
+static void test_over_half_offload(void **state) {
+    (void)state;
+    NEED_KERNEL_TLS();
+    everything(HALF);
+}
+
 static int setup(void **state) {
     make_peer_ctx();
     return watchdog(state);
@@ -305,6 +431,7 @@ int main(void) {
         cmocka_unit_test(test_over_tcp),
         cmocka_unit_test(test_over_userspace_tls),
         cmocka_unit_test(test_over_kernel_tls),
+        cmocka_unit_test(test_over_half_offload),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
