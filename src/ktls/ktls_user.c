@@ -16,9 +16,9 @@
  * caller's is in it, which is reported when it is gone, by the call that repeats it. Nothing is put behind it but a fatal alert.
  * Over memory the queue takes everything.
  *
- * Rejected: OpenSSL's record layer with its SSL object, for the life of the connection. It costs some 9 KB a connection and more
- * time for a small record than the cipher does, hides the keys from KeyUpdate, limits and ktls_export(), and sends alerts of its
- * own choice. It stays for suites that are not ours (ktls_user_needs_openssl()).
+ * Rejected: OpenSSL's record layer with its SSL object, for the life of the connection. It costs some 13 KB a connection and
+ * more time for a small record than the cipher does, hides the keys from KeyUpdate, limits and ktls_export(), and sends alerts of
+ * its own choice. It stays for suites that are not ours (ktls_user_needs_openssl()).
  */
 #include "ktls_internal.h"
 
