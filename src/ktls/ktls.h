@@ -2,7 +2,7 @@
  * libktls: TLS connections whose records the Linux kernel encrypts and decrypts.
  *
  * OpenSSL does the handshake; the traffic keys go to the kernel with setsockopt(SOL_TLS); from then on the descriptor is an
- * ordinary socket. Where the kernel cannot, the same connection is served by OpenSSL in userspace, and the reason is told.
+ * ordinary socket. Where the kernel cannot, the library does the same in userspace, and the reason is told.
  *
  *     ctx  = ktls_ctx_new(...)                      once, shared by all threads
  *     conn = ktls_conn_new(ctx, fd, ...)            per connected, non-blocking socket
@@ -138,7 +138,7 @@ enum ktls_policy {
     KTLS_POLICY_AUTO = 0, /* kernel where the probe says both directions work, else userspace */
     KTLS_POLICY_REQUIRE,  /* kernel or the handshake fails with KTLS_ENOKTLS */
     KTLS_POLICY_OFF,      /* userspace */
-    KTLS_POLICY_TX        /* the kernel sends where the probe says that it can, OpenSSL receives; else userspace */
+    KTLS_POLICY_TX        /* the kernel sends where the probe says that it can, userspace receives; else userspace */
 };
 /* TLS 1.3 on a kernel that cannot take a second key (before Linux 6.14): such a connection ends, in order, when the peer sends a
  * KeyUpdate or a key has protected its share of records. In userspace it goes on. */
@@ -202,7 +202,7 @@ struct ktls_ctx_opts {
      * context takes a reference. */
     struct ktls_tickets *tickets;
     /* Client: resumption. 0: none. 1..8: sessions are kept for connections that name their peer with ktls_conn_set_peer(), and
-     * in kernel mode so many tickets are taken in from each connection after the hand-over; until then OpenSSL's object for the
+     * so many tickets are taken in from each connection after the hand-over; until then OpenSSL's object for the
      * connection, which holds its secrets, stays in memory. */
     int session_reuse;
     int session_reuse_peers;    /* peers remembered, least recently used goes first; 0: 64; at most 4096 */
@@ -334,7 +334,7 @@ enum ktls_mode {
     KTLS_MODE_NONE = 0,
     KTLS_MODE_KERNEL,
     KTLS_MODE_USER,
-    KTLS_MODE_TX /* half offload: the kernel encrypts what is sent, OpenSSL decrypts what comes */
+    KTLS_MODE_TX /* half offload: the kernel encrypts what is sent, userspace decrypts what comes */
 };
 
 /* fd: connected, non-blocking stream socket; must outlive the conn. server_name: client only, DNS name or address literal for SNI
@@ -425,7 +425,7 @@ KTLS_API int ktls_io_error(struct ktls_conn *conn, int err);
  * that asks for the peer's. ktls_read() and ktls_write() count by themselves.
  *
  * To be called after each send/recv on the fd with the bytes it took or gave: a few instructions, no system call. Nonzero: call
- * ktls_check_limits() before the next send. Where OpenSSL does the work (both directions in user mode, receiving in
+ * ktls_check_limits() before the next send. Where userspace does the work (both directions in user mode, receiving in
  * KTLS_MODE_TX) they add nothing, and say whether there is need of it all the same. */
 KTLS_API int ktls_count_tx(struct ktls_conn *conn, size_t bytes);
 KTLS_API int ktls_count_rx(struct ktls_conn *conn, size_t bytes);
@@ -463,7 +463,8 @@ KTLS_API ssize_t ktls_read(struct ktls_conn *conn, void *buf, size_t len);
 KTLS_API ssize_t ktls_write(struct ktls_conn *conn, const void *buf, size_t len);
 KTLS_API ssize_t ktls_writev(struct ktls_conn *conn, const struct iovec *iov, int iovcnt);
 KTLS_API int ktls_conn_wants(const struct ktls_conn *conn); /* KTLS_WANT_READ or KTLS_WANT_WRITE after -EAGAIN */
-/* Bytes already decrypted in userspace: a poll on the fd would not show them. Always 0 in kernel mode. */
+/* Bytes taken out of the socket and not read, decrypted or in whole records: a poll on the fd would not show them. At least
+ * one when ktls_read() has something to say. Always 0 in kernel mode. */
 KTLS_API size_t ktls_pending(const struct ktls_conn *conn);
 
 /* ---- KTLS_MODE_USER and KTLS_MODE_TX: the caller moves the ciphertext ---- */
@@ -476,14 +477,18 @@ KTLS_API int ktls_mem_start(struct ktls_conn *conn);
 /* Ciphertext from the peer: wholly taken (copied). NULL with len 0: the peer closed. 0 or -ENOMEM. Read until -EAGAIN after each
  * call. */
 KTLS_API int ktls_mem_input(struct ktls_conn *conn, const void *data, size_t len);
+/* The same without the copy: the bytes stay the caller's and are written to while they are decrypted, until ktls_mem_keep(),
+ * which copies what ktls_read() has left of them. Both 0 or -ENOMEM; then bytes are lost, and the connection must end. */
+KTLS_API int ktls_mem_lend(struct ktls_conn *conn, void *data, size_t len);
+KTLS_API int ktls_mem_keep(struct ktls_conn *conn);
 /* Ciphertext to send: *ret_data valid until the next call that writes. Returns its length. */
 KTLS_API size_t ktls_mem_output(struct ktls_conn *conn, const void **ret_data);
 KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of it went out */
 
 /* ---- To another process ---- */
 
-/* Most that ktls_export() writes, in bytes. A connection without a half-read session ticket takes some 200. */
-#define KTLS_EXPORT_MAX 34816
+/* Most that ktls_export() writes, in bytes. A connection without a half-read session ticket or record takes some 250. */
+#define KTLS_EXPORT_MAX 53248
 
 /* Writes what a new owner of the socket needs beside the descriptor into buf: role, version, suite, the two traffic secrets (TLS
  * 1.3), what is closed, counts, names for ktls_conn_info(), a half-read control message. The descriptor itself travels by
@@ -491,16 +496,18 @@ KTLS_API void ktls_mem_sent(struct ktls_conn *conn, size_t len); /* len bytes of
  * On success the connection is given away: it sends nothing any more, no close_notify either, its calls give -ESTALE
  * (ktls_key_update(): -EPIPE), and only ktls_conn_free(), ktls_conn_info() and close(fd) remain.
  * THE BUFFER HOLDS KEYS: whoever has it can read the connection. Give it to nobody but the new owner, and ktls_wipe() it on both
- * sides. -EAGAIN: a KeyUpdate or close_notify is due, ktls_flush() first; -EOPNOTSUPP: user mode or KTLS_MODE_TX, where keys, or
- * the receiving ones, stay in OpenSSL; -ENOBUFS: cap is too small; -ENOTCONN: before the handshake is done; -ENOMEM; the
+ * sides. -EAGAIN: a KeyUpdate or close_notify is due, ktls_flush() first; in user mode and KTLS_MODE_TX also: a write is to be
+ * repeated, ciphertext to be sent (ktls_mem_output()), or data to be read (ktls_pending()); -EOPNOTSUPP: a suite whose records
+ * are OpenSSL's; -ENOBUFS: cap is too small; -ENOTCONN: before the handshake is done; -ENOMEM; the
  * connection's own error when it has failed. */
 KTLS_API ssize_t ktls_export(struct ktls_conn *conn, void *buf, size_t cap);
 /* The connection of a socket and the state that ktls_export() wrote, in this or another process. ctx: of the same role; its
- * certificates are not looked at. The state is checked throughout, and the socket must be under kernel TLS with the state's
- * version and cipher; that the two belong together is the caller's to see to. The conn is in KTLS_MODE_KERNEL; session tickets
- * that come after this are counted and dropped (OpenSSL tells nobody the secret behind them). buf stays the caller's: ktls_wipe()
- * it. 0; -EINVAL: not such a state, or of the other role; -EPROTONOSUPPORT: written by a library with another format; -EPROTO:
- * the socket has no such keys; -EBADF; -ENOMEM. *ret is untouched on failure. */
+ * certificates are not looked at. The state is checked throughout, and where the kernel does the records the socket must be
+ * under kernel TLS with the state's version and cipher; that the two belong together is the caller's to see to. The conn is in
+ * the mode it was in; memory mode ends with the export, and ktls_mem_start() begins it again. Session tickets that come after
+ * this are counted and dropped (OpenSSL tells nobody the secret behind them). buf stays the caller's: ktls_wipe() it. 0; -EINVAL:
+ * not such a state, or of the other role; -EPROTONOSUPPORT: written by a library with another format; -EPROTO: the socket has no
+ * such keys; -EBADF; -ENOMEM. *ret is untouched on failure. */
 KTLS_API int ktls_import(struct ktls_ctx *ctx, int fd, const void *buf, size_t len, struct ktls_conn **ret);
 /* Overwrites len bytes so that the compiler keeps it (OPENSSL_cleanse). */
 KTLS_API void ktls_wipe(void *buf, size_t len);

@@ -155,9 +155,25 @@ void ktls_wipe_secrets(struct ktls_conn *conn) {
 #define ZERO_REGISTERS
 #endif
 
+/* The compiler clears the registers that it was told of; libc's functions use the wider ones that this processor has. */
+static void clear_wide_registers(void) {
+#if defined(__x86_64__) && !defined(__AVX512F__)
+#define CLEAR(n) "vpxord %%zmm" #n ",%%zmm" #n ",%%zmm" #n "\n\t"
+    if (__builtin_cpu_supports("avx512f"))
+        __asm__ volatile(CLEAR(16) CLEAR(17) CLEAR(18) CLEAR(19) CLEAR(20) CLEAR(21) CLEAR(22) CLEAR(23) CLEAR(24) CLEAR(25)
+                             CLEAR(26) CLEAR(27) CLEAR(28) CLEAR(29) CLEAR(30) CLEAR(31)::);
+#undef CLEAR
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("vzeroall" ::
+                             : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+                               "xmm12", "xmm13", "xmm14", "xmm15");
+#endif
+}
+
 /* The registers too: a copy in a vector register goes to the stack with the next first call of a shared function. */
 ZERO_REGISTERS __attribute__((noinline)) void ktls_burn_stack(void) {
-    uint8_t burn[32768]; /* ktls_seal() has 16 KiB of its own */
+    clear_wide_registers();
+    uint8_t burn[32768]; /* more than any call here has */
     OPENSSL_cleanse(burn, sizeof burn);
 }
 
@@ -273,6 +289,7 @@ struct ktls_conn *ktls_conn_free(struct ktls_conn *conn) {
     ktls_resume_end(conn);
     ktls_free_ssl(conn);
     ktls_wire_free(conn->wire);
+    ktls_layer_free(conn->layer);
     ktls_wipe_secrets(conn);
     ktls_record_done(&conn->reader);
     ktls_ctx_unref(conn->ctx);

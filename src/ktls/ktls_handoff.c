@@ -1,10 +1,11 @@
 /*
- * A kernel-TLS connection changes its owner: from one process to another, while data flows.
+ * A connection changes its owner: from one process to another, while data flows.
  *
- * Place in the flow: the socket carries keys, sequence numbers and half-sent records with it, across SCM_RIGHTS, fork and exec.
- * What it does not carry is struct ktls_conn: the traffic secrets that a KeyUpdate derives from, what has been closed, the facts
- * of the handshake. ktls_export() writes these into a buffer, ktls_import() makes a connection of buffer and socket. The calling
- * thread is the connection's.
+ * Place in the flow: a kernel-TLS socket carries keys, sequence numbers and half-sent records with it, across SCM_RIGHTS, fork
+ * and exec. What it does not carry is struct ktls_conn: the traffic secrets that a KeyUpdate derives from, what has been closed,
+ * the facts of the handshake. ktls_export() writes these into a buffer, ktls_import() makes a connection of buffer and socket.
+ * Where the records are not the kernel's, keys, numbers and a record that has come in part go along too. The calling thread is
+ * the connection's.
  *
  * The state, numbers big-endian, "vector" is a length and that many bytes:
  *
@@ -13,6 +14,9 @@
  *   vector8 sending secret                      vector8 receiving secret (TLS 1.3; empty in TLS 1.2)
  *   vector16 server name                        vector16 peer's subject
  *   vector16 handshake message of which a part has been read
+ * in format 2, for user mode and mode TX:
+ *   u8 mode  u8 reason  u64 u64 number of the next record, sending, receiving
+ *   vector16 record of which a part has been read; and the secrets of TLS 1.2 are keys with their nonce base
  *
  * The parser takes nothing on trust: it may be fed by a confused or hostile process. The length must be exact, every number in
  * its range, and the half-read message goes through the parser of control records again. Fuzzed by tests/fuzz/fuzz_ktls_import.c.
@@ -24,13 +28,15 @@
 #include "ktls_usdt.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ktls_handoff.h"
 
-#define FORMAT 1
+#define FORMAT_KERNEL 1
+#define FORMAT_OWN 2
 #define FLAG_RESUMED 1u
 #define FLAG_PEER_CERT 2u
 #define FLAG_RX_CLOSED 4u
@@ -82,6 +88,16 @@ static uint8_t alert_byte(int alert) {
     return alert < 0 ? NO_ALERT : (uint8_t)alert;
 }
 
+/* can_export() has seen that there is nothing else in it. */
+static void write_layer(const struct ktls_conn *conn, struct out *o) {
+    const struct ktls_layer *l = conn->layer;
+    put_number(o, conn->mode, 1);
+    put_number(o, conn->reason, 1);
+    for (int dir = 0; dir < KTLS_N_DIRS; dir++) put_number(o, l->aead[dir].seq, 8);
+    size_t len = ktls_queue_len(&l->in);
+    put_vector(o, len ? l->in.data + l->in.off : NULL, len, 2);
+}
+
 /* Writes the state; total is its length, from a first round with o->p NULL. */
 static void write_state(struct ktls_conn *conn, size_t total, struct out *o) {
     uint64_t *count[KTLS_STATE_COUNTS];
@@ -92,7 +108,7 @@ static void write_state(struct ktls_conn *conn, size_t total, struct out *o) {
     const uint8_t *half = r->part ? r->part : r->head;
     size_t half_len = r->part_done ? 0 : r->have;
     put(o, "KTLS", 4);
-    put_number(o, FORMAT, 2);
+    put_number(o, conn->layer ? FORMAT_OWN : FORMAT_KERNEL, 2);
     put_number(o, total, 4);
     put_number(o, conn->ctx->role, 1);
     put_number(o, conn->version == KTLS_TLS13 ? TLS1_3_VERSION : TLS1_2_VERSION, 2);
@@ -108,6 +124,7 @@ static void write_state(struct ktls_conn *conn, size_t total, struct out *o) {
     put_text(o, conn->name);
     put_text(o, conn->peer_subject);
     put_vector(o, half, half_len, 2);
+    if (conn->layer) write_layer(conn, o);
 }
 
 /* The connection was given away: nothing may go out through it any more. */
@@ -115,6 +132,7 @@ static void give_away(struct ktls_conn *conn) {
     ktls_resume_end(conn); /* an object that waits for tickets holds secrets too */
     ktls_wipe_secrets(conn);
     ktls_record_done(&conn->reader);
+    if (conn->layer) ktls_layer_clear(conn->layer);
     conn->given = true;
     ktls_gate_close(conn);
     ktls_fail(conn, -ESTALE, -1, 0, "the connection was handed to another owner");
@@ -124,8 +142,11 @@ static void give_away(struct ktls_conn *conn) {
 
 static int can_export(const struct ktls_conn *conn) {
     if (conn->mode == KTLS_MODE_NONE) return -ENOTCONN;
-    if (conn->mode != KTLS_MODE_KERNEL) return -EOPNOTSUPP;
+    if (ktls_in_openssl(conn)) return -EOPNOTSUPP;
     if (conn->state == KTLS_STATE_FAILED) return ktls_conn_error(conn)->err;
+    const struct ktls_layer *l = conn->layer;
+    if (l && (l->lent_len > 0 || ktls_queue_len(&l->out) > 0 || conn->write_pending > 0 || ktls_pending(conn) > 0))
+        return -EAGAIN;
     return conn->due || conn->gate ? -EAGAIN : 0;
 }
 
@@ -187,7 +208,7 @@ static struct ktls_bytes get_text(struct in *in) {
     return v;
 }
 
-static void get_body(struct in *in, struct ktls_handoff *s) {
+static void get_body(struct in *in, uint64_t format, struct ktls_handoff *s) {
     s->role = (unsigned)get_number(in, 1);
     s->tls_version = (unsigned)get_number(in, 2);
     s->suite = (uint16_t)get_number(in, 2);
@@ -201,6 +222,14 @@ static void get_body(struct in *in, struct ktls_handoff *s) {
     s->name = get_text(in);
     s->peer_subject = get_text(in);
     s->half = get_vector(in, 2, KTLS_HS_MESSAGE_MAX - 1);
+    s->mode = KTLS_MODE_KERNEL;
+    if (format == FORMAT_KERNEL) return;
+    s->mode = (unsigned)get_number(in, 1);
+    s->reason = (unsigned)get_number(in, 1);
+    for (int dir = 0; dir < KTLS_N_DIRS; dir++) s->seq[dir] = get_number(in, 8);
+    s->part = get_vector(in, 2, KTLS_WIRE_BUF - 1);
+    if (s->mode == KTLS_MODE_TX ? s->reason != 0 || s->seq[KTLS_TX] != 0 : s->mode != KTLS_MODE_USER) in->bad = true;
+    if (s->reason >= KTLS_N_REASONS) in->bad = true;
 }
 
 int ktls_state_parse(const void *buf, size_t len, struct ktls_handoff *ret) {
@@ -209,10 +238,10 @@ int ktls_state_parse(const void *buf, size_t len, struct ktls_handoff *ret) {
     if (!magic || memcmp(magic, "KTLS", 4) != 0) return -EINVAL;
     uint64_t format = get_number(&in, 2), total = get_number(&in, 4);
     if (in.bad) return -EINVAL;
-    if (format != FORMAT) return -EPROTONOSUPPORT;
+    if (format != FORMAT_KERNEL && format != FORMAT_OWN) return -EPROTONOSUPPORT;
     if (total != len || len > KTLS_EXPORT_MAX) return -EINVAL;
     memset(ret, 0, sizeof *ret);
-    get_body(&in, ret);
+    get_body(&in, format, ret);
     if (in.bad || in.len != 0) return -EINVAL;
     if (ret->role > KTLS_CLIENT || (ret->flags & ~FLAGS_KNOWN)) return -EINVAL;
     bool is_tls13 = ret->tls_version == TLS1_3_VERSION;
@@ -232,8 +261,12 @@ static int take_suite(struct ktls_conn *conn, const struct ktls_handoff *s) {
     SSL_free(ssl);
     if (conn->cipher == KTLS_CIPHER_OTHER) return -EINVAL;
     conn->suite = s->suite;
-    size_t want = conn->version == KTLS_TLS13 ? ktls_cipher_secret_len(conn->cipher) : 0;
-    return s->secret[KTLS_TX].len == want && s->secret[KTLS_RX].len == want ? 0 : -EINVAL;
+    for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
+        size_t want = ktls_in_kernel(conn, (enum ktls_dir)dir) ? 0 : KTLS_KEYS12_LEN;
+        if (conn->version == KTLS_TLS13) want = ktls_cipher_secret_len(conn->cipher);
+        if (s->secret[dir].len != want) return -EINVAL;
+    }
+    return 0;
 }
 
 static int take_text(char **ret, struct ktls_bytes v) {
@@ -279,6 +312,24 @@ static int take_state(struct ktls_conn *conn, const struct ktls_handoff *s) {
     return r;
 }
 
+/* The record layer, where there is one. */
+static int take_layer(struct ktls_conn *conn, const struct ktls_handoff *s) {
+    struct ktls_keys keys[KTLS_N_DIRS];
+    int r = 0;
+    if (conn->mode == KTLS_MODE_KERNEL) return 0;
+    for (int dir = 0; r == 0 && dir < KTLS_N_DIRS; dir++) {
+        if (conn->version == KTLS_TLS13)
+            r = ktls_keys_tls13(conn->cipher, conn->secret[dir], &keys[dir]);
+        else
+            ktls_keys_of_secret12(conn->secret[dir], &keys[dir]);
+    }
+    if (r == 0) r = ktls_user_start(conn, keys, s->seq);
+    OPENSSL_cleanse(keys, sizeof keys);
+    if (r < 0) return r;
+    if (ktls_queue_add(&conn->layer->in, s->part.data, s->part.len) < 0) return -ENOMEM;
+    return ktls_layer_pending(conn->layer) == 0 ? 0 : -EINVAL; /* a part it must be, of a record that may come */
+}
+
 int ktls_conn_of_state(struct ktls_ctx *ctx, int fd, const struct ktls_handoff *s, struct ktls_conn **ret) {
     if ((int)s->role != (int)ctx->role) return -EINVAL;
     struct ktls_conn *conn = calloc(1, sizeof *conn);
@@ -287,9 +338,11 @@ int ktls_conn_of_state(struct ktls_ctx *ctx, int fd, const struct ktls_handoff *
     conn->fd = fd;
     conn->wants = KTLS_WANT_READ;
     pthread_mutex_init(&conn->tx_lock, NULL);
-    conn->mode = KTLS_MODE_KERNEL;
+    conn->mode = (enum ktls_mode)s->mode;
+    conn->reason = (enum ktls_reason)s->reason;
     conn->state = KTLS_STATE_OPEN;
     int r = take_state(conn, s);
+    if (r == 0) r = take_layer(conn, s);
     if (r < 0) {
         ktls_conn_free(conn);
         return r;
@@ -297,7 +350,10 @@ int ktls_conn_of_state(struct ktls_ctx *ctx, int fd, const struct ktls_handoff *
     ktls_meters_start(conn);
     for (int dir = 0; dir < KTLS_N_DIRS; dir++) {
         uint64_t seq; /* the kernel knows how much of the present key is used up */
-        if (ktls_kernel_get_seq(fd, dir, conn->version, conn->cipher, &seq) == 0) conn->meter[dir].bound = seq;
+        if (!ktls_in_kernel(conn, (enum ktls_dir)dir))
+            conn->meter[dir].bound = s->seq[dir];
+        else if (ktls_kernel_get_seq(fd, dir, conn->version, conn->cipher, &seq) == 0)
+            conn->meter[dir].bound = seq;
     }
     *ret = conn;
     return 0;
@@ -311,8 +367,10 @@ int ktls_import(struct ktls_ctx *ctx, int fd, const void *buf, size_t len, struc
     if (r == 0) r = ktls_conn_of_state(ctx, fd, &s, &conn);
     ktls_burn_stack();
     if (r < 0) return r;
+    if (fcntl(fd, F_GETFD) < 0) r = -EBADF;
     for (int dir = 0; r == 0 && dir < KTLS_N_DIRS; dir++)
-        r = ktls_kernel_check_key(fd, (enum ktls_dir)dir, conn->version, conn->cipher);
+        if (ktls_in_kernel(conn, (enum ktls_dir)dir))
+            r = ktls_kernel_check_key(fd, (enum ktls_dir)dir, conn->version, conn->cipher);
     if (r < 0) {
         ktls_conn_free(conn);
         return r;

@@ -21,7 +21,14 @@ struct ktls_handoff {
     uint64_t count[KTLS_STATE_COUNTS];
     struct ktls_bytes secret[KTLS_N_DIRS];
     struct ktls_bytes name, peer_subject, half;
+    /* Records that are not, or not all, the kernel's. */
+    unsigned mode, reason;
+    uint64_t seq[KTLS_N_DIRS];
+    struct ktls_bytes part; /* of a record */
 };
+
+/* TLS 1.2 without the kernel: what stands for a secret is key and nonce base. */
+#define KTLS_KEYS12_LEN (KTLS_KEY_MAX + KTLS_IV_LEN)
 
 /* 0; -EINVAL: not such a state, or not whole; -EPROTONOSUPPORT: another format. */
 int ktls_state_parse(const void *buf, size_t len, struct ktls_handoff *ret);

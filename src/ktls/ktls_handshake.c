@@ -13,10 +13,10 @@
  * counted, however many OpenSSL sent.
  *   3. settle      the BIO takes out of the socket exactly what OpenSSL was given.
  *   4. decide      kernel or userspace, from the cached probe, before the first key is set: TLS_RX cannot be undone.
- *   5. keys        RX, then TX. RX refused: nothing has changed, userspace. TX refused: the connection cannot go on. Half
- * offload: TX only; the SSL object stays, to read (ktls_half.c).
+ *   5. keys        to the kernel: RX, then TX. RX refused: nothing has changed, userspace. TX refused: the connection cannot go
+ * on. Half offload: TX to the kernel, RX to a record layer of ours; userspace: both to that (ktls_user.c).
  *   6. free        the SSL object and its buffers; two traffic secrets stay for KeyUpdate. A client that resumes keeps the object
- * a little longer (ktls_resume.c).
+ * a little longer (ktls_resume.c). A suite of which only OpenSSL knows the records keeps it for good.
  *
  * Rejected: SSL_OP_ENABLE_KTLS, OpenSSL's own use of kernel TLS. It keeps the SSL object, needs SSL_read/SSL_write around every
  * call, and cannot rekey.
@@ -84,16 +84,14 @@ static void on_message(int write_p, int version, int content_type, const void *b
         ++*seq;
 }
 
-/* After the handshake in userspace: what the kernel path counts is counted here too. */
+/* After the handshake where OpenSSL does the records: what is counted elsewhere is counted here too. */
 static void on_user_message(int write_p, int version, int content_type, const void *buf, size_t len, SSL *ssl, void *arg) {
     struct ktls_conn *conn = arg;
     (void)version, (void)ssl;
-    if (content_type == SSL3_RT_HEADER) note_no_memory(conn, write_p);
-    if (write_p && conn->mode == KTLS_MODE_TX) { /* into the sink: only alerts are of any interest */
-        if (content_type == SSL3_RT_ALERT && len == 2) ktls_half_alert(conn, *(const uint8_t *)buf, ((const uint8_t *)buf)[1]);
-        return;
+    if (content_type == SSL3_RT_HEADER) {
+        note_no_memory(conn, write_p);
+        ktls_meter_add(conn, write_p ? KTLS_TX : KTLS_RX, 1);
     }
-    if (content_type == SSL3_RT_HEADER) ktls_meter_add(conn, write_p ? KTLS_TX : KTLS_RX, 1);
     if (content_type != SSL3_RT_HANDSHAKE || len < 1) return;
     uint8_t type = *(const uint8_t *)buf;
     int asks = len > 4 ? ((const uint8_t *)buf)[4] : 0;
@@ -109,7 +107,6 @@ static void on_user_message(int write_p, int version, int content_type, const vo
         /* OpenSSL takes KeyUpdates for as long as there are any: it is made to come back. */
         if (ktls_key_update_flood(conn)) conn->flooded = conn->wire->halted = true;
         ktls_meter_reset(conn, KTLS_RX);
-        if (asks == 1 && conn->mode == KTLS_MODE_TX) ktls_half_asked(conn);
     } else if (type == SSL3_MT_NEWSESSION_TICKET && !write_p) {
         KTLS_COUNT(tickets_in);
     }
@@ -122,7 +119,7 @@ void ktls_on_info(const SSL *ssl, int where, int ret) {
         conn->alert_in = ret & 0xff;
         KTLS_COUNT(alerts_in);
         KTLS_PROBE3(alert__in, conn, conn->fd, conn->alert_in);
-    } else if (conn->mode != KTLS_MODE_TX) { /* there it has gone nowhere yet: ktls_half.c */
+    } else {
         conn->alert_out = ret & 0xff;
         KTLS_COUNT(alerts_out);
         KTLS_PROBE3(alert__out, conn, conn->fd, conn->alert_out);
@@ -286,47 +283,47 @@ static int make_keys(struct ktls_conn *conn, struct ktls_keys keys[KTLS_N_DIRS])
 }
 
 /* 0: the keys are in the kernel. -errno with *ret_touched false: nothing was changed. */
-static int give_keys(struct ktls_conn *conn, bool *ret_touched) {
-    struct ktls_keys keys[KTLS_N_DIRS];
+static int give_keys(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS], bool *ret_touched) {
     bool both = conn->ctx->policy != KTLS_POLICY_TX;
+    int r = 0;
     *ret_touched = false;
-    int r = make_keys(conn, keys);
-    if (r == 0 && both)
-        r = ktls_kernel_set_key(conn->fd, KTLS_RX, conn->version, conn->cipher, &keys[KTLS_RX], conn->seq[KTLS_RX]);
-    if (r == 0) {
-        *ret_touched = both;
-        r = ktls_kernel_set_key(conn->fd, KTLS_TX, conn->version, conn->cipher, &keys[KTLS_TX], conn->seq[KTLS_TX]);
-    }
-    OPENSSL_cleanse(keys, sizeof keys);
-    return r;
+    if (both) r = ktls_kernel_set_key(conn->fd, KTLS_RX, conn->version, conn->cipher, &keys[KTLS_RX], conn->seq[KTLS_RX]);
+    if (r < 0) return r;
+    *ret_touched = both;
+    return ktls_kernel_set_key(conn->fd, KTLS_TX, conn->version, conn->cipher, &keys[KTLS_TX], conn->seq[KTLS_TX]);
 }
 
-static void enter_kernel(struct ktls_conn *conn) {
-    conn->mode = KTLS_MODE_KERNEL;
-    conn->reason = KTLS_REASON_NONE;
+/* From here on the records are not OpenSSL's. */
+static void leave_openssl(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]) {
     conn->reader.is_client = conn->ctx->role == KTLS_CLIENT;
     conn->reader.is_tls13 = conn->version == KTLS_TLS13;
     if (!ktls_resume_keep(conn)) {
         ktls_free_ssl(conn);
         conn->wire = ktls_wire_free(conn->wire);
     }
-    if (conn->version == KTLS_TLS12) ktls_wipe_secrets(conn);
-    ktls_meters_start(conn);
-    KTLS_COUNT(mode_kernel);
-    KTLS_PROBE4(handover, conn, conn->fd, conn->ssl_version, conn->cipher_name);
+    if (conn->version == KTLS_TLS13) return;
+    ktls_wipe_secrets(conn);
+    ktls_keep_keys12(conn, keys);
 }
 
-static void enter_half(struct ktls_conn *conn) {
-    conn->mode = KTLS_MODE_TX;
+static int enter_kernel(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]) {
+    bool half = conn->ctx->policy == KTLS_POLICY_TX;
+    conn->mode = half ? KTLS_MODE_TX : KTLS_MODE_KERNEL;
     conn->reason = KTLS_REASON_NONE;
-    ktls_half_enter(conn);
+    int r = half ? ktls_user_start(conn, keys, conn->seq) : 0;
+    if (r < 0) return ktls_fail(conn, r, -1, 0, "the receiving key: %s", ktls_strerror(r));
+    leave_openssl(conn, keys);
     ktls_meters_start(conn);
-    SSL_set_msg_callback(conn->ssl, on_user_message);
-    KTLS_COUNT(mode_tx);
+    if (half)
+        KTLS_COUNT(mode_tx);
+    else
+        KTLS_COUNT(mode_kernel);
     KTLS_PROBE4(handover, conn, conn->fd, conn->ssl_version, conn->cipher_name);
+    return KTLS_DONE;
 }
 
-static int enter_user(struct ktls_conn *conn, enum ktls_reason reason, int err) {
+/* keys: NULL when OpenSSL must go on doing the records. */
+static int enter_user(struct ktls_conn *conn, const struct ktls_keys *keys, enum ktls_reason reason, int err) {
     conn->reason = reason;
     conn->reason_errno = err;
     if (conn->ctx->policy == KTLS_POLICY_REQUIRE) {
@@ -336,32 +333,41 @@ static int enter_user(struct ktls_conn *conn, enum ktls_reason reason, int err) 
                          ktls_reason_remedy(reason));
     }
     conn->mode = KTLS_MODE_USER;
+    int r = keys ? ktls_user_start(conn, keys, conn->seq) : 0;
+    if (r < 0) return ktls_fail(conn, r, -1, 0, "the keys: %s", ktls_strerror(r));
+    if (keys)
+        leave_openssl(conn, keys);
+    else
+        SSL_set_msg_callback(conn->ssl, on_user_message);
     ktls_meters_start(conn);
-    SSL_set_msg_callback(conn->ssl, on_user_message);
     KTLS_COUNT(mode_user);
     KTLS_COUNT(reason[reason]);
     KTLS_PROBE4(fallback, conn, conn->fd, ktls_reason_name(reason), err);
     return KTLS_DONE;
 }
 
+static int enter(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS], enum ktls_reason reason, int err) {
+    bool touched;
+    if (reason != KTLS_REASON_NONE) return enter_user(conn, keys, reason, err);
+    int r = give_keys(conn, keys, &touched);
+    if (r == 0) return enter_kernel(conn, keys);
+    if (touched)
+        return ktls_fail(conn, r, -1, 0, "the kernel took the receiving key and refused the sending key: %s", ktls_strerror(r));
+    return enter_user(conn, keys, KTLS_REASON_SETSOCKOPT, -r);
+}
+
 static int hand_over(struct ktls_conn *conn) {
+    struct ktls_keys keys[KTLS_N_DIRS];
     int err;
     enum ktls_reason reason = decide(conn, &err);
     int r = ktls_wire_settle(conn->wire, KTLS_WIRE_STREAM);
     if (r < 0) return ktls_fail(conn, r, -1, 0, "reading the end of the handshake: %s", ktls_strerror(r));
-    if (reason != KTLS_REASON_NONE) return enter_user(conn, reason, err);
-    bool touched;
-    r = give_keys(conn, &touched);
-    if (r == 0) {
-        if (conn->ctx->policy == KTLS_POLICY_TX)
-            enter_half(conn);
-        else
-            enter_kernel(conn);
-        return KTLS_DONE;
-    }
-    if (touched)
-        return ktls_fail(conn, r, -1, 0, "the kernel took the receiving key and refused the sending key: %s", ktls_strerror(r));
-    return enter_user(conn, KTLS_REASON_SETSOCKOPT, -r);
+    if (ktls_user_needs_openssl(conn)) return enter_user(conn, NULL, reason ? reason : KTLS_REASON_CIPHER, err);
+    r = make_keys(conn, keys);
+    if (r < 0) return ktls_fail(conn, r, -1, 0, "deriving the keys: %s", ktls_strerror(r));
+    r = enter(conn, keys, reason, err);
+    OPENSSL_cleanse(keys, sizeof keys);
+    return r;
 }
 
 /* ---- The driver ---- */

@@ -17,9 +17,10 @@
  *   ktls_control.c    alerts, KeyUpdate, close: the connection after the hand-over
  *   ktls_limit.c      counts records under each key, changes keys in time; KeyUpdates without end
  *   ktls_gate.c       sends in flight against records that must come after them
- *   ktls_half.c       half offload: the kernel sends, OpenSSL receives
- *   ktls_io.c         ktls_read/ktls_write in both modes, memory mode
- *   ktls_seal.c       a TLS record built and opened in userspace (pure): the other end of the probe
+ *   ktls_user.c       user mode: the same connection as in the kernel, its records by ktls_layer.c
+ *   ktls_layer.c      records received and to be sent, in memory (pure)
+ *   ktls_seal.c       a TLS record protected and opened in userspace (pure)
+ *   ktls_io.c         ktls_read/ktls_write in every mode, memory mode; OpenSSL's records, for suites that are not ours
  *   ktls_probe.c      what this kernel can
  *   ktls_floor.c      known holes of this kernel; ktls_gunzip.c unpacks the changelog it looks into
  *   ktls_conn.c       the connection object, its errors and its facts
@@ -33,8 +34,8 @@
  * States of a connection:
  *
  *   NEW --ktls_handshake--> HANDSHAKE --done, keys in the kernel--> OPEN, mode KERNEL (ssl, wire == NULL but for ktls_resume.c)
- *                               |   \---done, kernel cannot-------> OPEN, mode USER   (ssl, wire live on)
- *                               |   \---done, TX key in the kernel-> OPEN, mode TX    (ssl, wire live on, for reading only)
+ *                               |   \---done, kernel cannot-------> OPEN, mode USER   (layer; or ssl, wire live on)
+ *                               |   \---done, TX key in the kernel-> OPEN, mode TX    (layer, for reading only)
  *                               \--error--> FAILED <--fatal error-- OPEN
  */
 #ifndef KTLS_INTERNAL_H
@@ -79,20 +80,44 @@ int ktls_next_secret(enum ktls_cipher cipher, uint8_t *secret);
 int ktls_keys_tls12(enum ktls_cipher cipher, const uint8_t *master, const uint8_t *client_random, const uint8_t *server_random,
                     struct ktls_keys *ret_client, struct ktls_keys *ret_server);
 
-/* ---- ktls_seal.c: pure ---- */
+/* ---- ktls_seal.c ---- */
 
-#define KTLS_SEAL_OVERHEAD (KTLS_RECORD_HEADER + 8 + 1 + 16)
+#define KTLS_TAG_LEN 16
+#define KTLS_SEAL_OVERHEAD (KTLS_RECORD_HEADER + 8 + 1 + KTLS_TAG_LEN)
 
-/* Builds one protected record of at most KTLS_RECORD_DATA_MAX bytes in out (room for len + KTLS_SEAL_OVERHEAD). Returns its
- * length or -errno. */
+/* One direction's records under one key. Zero-initialised: no key. */
+struct ktls_aead {
+    EVP_CIPHER_CTX *evp; /* with the key; the nonce is set for each record */
+    enum ktls_version version;
+    enum ktls_cipher cipher;
+    uint8_t iv[KTLS_IV_LEN];
+    uint64_t seq; /* of the next record */
+};
+/* The (next) key. dir: TX seals, RX opens. 0; -ENOMEM, -EINVAL (no such cipher): there is no key then. */
+int ktls_aead_set(struct ktls_aead *a, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher,
+                  const struct ktls_keys *keys, uint64_t seq);
+void ktls_aead_done(struct ktls_aead *a); /* wipes */
+/* Bytes of a record before its text: header and explicit nonce. */
+size_t ktls_aead_before(const struct ktls_aead *a);
+/* Builds the next record, of len bytes (at most KTLS_RECORD_DATA_MAX) of the pieces, beginning `skip` bytes in; out has room for
+ * len + KTLS_SEAL_OVERHEAD and does not overlap them. Its length; -ENOMEM, -EIO. */
+ssize_t ktls_aead_seal(struct ktls_aead *a, uint8_t type, const struct iovec *iov, size_t skip, size_t len, uint8_t *out);
+/* Opens the next record. rec: header, body, rec_len bytes in all; out: elsewhere, or exactly rec + ktls_aead_before(), with room
+ * for the body less nonce and tag. The content's length, *ret_type its type; -EBADMSG; -ENOMSG: authentic, and of no type;
+ * -ENOMEM.
+ */
+ssize_t ktls_aead_open(struct ktls_aead *a, uint8_t *rec, size_t rec_len, uint8_t *out, uint8_t *ret_type);
+
+/* A single record of at most KTLS_RECORD_DATA_MAX bytes in out (room for len + KTLS_SEAL_OVERHEAD). Returns its length or -errno.
+ */
 ssize_t ktls_seal(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq, uint8_t type,
                   const uint8_t *data, size_t len, uint8_t *out);
 /* The same of a text as it is to be encrypted (TLS 1.3: content, type, padding) behind a header that is taken as it is, at most
  * 2^16-1 bytes: a test makes records with it that no peer should send. */
 ssize_t ktls_seal_text(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,
                        const uint8_t *header, const uint8_t *text, size_t len, uint8_t *out);
-/* Opens one whole record of rec_len bytes; out has room for rec_len. Returns the content's length, *ret_type its type; -EBADMSG.
- */
+/* Opens one whole record of rec_len bytes; out has room for rec_len. Returns the content's length, *ret_type its type; -EBADMSG,
+ * -ENOMEM. */
 ssize_t ktls_open(enum ktls_version version, enum ktls_cipher cipher, const struct ktls_keys *keys, uint64_t seq,
                   const uint8_t *rec, size_t rec_len, uint8_t *out, uint8_t *ret_type);
 
@@ -104,9 +129,16 @@ struct ktls_queue {
     size_t off, len, cap;
     size_t peak, last_cap; /* most bytes since it was allocated; the size to begin with the next time, 0: any */
 };
+/* Room for len bytes (at least 1) behind the last one; who fills it adds to q->len. NULL: out of memory. */
+uint8_t *ktls_queue_room(struct ktls_queue *q, size_t len);
 int ktls_queue_add(struct ktls_queue *q, const void *data, size_t len);
 void ktls_queue_drop(struct ktls_queue *q, size_t len);
 void ktls_queue_done(struct ktls_queue *q);
+static inline size_t ktls_queue_len(const struct ktls_queue *q) {
+    return q->len - q->off;
+}
+/* Copies `len` bytes from the pieces, beginning `skip` bytes in. */
+void ktls_gather(uint8_t *out, size_t len, const struct iovec *iov, size_t skip);
 
 enum ktls_wire_mode {
     KTLS_WIRE_RECORD, /* handshake: exact records off the fd */
@@ -129,7 +161,6 @@ struct ktls_wire {
     size_t record_left;  /* of the record at off, not yet given */
     int err;             /* errno of the last failed call */
     bool halted;         /* user mode: gives OpenSSL nothing more to read */
-    bool sink;           /* mode TX: what OpenSSL writes goes nowhere */
     bool eof;            /* the peer's FIN was seen */
     bool first_seen;     /* the first bytes were looked at */
     const char *not_tls; /* they are not TLS: what they look like */
@@ -144,6 +175,71 @@ BIO *ktls_wire_bio(struct ktls_wire *w);
 /* End of the handshake: takes out of the socket exactly what OpenSSL was given, drops the buffer, continues in `mode`. 0 or
  * -errno. */
 int ktls_wire_settle(struct ktls_wire *w, enum ktls_wire_mode mode);
+
+/* ---- ktls_layer.c: pure ---- */
+
+/* What is to be said about a header: 0, or the alert, with *ret_why (static). Else *ret_body is the length behind it. */
+int ktls_header_check(enum ktls_version version, size_t before, const uint8_t *header, size_t *ret_body, const char **ret_why);
+
+/* Received records, until they are opened and read. Bytes stand in `in`, which is the layer's, and behind them in `lent`, which
+ * is the caller's for the length of a call. At their head may be what was opened and not all read: */
+struct ktls_layer {
+    struct ktls_aead aead[KTLS_N_DIRS]; /* where the kernel sends: RX only */
+    struct ktls_queue in, out;
+    uint8_t *lent;
+    size_t lent_len;
+    size_t plain_len; /* bytes of data at the head, then ... */
+    size_t plain_gap; /* ... of their record, without meaning */
+    bool mem;         /* the caller moves the ciphertext */
+    bool eof;         /* mem: the peer closed */
+};
+struct ktls_layer *ktls_layer_new(void);
+struct ktls_layer *ktls_layer_free(struct ktls_layer *l); /* wipes the keys. NULL is fine; always NULL */
+void ktls_layer_clear(struct ktls_layer *l);              /* the same of what is in it */
+/* Bytes that stay the caller's, written to, until ktls_layer_keep(), which copies what is left of them. 0, -ENOMEM. */
+void ktls_layer_lend(struct ktls_layer *l, uint8_t *data, size_t len);
+int ktls_layer_keep(struct ktls_layer *l);
+
+/* What ktls_layer_next() has found. */
+struct ktls_found {
+    uint8_t type;
+    const uint8_t *content; /* valid until ktls_layer_used() */
+    size_t len;
+    size_t size; /* of the whole record */
+    bool direct; /* content is where the caller wanted it */
+    int alert;   /* with -EPROTO: the one to send */
+    const char *why;
+};
+/* Opens the next record; nothing opened earlier may be left. Its content goes to buf if the text fits room, else it stays where
+ * it came. 1; 0: there is no whole record; -EPROTO: the connection must end; -ENOSPC: it would not fit, and `fit` was said:
+ * nothing has been done; -ENOMEM. */
+int ktls_layer_next(struct ktls_layer *l, uint8_t *buf, size_t room, bool fit, struct ktls_found *ret);
+/* The record found is done with; keep_plain: its content stays at the head, to be read. */
+void ktls_layer_used(struct ktls_layer *l, const struct ktls_found *f, bool keep_plain);
+/* Copies out what was opened and not read. */
+size_t ktls_layer_give(struct ktls_layer *l, uint8_t *buf, size_t cap);
+/* Bytes that reading would give without more input, at least; never fewer than 1 when there is a whole record. */
+size_t ktls_layer_pending(const struct ktls_layer *l);
+/* One record behind those that wait. 0, -ENOMEM, -EIO. */
+int ktls_layer_put(struct ktls_layer *l, uint8_t type, const struct iovec *iov, size_t skip, size_t len);
+
+/* ---- ktls_user.c: the connection over that ---- */
+
+/* Why user mode leaves the records to OpenSSL; NULL: it does not. */
+const char *ktls_user_needs_openssl(const struct ktls_conn *conn);
+/* At the end of the handshake: the record layer, with the keys of both directions, or of the receiving one, and the numbers of
+ * their next records. 0, -errno. */
+int ktls_user_start(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS], const uint64_t seq[KTLS_N_DIRS]);
+/* TLS 1.2 has no traffic secrets: where ktls_export() may want them, the keys are kept in their place. */
+void ktls_keep_keys12(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]);
+void ktls_keys_of_secret12(const uint8_t *secret, struct ktls_keys *ret);
+ssize_t ktls_user_read(struct ktls_conn *conn, void *buf, size_t len);
+ssize_t ktls_user_writev(struct ktls_conn *conn, const struct iovec *iov, int iovcnt);
+/* Ciphertext to the socket, then what is due. KTLS_DONE, KTLS_WANT_WRITE, errors. Memory mode: what is due is put into the queue.
+ */
+int ktls_user_flush(struct ktls_conn *conn);
+/* One control record. urgent: nothing is waited for. 0; -EAGAIN: not now; -errno. */
+int ktls_user_send_control(struct ktls_conn *conn, uint8_t type, const uint8_t *data, size_t len, bool urgent);
 
 /* ---- ktls_kernel.c ---- */
 
@@ -262,8 +358,9 @@ struct ktls_conn {
     int fd;
     _Atomic enum ktls_state state; /* atomic: as all that ktls_tx_begin and ktls_tx_end look at, on threads of their own */
     enum ktls_mode mode;
-    SSL *ssl;                 /* NULL in kernel mode */
-    struct ktls_wire *wire;   /* NULL in kernel mode */
+    SSL *ssl;                 /* after the handshake: where OpenSSL does the records, or for ktls_resume.c; else NULL */
+    struct ktls_wire *wire;   /* likewise */
+    struct ktls_layer *layer; /* where this library does them, else NULL */
     struct ktls_error *error; /* allocated by the first error */
     bool error_lost;          /* there was no memory for it */
     bool no_memory;           /* seen while OpenSSL was at work, since ktls_ssl_begin() */
@@ -284,8 +381,8 @@ struct ktls_conn {
     enum ktls_cipher cipher;
     bool resumed, peer_cert;
 
-    /* Key material: the two traffic secrets of TLS 1.3, by direction. Kernel mode: for KeyUpdate. User mode: the first
-     * generation, only so that ktls_free_ssl() knows what to wipe. Mode TX: sending as the one, receiving as the other. */
+    /* Key material: the two traffic secrets of TLS 1.3, by direction, for KeyUpdate. OpenSSL's records: the first generation,
+     * only so that ktls_free_ssl() knows what to wipe. TLS 1.2 with records of ours: ktls_keep_keys12(). */
     uint8_t secret[KTLS_N_DIRS][KTLS_SECRET_MAX];
     uint8_t secret_len[KTLS_N_DIRS];
     uint64_t seq[KTLS_N_DIRS]; /* records under the present key, counted until the hand-over */
@@ -303,7 +400,7 @@ struct ktls_conn {
 
     char *session_key;          /* client: under what the store keeps this peer's sessions, NULL: it does not */
     bool session_offered;       /* one of them was offered in this handshake */
-    struct ktls_resume *resume; /* kernel mode: ssl and wire still live, to read tickets; else NULL */
+    struct ktls_resume *resume; /* not OpenSSL's records: ssl and wire still live, to read tickets; else NULL */
     char *refused_cert;         /* verification failed: which certificate of the chain */
     char *peer_users;           /* names one after the other, each with its NUL, an empty one at the end */
     const char *group;          /* of the key exchange; memory of ctx->ssl's */
@@ -323,15 +420,19 @@ struct ktls_conn {
     /* Received KeyUpdates without cause, in the second that began then; data received since the last one */
     uint64_t flood_began_ns, rx_bytes;
     unsigned flood_count;
-    bool flooded;      /* user mode and mode TX: noticed inside OpenSSL, acted upon outside */
+    bool flooded;      /* OpenSSL's records: noticed inside OpenSSL, acted upon outside */
     bool renegotiated; /* likewise: OpenSSL has refused a renegotiation */
-    bool no_answer;    /* mode TX, likewise: a KeyUpdate that asks, and this kernel cannot change keys */
     uint64_t half_at;  /* rx_bytes behind the last control record */
 };
 
 /* The kernel handles the records of that direction. */
 static inline bool ktls_in_kernel(const struct ktls_conn *conn, enum ktls_dir dir) {
     return conn->mode == KTLS_MODE_KERNEL || (conn->mode == KTLS_MODE_TX && dir == KTLS_TX);
+}
+
+/* OpenSSL does the records of user mode: control records, KeyUpdates and limits are not ours. */
+static inline bool ktls_in_openssl(const struct ktls_conn *conn) {
+    return conn->mode == KTLS_MODE_USER && !conn->layer;
 }
 
 /* Records the error (printf style, own words only) and returns err; -ENOMEM when there is no memory to record it. alert -1: none.
@@ -377,27 +478,18 @@ int ktls_peer_users(X509 *x, enum ktls_peer_user kind, char **ret);
 
 /* ---- ktls_control.c ---- */
 
-/* Sends a fatal alert through the kernel if the sending side is still open; never blocks. */
+/* Sends a fatal alert if the sending side is still open; never blocks. */
 void ktls_send_fatal(struct ktls_conn *conn, int alert);
+/* The same, and records and returns the error. */
+int ktls_refuse(struct ktls_conn *conn, int err, int alert, const char *why);
+/* Acts upon one control record. KTLS_DONE, KTLS_EOF, errors. */
+int ktls_take_control(struct ktls_conn *conn, uint8_t type, const uint8_t *data, size_t len);
 /* Data came between the records of a handshake message: sends the alert, returns the error. */
 int ktls_refuse_data_between(struct ktls_conn *conn);
-/* TLS 1.2: no_renegotiation and close_notify through the kernel; returns the error. */
+/* TLS 1.2: no_renegotiation and close_notify; returns the error. */
 int ktls_refuse_renegotiation(struct ktls_conn *conn, const char *why);
-/* Likewise an alert of level warning (TLS 1.2), after which the connection goes on. Lost when the socket has no room. */
-void ktls_send_warning(struct ktls_conn *conn, int alert);
 /* Sends what is due; conn->tx_lock is held and no send is in flight. KTLS_DONE, KTLS_WANT_WRITE, errors. */
 int ktls_send_due(struct ktls_conn *conn);
-
-/* ---- ktls_half.c ---- */
-
-/* The sending key is in the kernel: OpenSSL is cut off from sending. */
-void ktls_half_enter(struct ktls_conn *conn);
-/* From inside OpenSSL, an alert that it has written into the sink, in plain text. */
-void ktls_half_alert(struct ktls_conn *conn, int level, int alert);
-/* Likewise, the peer's KeyUpdate asks for ours. */
-void ktls_half_asked(struct ktls_conn *conn);
-/* After a read by OpenSSL with result n (bytes, or as ktls_read): does what it found to be done. Returns what the caller gets. */
-ssize_t ktls_half_after_read(struct ktls_conn *conn, ssize_t n);
 
 /* ---- ktls_session.c ---- */
 

@@ -1,12 +1,12 @@
 /*
- * ktls_read and ktls_write: one face for all modes, and userspace TLS without a descriptor.
+ * ktls_read and ktls_write: one face for all modes; and user mode by OpenSSL's record layer.
  *
- * Place in the flow: optional in kernel mode, where the caller may as well use the socket itself; the only way in user mode. Mode
- * TX writes as kernel mode does and reads as user mode does (ktls_half.c). Run by the connection's thread.
+ * Place in the flow: optional in kernel mode, where the caller may as well use the socket itself; the only way in user mode
+ * (ktls_user.c). Mode TX writes as kernel mode does and reads as user mode does. Run by the connection's thread.
  *
- * User mode writes at most 16 KiB per SSL_write, that is one record, and reports bytes only when OpenSSL has got rid of them all.
- * So a write that gave -EAGAIN has an unfinished record behind it; conn->write_pending is its length, and the retry repeats
- * exactly that. Memory mode never gets there: its BIO takes everything.
+ * OpenSSL's records, for suites that are not ours: at most 16 KiB per SSL_write, that is one record; bytes are reported only when
+ * OpenSSL has got rid of them all. So a write that gave -EAGAIN has an unfinished record behind it; conn->write_pending is its
+ * length, and the retry repeats exactly that. Memory mode never gets there: its BIO takes everything.
  */
 #include "ktls_internal.h"
 
@@ -62,7 +62,7 @@ static ssize_t write_kernel(struct ktls_conn *conn, const struct iovec *iov, int
     return -EAGAIN;
 }
 
-/* ---- User mode ---- */
+/* ---- OpenSSL's records ---- */
 
 /* -EAGAIN for what must be waited for, else the error. */
 static ssize_t user_result(struct ktls_conn *conn, int ret, const char *what) {
@@ -93,8 +93,8 @@ static ssize_t read_openssl(struct ktls_conn *conn, void *buf, size_t len) {
         ktls_limit_leave(conn, KTLS_RX, (size_t)n);
         return n;
     }
-    if (conn->flooded && conn->mode == KTLS_MODE_USER) return end_flood(conn);
-    if (conn->renegotiated && conn->mode == KTLS_MODE_USER) return end_renegotiation(conn);
+    if (conn->flooded) return end_flood(conn);
+    if (conn->renegotiated) return end_renegotiation(conn);
     if (SSL_get_shutdown(conn->ssl) & SSL_RECEIVED_SHUTDOWN && conn->alert_in == KTLS_ALERT_CLOSE_NOTIFY) {
         conn->rx_closed = true;
         ERR_clear_error();
@@ -123,22 +123,7 @@ static size_t next_len(const struct ktls_conn *conn, size_t left) {
     return left < KTLS_RECORD_DATA_MAX ? left : KTLS_RECORD_DATA_MAX;
 }
 
-/* Copies `len` bytes from the pieces, beginning `skip` bytes in. */
-static void gather(uint8_t *out, size_t len, const struct iovec *iov, size_t skip) {
-    for (; len > 0; iov++) {
-        if (skip >= iov->iov_len) {
-            skip -= iov->iov_len;
-            continue;
-        }
-        size_t n = iov->iov_len - skip < len ? iov->iov_len - skip : len;
-        memcpy(out, (const uint8_t *)iov->iov_base + skip, n);
-        out += n;
-        len -= n;
-        skip = 0;
-    }
-}
-
-static ssize_t writev_user(struct ktls_conn *conn, const struct iovec *iov, int iovcnt) {
+static ssize_t writev_openssl(struct ktls_conn *conn, const struct iovec *iov, int iovcnt) {
     uint8_t record[KTLS_RECORD_DATA_MAX];
     size_t total = 0, done = 0;
     for (int i = 0; i < iovcnt; i++) total += iov[i].iov_len;
@@ -149,7 +134,7 @@ static ssize_t writev_user(struct ktls_conn *conn, const struct iovec *iov, int 
         if (iovcnt == 1)
             from = (const uint8_t *)iov[0].iov_base + done;
         else
-            gather(record, len, iov, done);
+            ktls_gather(record, len, iov, done);
         ssize_t n = write_record(conn, from, len);
         if (n < 0) return done > 0 && n == -EAGAIN ? (ssize_t)done : n;
         done += (size_t)n;
@@ -169,15 +154,15 @@ ssize_t ktls_read(struct ktls_conn *conn, void *buf, size_t len) {
     int r = check_open(conn);
     if (r < 0) return r;
     if (conn->mode == KTLS_MODE_KERNEL) return read_kernel(conn, buf, len);
-    ssize_t n = read_openssl(conn, buf, len);
-    return conn->mode == KTLS_MODE_TX ? ktls_half_after_read(conn, n) : n;
+    return conn->layer ? ktls_user_read(conn, buf, len) : read_openssl(conn, buf, len);
 }
 
 ssize_t ktls_writev(struct ktls_conn *conn, const struct iovec *iov, int iovcnt) {
     int r = check_open(conn);
     if (r < 0) return r;
     if (conn->tx_closed) return -EPIPE;
-    return ktls_in_kernel(conn, KTLS_TX) ? write_kernel(conn, iov, iovcnt) : writev_user(conn, iov, iovcnt);
+    if (ktls_in_kernel(conn, KTLS_TX)) return write_kernel(conn, iov, iovcnt);
+    return conn->layer ? ktls_user_writev(conn, iov, iovcnt) : writev_openssl(conn, iov, iovcnt);
 }
 
 ssize_t ktls_write(struct ktls_conn *conn, const void *buf, size_t len) {
@@ -190,29 +175,57 @@ ssize_t ktls_write(struct ktls_conn *conn, const void *buf, size_t len) {
 }
 
 size_t ktls_pending(const struct ktls_conn *conn) {
-    return conn->mode == KTLS_MODE_USER || conn->mode == KTLS_MODE_TX ? (size_t)SSL_pending(conn->ssl) : 0;
+    if (conn->layer) return ktls_layer_pending(conn->layer);
+    return conn->mode == KTLS_MODE_USER ? (size_t)SSL_pending(conn->ssl) : 0;
 }
 
 /* ---- Memory mode ---- */
 
 int ktls_mem_start(struct ktls_conn *conn) {
     if (conn->mode != KTLS_MODE_USER && conn->mode != KTLS_MODE_TX) return -EINVAL;
-    conn->wire->mode = KTLS_WIRE_MEM;
+    if (conn->layer)
+        conn->layer->mem = true;
+    else
+        conn->wire->mode = KTLS_WIRE_MEM;
     return 0;
+}
+
+static struct ktls_queue *queue_in(struct ktls_conn *conn) {
+    return conn->layer ? &conn->layer->in : &conn->wire->in;
+}
+
+static struct ktls_queue *queue_out(struct ktls_conn *conn) {
+    return conn->layer ? &conn->layer->out : &conn->wire->out;
 }
 
 int ktls_mem_input(struct ktls_conn *conn, const void *data, size_t len) {
-    if (len > 0) return ktls_queue_add(&conn->wire->in, data, len);
-    conn->wire->eof = true;
+    int r = ktls_mem_keep(conn);
+    if (r < 0) return r;
+    if (len > 0) return ktls_queue_add(queue_in(conn), data, len);
+    if (conn->layer)
+        conn->layer->eof = true;
+    else
+        conn->wire->eof = true;
     return 0;
 }
 
+int ktls_mem_lend(struct ktls_conn *conn, void *data, size_t len) {
+    if (!conn->layer || len == 0) return ktls_mem_input(conn, data, len);
+    int r = ktls_mem_keep(conn);
+    if (r == 0) ktls_layer_lend(conn->layer, data, len);
+    return r;
+}
+
+int ktls_mem_keep(struct ktls_conn *conn) {
+    return conn->layer && conn->layer->lent_len > 0 ? ktls_layer_keep(conn->layer) : 0;
+}
+
 size_t ktls_mem_output(struct ktls_conn *conn, const void **ret_data) {
-    const struct ktls_queue *q = &conn->wire->out;
-    *ret_data = q->len > q->off ? q->data + q->off : NULL;
-    return q->len - q->off;
+    const struct ktls_queue *q = queue_out(conn);
+    *ret_data = ktls_queue_len(q) > 0 ? q->data + q->off : NULL;
+    return ktls_queue_len(q);
 }
 
 void ktls_mem_sent(struct ktls_conn *conn, size_t len) {
-    ktls_queue_drop(&conn->wire->out, len);
+    ktls_queue_drop(queue_out(conn), len);
 }

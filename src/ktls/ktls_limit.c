@@ -14,8 +14,8 @@
  *      |  has grown by limit/16, or is at soft           | exact >= soft:    |
  *      |                                                 | change the key    | the peer had its chance: end
  *
- * So the true number is asked for at most once in limit/16 = 2^20 reckoned records. In user mode OpenSSL's message callback
- * counts every record, and the bound is the number; in mode TX so it is with what is received.
+ * So the true number is asked for at most once in limit/16 = 2^20 reckoned records. In user mode every record is counted, by
+ * ktls_user.c or OpenSSL's message callback, and the bound is the number; in mode TX so it is with what is received.
  *
  * Records of length zero, which the kernel swallows, are seen only by the exact number. They are the peer's key's problem, and
  * the peer's to count (RFC 9846 5.5).
@@ -82,7 +82,11 @@ void ktls_meter_reset(struct ktls_conn *conn, enum ktls_dir dir) {
 }
 
 void ktls_meter_add(struct ktls_conn *conn, enum ktls_dir dir, uint64_t records) {
-    atomic_fetch_add_explicit(&conn->meter[dir].bound, records, memory_order_relaxed);
+    struct ktls_meter *m = &conn->meter[dir];
+    if (ktls_in_kernel(conn, dir)) /* several senders */
+        atomic_fetch_add_explicit(&m->bound, records, memory_order_relaxed);
+    else
+        atomic_store_explicit(&m->bound, atomic_load_explicit(&m->bound, memory_order_relaxed) + records, memory_order_relaxed);
 }
 
 bool ktls_meter_due(const struct ktls_conn *conn, enum ktls_dir dir) {
@@ -130,10 +134,10 @@ static void must_end(struct ktls_conn *conn, struct ktls_meter *m) {
     if (atomic_compare_exchange_strong(&conn->limit_state, &far, KTLS_LIMIT_REACHED)) KTLS_COUNT(closed_record_limit);
 }
 
-/* User mode sends at once; where the kernel sends the gate does, when it may. */
+/* OpenSSL sends at once; else the gate does, when it may. */
 static void change_key(struct ktls_conn *conn, bool asks) {
     bool fresh = !(conn->due & KTLS_DUE_KEY_UPDATE);
-    if (conn->mode == KTLS_MODE_USER)
+    if (ktls_in_openssl(conn))
         fresh = ktls_key_update(conn, asks) >= 0;
     else
         ktls_gate_due(conn, KTLS_DUE_KEY_UPDATE, asks);
@@ -144,7 +148,7 @@ static void change_key(struct ktls_conn *conn, bool asks) {
 
 /* A KeyUpdate is on its way out, or cannot begin now: the mark stays where it is. */
 static bool is_pending(const struct ktls_conn *conn) {
-    if (ktls_in_kernel(conn, KTLS_TX)) return conn->due & KTLS_DUE_KEY_UPDATE;
+    if (!ktls_in_openssl(conn)) return conn->due & KTLS_DUE_KEY_UPDATE;
     return conn->write_pending || SSL_get_key_update_type(conn->ssl) != SSL_KEY_UPDATE_NONE;
 }
 
@@ -199,7 +203,7 @@ int ktls_check_limits(struct ktls_conn *conn) {
         conn->limit_state = KTLS_LIMIT_TOLD;
         return ktls_limit_error(conn);
     }
-    return ktls_in_kernel(conn, KTLS_TX) ? ktls_gate_flush(conn) : KTLS_DONE;
+    return ktls_in_openssl(conn) ? KTLS_DONE : ktls_flush(conn);
 }
 
 /* ---- For ktls_read and ktls_write ---- */
@@ -223,7 +227,7 @@ int ktls_limit_enter(struct ktls_conn *conn) {
 void ktls_limit_leave(struct ktls_conn *conn, enum ktls_dir dir, size_t bytes) {
     if (!(dir == KTLS_TX ? ktls_count_tx(conn, bytes) : ktls_count_rx(conn, bytes))) return;
     ktls_limit_check(conn, dir);
-    if (ktls_in_kernel(conn, KTLS_TX)) ktls_gate_flush(conn);
+    if (!ktls_in_openssl(conn) && conn->due) ktls_flush(conn);
 }
 
 /* ---- KeyUpdates without end ---- */

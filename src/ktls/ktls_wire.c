@@ -27,8 +27,7 @@
 
 #define QUEUE_MIN 4096
 
-int ktls_queue_add(struct ktls_queue *q, const void *data, size_t len) {
-    if (len == 0) return 0;
+uint8_t *ktls_queue_room(struct ktls_queue *q, size_t len) {
     if (q->off > 0 && q->len + len > q->cap) {
         memmove(q->data, q->data + q->off, q->len - q->off);
         q->len -= q->off;
@@ -38,13 +37,19 @@ int ktls_queue_add(struct ktls_queue *q, const void *data, size_t len) {
         size_t cap = q->cap ? q->cap : q->last_cap ? q->last_cap : QUEUE_MIN;
         while (cap < q->len + len) cap *= 2;
         uint8_t *p = realloc(q->data, cap);
-        if (!p) return -ENOMEM;
+        if (!p) return NULL;
         q->data = p;
         q->cap = cap;
     }
-    memcpy(q->data + q->len, data, len);
+    if (q->len + len > q->peak) q->peak = q->len + len;
+    return q->data + q->len;
+}
+
+int ktls_queue_add(struct ktls_queue *q, const void *data, size_t len) {
+    uint8_t *p = len > 0 ? ktls_queue_room(q, len) : NULL;
+    if (len > 0 && !p) return -ENOMEM;
+    if (len > 0) memcpy(p, data, len);
     q->len += len;
-    if (q->len > q->peak) q->peak = q->len;
     return 0;
 }
 
@@ -61,6 +66,20 @@ void ktls_queue_drop(struct ktls_queue *q, size_t len) {
 void ktls_queue_done(struct ktls_queue *q) {
     free(q->data);
     *q = (struct ktls_queue){ 0 };
+}
+
+void ktls_gather(uint8_t *out, size_t len, const struct iovec *iov, size_t skip) {
+    for (; len > 0; iov++) {
+        if (skip >= iov->iov_len) {
+            skip -= iov->iov_len;
+            continue;
+        }
+        size_t n = iov->iov_len - skip < len ? iov->iov_len - skip : len;
+        memcpy(out, (const uint8_t *)iov->iov_base + skip, n);
+        out += n;
+        len -= n;
+        skip = 0;
+    }
 }
 
 /* ---- Exact records ---- */
@@ -197,7 +216,6 @@ static int on_read(BIO *b, char *out, int cap) {
 static int on_write(BIO *b, const char *data, int len) {
     struct ktls_wire *w = BIO_get_data(b);
     BIO_clear_retry_flags(b);
-    if (w->sink) return len;
     if (w->mode == KTLS_WIRE_MEM) {
         int r = ktls_queue_add(&w->out, data, (size_t)len);
         if (r == 0) return len;

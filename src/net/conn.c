@@ -229,8 +229,8 @@ void conn_resume_reading(struct conn *c) {
     if (c->state > CONN_OPEN || !c->reading_paused) return;
     c->reading_paused = false;
     if (!c->opened) return;
-    /* OpenSSL may hold bytes already decrypted; on_data for them must not come from inside this call. */
-    if (conn_openssl_receives(c))
+    /* The record layer may hold bytes already decrypted; on_data for them must not come from inside this call. */
+    if (conn_user_receives(c))
         conn_arm(c, loop_now_us(c->io.loop), resume);
     else
         conn_start_reading(c);

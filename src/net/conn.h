@@ -1,6 +1,6 @@
 /* A connection: bytes in, bytes out, over one of the transports, chosen once: tcp (kernel-TLS sockets included, after the
- * hand-over), tls-user (OpenSSL over memory), ktls-tx (sends as kernel TLS, receives as tls-user), unix. Owned by one I/O thread
- * from accept to close.
+ * hand-over), tls-user (records in userspace, over memory), ktls-tx (sends as kernel TLS, receives as tls-user), unix. Owned by
+ * one I/O thread from accept to close.
  *
  *   NEW --tls--> HANDSHAKE --ok--> OPEN --conn_close_after_flush--> FLUSHING --sent or timeout--> CLOSING --> on_closed
  *    \--plain------------------------^         \--error, EOF, conn_close-----------------------------^
@@ -79,7 +79,7 @@ struct conn {
     ssize_t sent_n;
     size_t discarded; /* bytes read and dropped while closing */
     int64_t handshake_timeout_us;
-    char *into; /* conn_receive_into, where OpenSSL decrypts */
+    char *into; /* conn_receive_into, where userspace decrypts */
     size_t into_len;
     char *cipher; /* tls-user: ciphertext of the send in flight */
     size_t cipher_len, cipher_off;

@@ -15,7 +15,7 @@ static inline struct conn *conn_of(struct loop_io *io) {
 static inline bool conn_kernel_sends(const struct conn *c) {
     return c->transport == CONN_KTLS || c->transport == CONN_KTLS_TX;
 }
-static inline bool conn_openssl_receives(const struct conn *c) {
+static inline bool conn_user_receives(const struct conn *c) {
     return c->transport == CONN_TLS_USER || c->transport == CONN_KTLS_TX;
 }
 
@@ -34,7 +34,7 @@ void conn_close_lingering(struct conn *c, enum conn_end why, const char *text);
 
 /* conn_recv.c */
 void conn_on_recv(struct loop_io *io, char *data, ssize_t n);
-/* Turns receiving on if the state of things allows; decrypts first what OpenSSL holds. From the loop only. */
+/* Turns receiving on if the state of things allows; decrypts first what is held. From the loop only. */
 void conn_start_reading(struct conn *c);
 /* A count of TLS records says that it is time: the key is changed, or the connection ends. */
 void conn_check_limits(struct conn *c);
@@ -47,7 +47,7 @@ void conn_on_sent(struct loop_io *io, ssize_t n);
 void conn_send_step(struct conn *c);
 /* close_notify on the way to conn_close, tried once. */
 void conn_notify_once(struct conn *c);
-/* tls-user: what OpenSSL has written (an alert) goes out now or never. */
+/* tls-user: what waits to be sent (an alert) goes out now or never. */
 void conn_push_ciphertext(struct conn *c);
 
 #endif

@@ -12,7 +12,7 @@
  * An answer that does not fit the socket (ctl_blocked): RFC 8446 4.6.3 wants our KeyUpdate before our next data, so sends are
  * held and reading stays off until ktls_flush() is through.
  *
- * tls-user feeds the ciphertext to OpenSSL and reads until it wants more, or until the owner pauses: what is left is found
+ * tls-user lends the ciphertext to libktls and reads until it wants more, or until the owner pauses: what is left is found
  * again by conn_start_reading(). A client may send close_notify right behind its last command; the replies to what on_data
  * was given are sent before the end is acted upon, as they would be on a tcp connection.
  *
@@ -90,7 +90,7 @@ static void answer(struct conn *c) {
     if (r != KTLS_DONE) control_result(c, r);
 }
 
-/* Decrypts and delivers what OpenSSL has, until it has none or the owner has enough. */
+/* Decrypts and delivers what there is, until it has none or the owner has enough. */
 static void user_pump(struct conn *c) {
     while (c->state == CONN_OPEN && !c->reading_paused) {
         char *buf = c->into_len ? c->into : c->thread->scratch;
@@ -114,7 +114,7 @@ static void user_pump(struct conn *c) {
 }
 
 void conn_receive_into(struct conn *c, char *buf, size_t len) {
-    if (!conn_openssl_receives(c)) {
+    if (!conn_user_receives(c)) {
         loop_recv_into(&c->io, buf, len);
         return;
     }
@@ -123,7 +123,7 @@ void conn_receive_into(struct conn *c, char *buf, size_t len) {
 }
 
 void conn_start_reading(struct conn *c) {
-    if (conn_openssl_receives(c) && c->state == CONN_OPEN) user_pump(c);
+    if (conn_user_receives(c) && c->state == CONN_OPEN) user_pump(c);
     recv_on(c);
 }
 
@@ -182,13 +182,15 @@ static void plain_end(struct conn *c) {
         conn_tls_failed(c, r);
 }
 
-static void user_input(struct conn *c, const char *data, size_t len) {
-    int err = ktls_mem_input(c->tls, len ? data : NULL, len);
+/* Decrypted where it lies: what the pump leaves, a record in part or what the owner does not want yet, is copied. */
+static void user_input(struct conn *c, char *data, size_t len) {
+    int err = ktls_mem_lend(c->tls, len ? data : NULL, len);
+    if (err == 0) user_pump(c);
+    if (err == 0) err = ktls_mem_keep(c->tls);
     if (err < 0) {
         conn_close(c, CONN_END_TLS, ktls_strerror(err));
         return;
     }
-    user_pump(c);
     if (len == 0 && c->state == CONN_OPEN && !c->reading_paused) conn_close(c, CONN_END_EOF, CONN_TRUNCATED_TEXT);
 }
 
@@ -200,7 +202,7 @@ void conn_on_recv(struct loop_io *io, char *data, ssize_t n) {
         control_result(c, ktls_control(c->tls));
     } else if (n < 0) {
         conn_io_failed(c, (int)-n, "read");
-    } else if (conn_openssl_receives(c)) {
+    } else if (conn_user_receives(c)) {
         user_input(c, data, (size_t)n);
     } else if (n == 0) {
         plain_end(c);

@@ -8,7 +8,7 @@
  * ones.
  *
  * tls-user: batches of one record's size are encrypted until CIPHER_MIN of ciphertext waits, or up to CIPHER_MAX for a peer that
- * takes it as fast (a hundred slow readers must not hold a quarter of a megabyte each), then sent. OpenSSL's buffer may
+ * takes it as fast (a hundred slow readers must not hold a quarter of a megabyte each), then sent. The buffer may
  * move with the next read or write, so a send that cannot finish at once gets a copy of the ciphertext (`cipher`), and nothing
  * is encrypted until that is gone: the queue of ciphertext is bounded and the rest stays plaintext in `out`.
  *

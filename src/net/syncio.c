@@ -11,9 +11,8 @@
  * Linux 6.1 reports a kernel-TLS socket readable while all it holds is half a record. After a wake-up without a byte such a
  * socket is waited for by an edge-triggered epoll, which is told when the record is whole.
  *
- * What OpenSSL decrypts comes over memory (ktls_mem_*), in userspace TLS and with half offload: by itself it reads a record's
- * header and its body apart, two calls a record and a third to learn that there is no more. Here whatever the socket has comes in
- * with one read, and in userspace TLS several records of ours leave with one write. */
+ * What userspace decrypts comes over memory (ktls_mem_*), in userspace TLS and with half offload: whatever the socket has comes
+ * in with one read, up to CIPHER_CHUNK, and in userspace TLS several records of ours leave with one write. */
 #include "net/syncio.h"
 
 #include <errno.h>

@@ -19,7 +19,7 @@ struct syncio {
     int fd;                /* non-blocking */
     struct ktls_conn *tls; /* NULL: plain; owned from the first call on */
     /* private: zero-initialise */
-    bool mem;        /* OpenSSL decrypts, over memory: set by syncio_handshake, and then only syncio_* may move bytes */
+    bool mem;        /* userspace decrypts, over memory: set by syncio_handshake, and then only syncio_* may move bytes */
     bool peer_end;   /* mem: the stream's end was passed on */
     size_t due;      /* mem: bytes of syncio_try_write that are encrypted and not all sent */
     int edge_fd;     /* kernel TLS: an epoll descriptor plus one, see syncio.c; 0: none */

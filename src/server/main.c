@@ -131,7 +131,7 @@ static int start_tls(struct server *srv) {
     } else if (tls_held_back(&srv->tls, cfg)) {
         log_notice("TLS: userspace (advisory)");
     } else if (cfg_get(&cfg->tls_ktls) == CFG_KTLS_TX && tls_kernel_sends(p)) {
-        log_notice("TLS: kernel for what is sent (Linux %s encrypts, OpenSSL decrypts%s)", p->kernel,
+        log_notice("TLS: kernel for what is sent (Linux %s encrypts, userspace decrypts%s)", p->kernel,
                    p->rekey == 0 ? "; KeyUpdate supported" : "; before Linux 6.14 a KeyUpdate that asks for another is not");
     } else if (p->usable) {
         log_notice("TLS: kernel (Linux %s encrypts and decrypts%s)", p->kernel,

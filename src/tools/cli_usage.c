@@ -75,7 +75,7 @@ static const char *const mode_lines =
     "  --count <n>        COUNT given to SCAN by these options.\n"
     "  --eval <file>      Send an EVAL command using the Lua script at <file>.\n"
     "  --verbose          Tell how the connection is made: address, TLS version, cipher, and\n"
-    "                     whether the kernel or OpenSSL does the records, and why.\n"
+    "                     whether the kernel or userspace does the records, and why.\n"
     "  --no-auth-warning  Don't show warning message when using password on command\n"
     "                     line interface.\n"
     "  --help             Output this help and exit.\n"

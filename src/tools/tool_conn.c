@@ -307,6 +307,6 @@ void tool_conn_tls_text(const struct tool_conn *c, char *out, size_t cap) {
         return;
     }
     const char *remedy = ktls_reason_remedy(info.reason);
-    snprintf(out, cap, "%s %s, records by OpenSSL (%s%s%s)", info.version, info.cipher, ktls_reason_name(info.reason),
+    snprintf(out, cap, "%s %s, records in userspace (%s%s%s)", info.version, info.cipher, ktls_reason_name(info.reason),
              *remedy ? ": " : "", remedy);
 }

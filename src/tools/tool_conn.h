@@ -58,7 +58,7 @@ int tool_conn_auth(struct tool_conn *c, const char *user, const char *pass, int6
 int tool_conn_select(struct tool_conn *c, int db, int64_t deadline_us);
 int tool_conn_hello(struct tool_conn *c, int version, int64_t deadline_us);
 
-/* "no TLS", "TLSv1.3 TLS_AES_128_GCM_SHA256, records by the kernel", "..., records by OpenSSL (no-ulp: ...)". */
+/* "no TLS", "TLSv1.3 TLS_AES_128_GCM_SHA256, records by the kernel", "..., records in userspace (no-ulp: ...)". */
 void tool_conn_tls_text(const struct tool_conn *c, char *out, size_t cap);
 
 /* Without waiting: bytes, 0 end of stream (read), -EAGAIN, -errno or KTLS_E*. For loops that poll by themselves. */

@@ -200,7 +200,7 @@ int tool_opt_parse(struct tool_target *t, int argc, char **argv, int *i) {
 
 void tool_tls_usage(const char *indent) {
     static const char *const lines[] = {
-        "--tls              Establish a secure TLS connection: by the kernel where it can, else by OpenSSL.",
+        "--tls              Establish a secure TLS connection: by the kernel where it can, else in userspace.",
         "--sni <host>       Server name for TLS, sent and checked instead of the host given with -h.",
         "--cacert <file>    CA Certificate file to verify with.",
         "--cacertdir <dir>  Directory where trusted CA certificates are stored.",

@@ -251,7 +251,7 @@ static int move_cipher(struct cycle *c) {
     const void *data;
     if (!over_memory(c)) return 0;
     size_t len = LIB(ktls_mem_output(c->conn, &data));
-    if (len > 0 && ktls_conn_mode(c->conn) == KTLS_MODE_TX) WRONG(c, "half offload: OpenSSL has something to send");
+    if (len > 0 && ktls_conn_mode(c->conn) == KTLS_MODE_TX) WRONG(c, "half offload: userspace has something to send");
     ssize_t n = len > 0 ? send(c->fd[1], data, len, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
     if (n > 0) LIB((ktls_mem_sent(c->conn, (size_t)n), 0));
     n = recv(c->fd[1], buf, sizeof buf, MSG_DONTWAIT);
@@ -363,6 +363,7 @@ static int do_handoff(struct cycle *c) {
     int r = 0;
     for (int tries = 0; tries < 4 && n < 0 && r >= 0; tries++) {
         r = do_flush(c, LIB(ktls_flush(c->conn)));
+        if (r >= 0) r = took(c, "ktls_mem_input", move_cipher(c)); /* what is to be sent must be gone */
         if (r >= 0) n = LIB(ktls_export(c->conn, state, sizeof state));
         if (n < 0 && n != -EAGAIN && n != -ENOMEM) r = (int)n;
     }
@@ -372,13 +373,14 @@ static int do_handoff(struct cycle *c) {
     ktls_wipe(state, sizeof state);
     LIB(ktls_conn_free(c->conn));
     c->conn = fresh;
+    if (r == 0 && over_memory(c)) LIB(ktls_mem_start(fresh));
     return took(c, "ktls_import", r);
 }
 
 static int do_middle(struct cycle *c) {
     int r = 0;
     if (c->ops & OP_KEY_UPDATE) r = do_key_update(c);
-    if (r >= 0 && c->ops & OP_HANDOFF && ktls_conn_mode(c->conn) == KTLS_MODE_KERNEL) r = do_handoff(c);
+    if (r >= 0 && c->ops & OP_HANDOFF) r = do_handoff(c);
     if (r >= 0 && c->ops & OP_PEER_KEY_UPDATE && c->version == TLS1_3_VERSION && peer_here(c))
         SSL_key_update(c->p.ssl, c->down % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
     return r;

@@ -34,15 +34,13 @@ static void _exit_line(int line) {
 }
 
 struct job {
-    int role, rekey; /* rekey: KeyUpdate both ways after the take-over */
+    int role, mode, rekey; /* rekey: KeyUpdate both ways after the take-over */
     char cert[96], key[96], ca[96];
 };
 
 static struct ktls_ctx *owner_ctx(const struct job *j) {
     struct ktls_ctx *ctx = NULL;
-    struct ktls_ctx_opts o = {
-        .size = sizeof o, .role = (enum ktls_role)j->role, .policy = KTLS_POLICY_REQUIRE, .ca_file = j->ca
-    };
+    struct ktls_ctx_opts o = { .size = sizeof o, .role = (enum ktls_role)j->role, .policy = KTLS_POLICY_AUTO, .ca_file = j->ca };
     if (j->role == KTLS_SERVER) {
         o.cert_file = j->cert;
         o.key_file = j->key;
@@ -73,7 +71,7 @@ static void own(const struct job *j, int fd, const uint8_t *state, size_t len) {
     char word[5];
     MUST(ktls_import(ctx, fd, state, len, &conn) == 0);
     MUST(ktls_conn_info(conn, &info) == 0);
-    MUST(info.mode == KTLS_MODE_KERNEL && (strncmp(info.cipher, "TLS_", 4) == 0) == (info.ver_id == KTLS_TLS13));
+    MUST((int)info.mode == j->mode && (strncmp(info.cipher, "TLS_", 4) == 0) == (info.ver_id == KTLS_TLS13));
     pattern(in, sizeof in, 1);
     pattern(out, sizeof out, 2);
     MUST(lib_read(conn, got + HALF, HALF) == 0);
@@ -212,6 +210,7 @@ static void first_half(struct session *s) {
 static void make_parcel(struct session *s, enum ktls_role role, bool rekey, struct parcel *p) {
     memset(p, 0, sizeof *p);
     p->job.role = role;
+    p->job.mode = ktls_conn_mode(s->conn);
     p->job.rekey = rekey;
     snprintf(p->job.cert, sizeof p->job.cert, "%s", pki.server_cert);
     snprintf(p->job.key, sizeof p->job.key, "%s", pki.server_key);
@@ -236,7 +235,7 @@ static void end(struct session *s) {
     close(s->fd[0]);
 }
 
-static void hand_off(enum ktls_role role, int version, int cipher, bool by_exec, bool rekey) {
+static void hand_off_as(enum ktls_policy policy, enum ktls_role role, int version, int cipher, bool by_exec, bool rekey) {
     int sock[2];
     struct session s;
     struct parcel p;
@@ -246,7 +245,7 @@ static void hand_off(enum ktls_role role, int version, int cipher, bool by_exec,
         close(sock[0]);
         child_by_rights(sock[1]);
     }
-    struct ktls_ctx_opts o = role == KTLS_SERVER ? server_opts(KTLS_POLICY_REQUIRE) : client_opts(KTLS_POLICY_REQUIRE);
+    struct ktls_ctx_opts o = role == KTLS_SERVER ? server_opts(policy) : client_opts(policy);
     use_suite(&o, version, cipher);
     session_open(&s, &o, version, suite_name(version, cipher));
     first_half(&s);
@@ -262,6 +261,29 @@ static void hand_off(enum ktls_role role, int version, int cipher, bool by_exec,
     close(sock[0]);
     close(sock[1]);
     end(&s);
+}
+
+static void hand_off(enum ktls_role role, int version, int cipher, bool by_exec, bool rekey) {
+    hand_off_as(KTLS_POLICY_REQUIRE, role, version, cipher, by_exec, rekey);
+}
+
+static void check_every_suite(enum ktls_policy policy, bool rekey) {
+    for (int cipher = 0; cipher < KTLS_N_CIPHERS; cipher++)
+        for (int role = KTLS_SERVER; role <= KTLS_CLIENT; role++) {
+            hand_off_as(policy, (enum ktls_role)role, TLS1_3_VERSION, cipher, false, rekey);
+            hand_off_as(policy, (enum ktls_role)role, TLS1_2_VERSION, cipher, true, false);
+        }
+}
+
+static void test_handoff_user_mode_every_suite(void **state) {
+    (void)state;
+    check_every_suite(KTLS_POLICY_OFF, true);
+}
+
+static void test_handoff_half_offload_every_suite(void **state) {
+    (void)state;
+    NEED_KERNEL_TLS();
+    check_every_suite(KTLS_POLICY_TX, can_rekey());
 }
 
 static void test_handoff_by_rights_every_suite(void **state) {
@@ -334,16 +356,60 @@ static void test_export_gives_the_connection_away(void **state) {
     session_end(&s);
 }
 
-static void test_export_refused_in_user_mode_and_before_the_end(void **state) {
+static void test_export_refused_before_the_end_and_of_openssls_records(void **state) {
     (void)state;
     struct ktls_ctx_opts o = server_opts(KTLS_POLICY_OFF);
     struct session s;
     uint8_t buf[1024];
-    session_start(&s, &o, NULL, TLS1_3_VERSION, NULL);
+    o.ciphers = "ECDHE-ECDSA-AES128-SHA256"; /* CBC */
+    session_start(&s, &o, NULL, TLS1_2_VERSION, o.ciphers);
     assert_int_equal(ktls_export(s.conn, buf, sizeof buf), -ENOTCONN);
     assert_int_equal(drive(s.conn, &s.peer), KTLS_DONE);
     assert_int_equal(ktls_export(s.conn, buf, sizeof buf), -EOPNOTSUPP);
     session_end(&s);
+}
+
+/* User mode: what is on its way in or out must be taken first; a record in part goes along. */
+static void test_export_user_mode_in_the_middle_of_a_record(void **state) {
+    (void)state;
+    struct ktls_ctx_opts o = server_opts(KTLS_POLICY_OFF);
+    struct session s;
+    struct ktls_conn *fresh = NULL;
+    static uint8_t buf[KTLS_EXPORT_MAX], rec[20000], got[16000], want[16000];
+    pattern(want, sizeof want, 6);
+    for (int mem = 0; mem < 2; mem++) {
+        session_open(&s, &o, TLS1_3_VERSION, NULL);
+        if (mem) assert_int_equal(ktls_mem_start(s.conn), 0);
+        assert_int_equal(SSL_write(s.peer.ssl, want, sizeof want), sizeof want);
+        size_t len = peer_take(&s.peer, rec, sizeof rec);
+        send_all(s.fd[0], rec, len - 1);
+        wait_fd(s.fd[1], POLLIN, 1000);
+        if (mem) assert_int_equal(ktls_mem_input(s.conn, rec, len - 1), 0);
+        assert_int_equal(ktls_read(s.conn, got, 10), -EAGAIN);
+        ssize_t n = ktls_export(s.conn, NULL, 0);
+        assert_in_range(n, len, len + 400);
+        assert_int_equal(ktls_export(s.conn, buf, sizeof buf), n);
+        assert_int_equal(ktls_import(s.ctx, s.fd[1], buf, (size_t)n, &fresh), 0);
+        assert_int_equal(ktls_read(s.conn, got, 10), -ESTALE);
+        if (mem) assert_int_equal(ktls_mem_start(fresh), 0);
+        if (mem)
+            assert_int_equal(ktls_mem_input(fresh, rec + len - 1, 1), 0);
+        else
+            send_all(s.fd[0], rec + len - 1, 1);
+        assert_int_equal(lib_read(fresh, got, 10), 0);
+        assert_int_equal(ktls_export(fresh, buf, sizeof buf), -EAGAIN); /* decrypted, and not read */
+        assert_int_equal(lib_read(fresh, got + 10, sizeof got - 10), 0);
+        assert_memory_equal(got, want, sizeof got);
+        if (mem) {
+            const void *out;
+            assert_int_equal(ktls_write(fresh, "x", 1), 1);
+            assert_int_equal(ktls_export(fresh, buf, sizeof buf), -EAGAIN); /* not sent */
+            ktls_mem_sent(fresh, ktls_mem_output(fresh, &out));
+        }
+        assert_true(ktls_export(fresh, NULL, 0) < 512);
+        ktls_conn_free(fresh);
+        session_end(&s);
+    }
 }
 
 static void test_export_refused_while_an_answer_is_due(void **state) {
@@ -463,7 +529,7 @@ static void test_state_largest_fits_the_documented_size(void **state) {
     c->peer_subject = strdup(text);
     ktls_record_begin(&c->reader, KTLS_CT_HANDSHAKE, ticket, sizeof ticket);
     assert_int_equal(ktls_record_next(&c->reader, &ev), 0);
-    assert_true(ktls_export(c, NULL, 0) <= KTLS_EXPORT_MAX);
+    assert_true(ktls_export(c, NULL, 0) + KTLS_WIRE_BUF + 64 <= KTLS_EXPORT_MAX); /* and a record in part */
     ktls_conn_free(c);
     ktls_ctx_unref(ctx);
 }
@@ -500,10 +566,10 @@ static void test_state_wrong_fields_are_refused(void **state) {
         uint8_t value;
         int want;
     } cases[] = {
-        { 0, 'k', -EINVAL },          { 5, 2, -EPROTONOSUPPORT }, { 9, 1, -EINVAL },
-        { 10, KTLS_SERVER, -EINVAL }, { 10, 2, -EINVAL },         { 12, 2, -EINVAL },
-        { 12, 3, -EINVAL },           { 13, 0xc0, -EINVAL },      { 14, 0x01, -EINVAL }, /* SHA-256: 32 bytes */
-        { 14, 0x77, -EINVAL },        { 15, 0x1f, -EINVAL },      { 18, 5, -EINVAL },
+        { 0, 'k', -EINVAL },   { 5, 3, -EPROTONOSUPPORT }, { 9, 1, -EINVAL },  { 10, KTLS_SERVER, -EINVAL },
+        { 10, 2, -EINVAL },    { 12, 2, -EINVAL },         { 12, 3, -EINVAL }, { 13, 0xc0, -EINVAL },
+        { 14, 0x01, -EINVAL },                                                                    /* SHA-256: 32 bytes */
+        { 14, 0x77, -EINVAL }, { 15, 0x1f, -EINVAL },      { 18, 5, -EINVAL }, { 5, 2, -EINVAL }, /* more would follow */
     };
     struct ktls_ctx_opts o = client_opts(KTLS_POLICY_OFF);
     struct ktls_ctx *ctx = new_ctx(&o);
@@ -582,7 +648,10 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_handoff_by_exec),
         cmocka_unit_test(test_handoff_key_update_after_take_over),
         cmocka_unit_test(test_export_gives_the_connection_away),
-        cmocka_unit_test(test_export_refused_in_user_mode_and_before_the_end),
+        cmocka_unit_test(test_handoff_user_mode_every_suite),
+        cmocka_unit_test(test_handoff_half_offload_every_suite),
+        cmocka_unit_test(test_export_refused_before_the_end_and_of_openssls_records),
+        cmocka_unit_test(test_export_user_mode_in_the_middle_of_a_record),
         cmocka_unit_test(test_export_refused_while_an_answer_is_due),
         cmocka_unit_test(test_state_round_trip_keeps_every_field),
         cmocka_unit_test(test_state_largest_fits_the_documented_size),

@@ -194,6 +194,90 @@ static void test_user_key_update_both_sides(void **state) {
     session_end(&s);
 }
 
+/* ---- Whose records ---- */
+
+static void mem_to_peer(struct session *s);
+static void mem_from_peer(struct session *s);
+
+/* Data both ways, the peer's close_notify, ours. */
+static void check_to_its_end(struct session *s, bool mem) {
+    enum { LEN = 40000 };
+    static uint8_t a[LEN], b[LEN];
+    pattern(a, LEN, 4);
+    if (mem) assert_int_equal(ktls_mem_start(s->conn), 0);
+    for (size_t at = 0; at < LEN; at += 10000) {
+        assert_int_equal(ktls_write(s->conn, a + at, 10000), 10000);
+        if (mem) mem_to_peer(s);
+        peer_read(&s->peer, b + at, 10000);
+        assert_int_equal(SSL_write(s->peer.ssl, a + at, 10000), 10000);
+        if (mem)
+            mem_from_peer(s);
+        else
+            peer_flush(&s->peer);
+        assert_int_equal(lib_read(s->conn, b + at, 10000), 0);
+    }
+    assert_memory_equal(a, b, LEN);
+    SSL_shutdown(s->peer.ssl);
+    if (mem)
+        mem_from_peer(s);
+    else
+        peer_flush(&s->peer);
+    assert_int_equal(lib_read_result(s->conn), 0);
+    assert_int_equal(ktls_shutdown(s->conn), KTLS_DONE);
+    if (mem) mem_to_peer(s);
+    assert_int_equal(peer_read_error(&s->peer), SSL_ERROR_ZERO_RETURN);
+}
+
+/* Ours: the SSL object is gone, and an idle connection holds no buffer. */
+static void test_records_are_ours_for_aead_suites(void **state) {
+    (void)state;
+    for (int v = TLS1_2_VERSION; v <= TLS1_3_VERSION; v++)
+        for (int c = 0; c < KTLS_N_CIPHERS; c++)
+            for (int mem = 0; mem < 2; mem++) {
+                struct ktls_ctx_opts o = c % 2 ? client_opts(KTLS_POLICY_OFF) : server_opts(KTLS_POLICY_OFF);
+                struct session s;
+                use_suite(&o, v, c);
+                session_open(&s, &o, v, suite_name(v, c));
+                assert_null(s.conn->ssl);
+                assert_null(s.conn->wire);
+                char byte; /* tickets are on the socket, and not in memory */
+                peer_feed(&s.peer);
+                if (c % 2 && v == TLS1_3_VERSION && wait_fd(s.fd[1], POLLIN, 1000))
+                    assert_int_equal(ktls_read(s.conn, &byte, 1), -EAGAIN);
+                check_to_its_end(&s, mem);
+                assert_null(s.conn->layer->in.data);
+                assert_null(s.conn->layer->out.data);
+                session_end(&s);
+            }
+}
+
+/* OpenSSL's: what the record layer does not know. */
+static void test_records_are_openssls_for_the_others(void **state) {
+    (void)state;
+    static const char *const suites[] = { "ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES128-CCM8@SECLEVEL=0", "ALL@SECLEVEL=0",
+                                          NULL };
+    for (int i = 0; i < 4; i++)
+        for (int mem = 0; mem < 2; mem++) {
+            struct ktls_ctx_opts o = server_opts(KTLS_POLICY_OFF);
+            struct session s;
+            int version = i == 2 ? TLS1_1_VERSION : i == 3 ? TLS1_3_VERSION : TLS1_2_VERSION;
+            o.ciphers = suites[i];
+            if (i == 2) o.protocols = KTLS_PROTO_TLS1_1;
+            SSL_CTX *pc = peer_ctx(false, version, suites[i]);
+            if (i == 3) SSL_CTX_set_tlsext_max_fragment_length(pc, TLSEXT_max_fragment_length_512);
+            session_start(&s, &o, pc, 0, NULL);
+            assert_int_equal(drive(s.conn, &s.peer), KTLS_DONE);
+            SSL_CTX_free(pc);
+            assert_non_null(s.conn->ssl);
+            assert_null(s.conn->layer);
+            assert_int_equal(info_of(&s).reason, KTLS_REASON_POLICY);
+            assert_int_equal(ktls_export(s.conn, NULL, 0), -EOPNOTSUPP);
+            peer_feed(&s.peer);
+            check_to_its_end(&s, mem);
+            session_end(&s);
+        }
+}
+
 /* ---- In memory ---- */
 
 static void mem_to_peer(struct session *s) {
@@ -303,6 +387,8 @@ int main(void) {
         cmocka_unit_test(test_read_end_of_stream),
         cmocka_unit_test(test_user_alert_is_named_and_renegotiation_refused),
         cmocka_unit_test(test_user_key_update_both_sides),
+        cmocka_unit_test(test_records_are_ours_for_aead_suites),
+        cmocka_unit_test(test_records_are_openssls_for_the_others),
         cmocka_unit_test(test_mem_mode_both_ways),
         cmocka_unit_test(test_mem_mode_truncation_and_rules),
         cmocka_unit_test(test_mem_mode_bad_record_answers_with_alert),

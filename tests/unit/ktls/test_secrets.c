@@ -43,12 +43,15 @@ static void check(enum ktls_policy policy, int version, enum ktls_mode want) {
         assert_int_equal(found[CLIENT_KEY], 0);
         assert_int_equal(found[SERVER_KEY], 0);
     } else if (want == KTLS_MODE_TX) {
-        if (secrets)
-            assert_int_equal(found[SERVER_SECRET], 1); /* ours to send with: kept for KeyUpdate, and OpenSSL has it no more */
-        if (secrets) assert_true(found[CLIENT_SECRET] > 0);
+        if (secrets) assert_int_equal(found[SERVER_SECRET], 1);
+        if (secrets) assert_int_equal(found[CLIENT_SECRET], 1);
+        assert_int_equal(found[SERVER_KEY], 0); /* the kernel's */
+        assert_int_equal(found[CLIENT_KEY], secrets ? 1 : 2);
     } else {
-        assert_true(found[CLIENT_KEY] + found[SERVER_KEY] > 0); /* the search does find things */
-        if (secrets) assert_true(found[CLIENT_SECRET] > 0);
+        assert_int_equal(found[CLIENT_KEY], secrets ? 1 : 2); /* in use; TLS 1.2: and kept for ktls_export() */
+        assert_int_equal(found[SERVER_KEY], secrets ? 1 : 2);
+        if (secrets) assert_int_equal(found[CLIENT_SECRET], 1); /* kept for KeyUpdate */
+        if (secrets) assert_int_equal(found[SERVER_SECRET], 1);
     }
     ktls_conn_free(conn);
     search(found, true);
