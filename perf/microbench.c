@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/hash.h"
 #include "base/obuf.h"
+#include "cmd/batch.h"
 #include "cmd/cmd.h"
 #include "cmd/dispatch.h"
 #include "cmd/session.h"
@@ -149,6 +150,33 @@ static void op_pipeline(struct state *s) {
     obuf_consume(&s->out, s->out.bytes);
 }
 
+/* Another key into the GET at `at`. */
+static void choose_key(struct state *s, size_t at) {
+    char *key = s->input.data + at + sizeof("*2\r\n$3\r\nGET\r\n$16\r\nkey:") - 1;
+    long n = pick(s);
+    for (int i = 11; i >= 0; i--, n /= 10) key[i] = (char)('0' + n % 10);
+}
+
+static void op_one_by_one(struct state *s) {
+    for (size_t at = 0, step = s->input.len / BATCH; at < s->input.len; at += step) choose_key(s, at);
+    op_pipeline(s);
+}
+
+static void op_batch(struct state *s) {
+    static struct batch b;
+    b.n = 0;
+    for (size_t at = 0; at < s->input.len;) {
+        choose_key(s, at);
+        at += parse_one(s, at);
+        if (!batch_add(&b, &s->eng, &s->session, s->parser.argc, s->parser.argv, at)) abort();
+    }
+    batch_prefetch(&b, &s->eng, &s->session);
+    for (int i = 0; i < b.n; i++)
+        if (batch_run(&b, i, &s->eng, &s->session) != DISPATCH_OK) abort();
+    s->sink += s->out.bytes;
+    obuf_consume(&s->out, s->out.bytes);
+}
+
 #define V100 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 #define GET_TEXT "*2\r\n$3\r\nGET\r\n$16\r\nkey:000000000042\r\n"
 #define SET_TEXT "*3\r\n$3\r\nSET\r\n$16\r\nkey:000000000042\r\n$100\r\n" V100 "\r\n"
@@ -170,6 +198,10 @@ static const struct bench benches[] = {
     { "dispatch-set", "SET of 100 bytes over the same", op_set, 1, FEW, NULL, 0 },
     { "dispatch-incr", "INCR", op_incr, 1, FEW, NULL, 0 },
     { "pipeline-get-16", "16 GET parsed and dispatched", op_pipeline, BATCH, FEW, GET_TEXT, BATCH },
+    { "random-get-16", "16 GET of random keys, 10,000, one after the other", op_one_by_one, BATCH, FEW, GET_TEXT, BATCH },
+    { "batch-get-16", "the same, looked ahead as the server does", op_batch, BATCH, FEW, GET_TEXT, BATCH },
+    { "random-get-16-1m", "16 GET of random keys, 1,000,000, one after the other", op_one_by_one, BATCH, MANY, GET_TEXT, BATCH },
+    { "batch-get-16-1m", "the same, looked ahead", op_batch, BATCH, MANY, GET_TEXT, BATCH },
     { "pipeline-set-16", "16 SET of 100 bytes parsed and dispatched", op_pipeline, BATCH, FEW, SET_TEXT, BATCH },
 };
 #define N_BENCHES (sizeof(benches) / sizeof(*benches))

@@ -148,14 +148,22 @@ static void reject_unknown(struct engine *e, struct session *s, int argc, const 
 
 /* ---- shards ---- */
 
+/* Most commands: one key at a fixed place. */
+static bool has_single_key(const struct key_spec *ks) {
+    return ks[0].flags && !(ks[0].flags & KEY_INCOMPLETE) && !ks[1].flags && ks[0].begin == KEY_BEGIN_INDEX &&
+           ks[0].find == KEY_FIND_RANGE && ks[0].lastkey == 0;
+}
+
+int dispatch_single_key(const struct cmd *cmd) {
+    if (cmd->flags & (CMD_ALL_SHARDS | CMD_TOUCHES_ARBITRARY_KEYS | CMD_SELF_LOCK | CMD_NEVER_QUEUED)) return 0;
+    return cmd->spec->run && has_single_key(cmd->spec->keys) ? cmd->spec->keys[0].index : 0;
+}
+
 uint64_t dispatch_shards(const struct engine *e, const struct cmd *cmd, int argc, const struct slice *argv) {
     if (cmd->flags & (CMD_ALL_SHARDS | CMD_TOUCHES_ARBITRARY_KEYS)) return ks_all_mask(ks_n_shards(e->ks));
     const struct key_spec *ks = cmd->spec->keys;
     if (!ks[0].flags && !cmd->spec->get_keys) return 0;
-    /* Most commands: one key at a fixed place. */
-    if (ks[0].flags && !(ks[0].flags & KEY_INCOMPLETE) && !ks[1].flags && ks[0].begin == KEY_BEGIN_INDEX &&
-        ks[0].find == KEY_FIND_RANGE && ks[0].lastkey == 0)
-        return ks[0].index < argc ? 1ULL << ks_hint(e->ks, argv[ks[0].index]) : 0;
+    if (has_single_key(ks)) return ks[0].index < argc ? 1ULL << ks_hint(e->ks, argv[ks[0].index]) : 0;
     int local[64], *pos = local;
     int n = cmd_keys(cmd, argc, argv, pos, NULL, 64);
     if (n > 64) {
@@ -292,7 +300,7 @@ static uint64_t name_number(struct slice name) {
 }
 
 /* Clients send the same command again and again, spelled the same. */
-static struct cmd *look_up(struct engine *e, struct session *s, int argc, const struct slice *argv) {
+struct cmd *dispatch_look_up(struct engine *e, struct session *s, int argc, const struct slice *argv) {
     uint64_t n = name_number(argv[0]);
     if (n && n == s->last_name) return s->last_named;
     struct cmd *cmd = cmd_lookup_argv(e->table, argc, argv);
@@ -305,7 +313,7 @@ static struct cmd *look_up(struct engine *e, struct session *s, int argc, const 
 
 enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, const struct slice *argv) {
     enum dispatch_result result = DISPATCH_OK;
-    struct cmd *cmd = look_up(e, s, argc, argv);
+    struct cmd *cmd = dispatch_look_up(e, s, argc, argv);
     s->reply.errors = 0;
     if (!cmd) {
         reject_unknown(e, s, argc, argv);

@@ -267,6 +267,19 @@ void *dict_find(struct dict *d, uint64_t hash, struct slice key) {
     return dict_locate(d, hash, key, &pos) ? pos.bucket->slots[pos.slot] : NULL;
 }
 
+void dict_prefetch(const struct dict *d, uint64_t hash) {
+    for (int i = 0; i < 2 && d->t[i].buckets; i++) __builtin_prefetch(&d->t[i].buckets[hash & d->t[i].mask]);
+}
+
+void *dict_probe(const struct dict *d, uint64_t hash) {
+    for (int i = 0; i < 2 && d->t[i].buckets; i++) {
+        const struct dict_bucket *b = &d->t[i].buckets[hash & d->t[i].mask];
+        uint64_t match = bucket_match(b, tag_of(hash));
+        if (match) return b->slots[__builtin_ctzll(match) / 8];
+    }
+    return NULL;
+}
+
 void dict_insert(struct dict *d, uint64_t hash, void *item) {
     step_if_rehashing(d);
     grow_if_full(d);

@@ -48,7 +48,11 @@ void dict_init(struct dict *d, struct dict_type *type); /* allocates nothing unt
 /* Forgets all items, calling free_item for each when not NULL, and frees the tables. The dict may be used again. */
 void dict_clear(struct dict *d, void (*free_item)(void *item));
 
-void *dict_find(struct dict *d, uint64_t hash, struct slice key);   /* NULL when absent */
+void *dict_find(struct dict *d, uint64_t hash, struct slice key); /* NULL when absent */
+/* For those who look up many: the cache line a look-up would read first; and the item it would read next, by the tag, which may
+ * be another one's, or NULL. */
+void dict_prefetch(const struct dict *d, uint64_t hash);
+void *dict_probe(const struct dict *d, uint64_t hash);
 void dict_insert(struct dict *d, uint64_t hash, void *item);        /* the key must not be there */
 void *dict_remove(struct dict *d, uint64_t hash, struct slice key); /* the item, now the caller's; NULL when absent */
 

@@ -14,6 +14,8 @@
 #include "base/clock.h"
 #include "base/hash.h"
 
+#define PREFETCH_MIN (8u << 20) /* bytes of a database's tables: what may be in a cache anyway is not worth the instructions */
+
 /* ---- making and freeing ---- */
 
 static int log2_of(int n) {
@@ -75,22 +77,23 @@ int ks_n_shards(const struct keyspace *ks) {
 }
 
 /* Slot and hash of a key are asked for two or three times by a command. */
-static __thread struct {
-    struct slice key; /* ptr NULL: none */
-    unsigned slot;
-    uint64_t hash;
-    bool hashed;
-} hint;
+static __thread struct ks_hint hint;
 
 static bool is_hinted(struct slice key) {
     return key.ptr == hint.key.ptr && key.len == hint.key.len && key.ptr;
 }
 
 int ks_hint(const struct keyspace *ks, struct slice key) {
-    hint.key = key;
-    hint.slot = hash_slot(key.ptr, key.len);
-    hint.hashed = false;
+    if (!is_hinted(key)) hint = (struct ks_hint){ .key = key, .slot = hash_slot(key.ptr, key.len) };
     return (int)(hint.slot & (unsigned)(ks->n_shards - 1));
+}
+
+void ks_hint_make(struct ks_hint *ret, struct slice key) {
+    *ret = (struct ks_hint){ .key = key, .slot = hash_slot(key.ptr, key.len), .hashed = true, .hash = dict_hash(key) };
+}
+
+void ks_use_hint(const struct ks_hint *h) {
+    hint = *h;
 }
 
 void ks_no_hint(void) {
@@ -187,6 +190,27 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
     count_lookup(s, e != NULL, flags);
     if (e) touch(ks, e, now_ms, flags);
     return e;
+}
+
+/* Three rounds, each of which has what the one before asked for: bucket, entry, value. What was found is not kept from one to the
+ * next: the lock is given back meanwhile. */
+static void prefetch_round(struct keyspace *ks, int db, const struct ks_hint *h, int round) {
+    int shard = (int)(h->slot & (unsigned)(ks->n_shards - 1));
+    struct shard_db *sd = shard_db_get(ks, shard, db);
+    if (!sd || atomic_load_explicit(&sd->table_bytes, memory_order_relaxed) * (size_t)ks->n_shards < PREFETCH_MIN) return;
+    if (!ks_trylock_shard(ks, shard)) return;
+    const struct entry *e = round == 0 ? NULL : dict_probe(&sd->dict, h->hash);
+    if (round == 0)
+        dict_prefetch(&sd->dict, h->hash);
+    else if (e)
+        __builtin_prefetch(round == 1 ? (const void *)e : e->value);
+    ks_unlock(ks, 1ULL << shard);
+}
+
+void ks_prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n) {
+    if (n < 2) return;
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < n; i++) prefetch_round(ks, db, &h[i], round);
 }
 
 struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *val_take, bool keep_ttl) {

@@ -61,6 +61,18 @@ int ks_shard_of(const struct keyspace *ks, struct slice key);
  * ks_no_hint. */
 int ks_hint(const struct keyspace *ks, struct slice key);
 void ks_no_hint(void);
+/* The same in two steps: what was computed beforehand. */
+struct ks_hint {
+    struct slice key; /* ptr NULL: none */
+    unsigned slot;
+    bool hashed;
+    uint64_t hash;
+};
+void ks_hint_make(struct ks_hint *ret, struct slice key);
+void ks_use_hint(const struct ks_hint *h);
+/* Has what look-ups of n keys will read brought into the processor's cache, where the tables are large. No lock may be held; a
+ * shard that is locked by another thread is passed over. */
+void ks_prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n);
 void ks_lock(struct keyspace *ks, uint64_t mask); /* ascending order; not recursive */
 void ks_unlock(struct keyspace *ks, uint64_t mask);
 /* The time a command goes by, its shards locked: now_ms, but not before what the last holder of any of them went by. Threads read

@@ -182,34 +182,68 @@ static void refuse_http(struct client *c) {
     conn_close(&c->conn, CONN_END_LOCAL, "");
 }
 
+static bool is_in_buffer(const struct resp_parser *p) {
+    return !p->inline_args && p->n_large == 0;
+}
+
+/* Parses from *at on: commands that can wait for the ones behind them go to the thread's batch; the first one that cannot, or the
+ * last one there is, stays in the parser (RESP_COMMAND). *at: behind what was parsed. */
+static enum resp_result parse_ahead(struct client *c, char *data, size_t len, size_t *at) {
+    const struct config *cfg = c->srv->cfg;
+    struct resp_limits lim = {
+        .max_bulk_len = (size_t)cfg_get(&cfg->proto_max_bulk_len),
+        .max_inline = 64 * 1024,
+        .authenticated = is_authenticated(c),
+    };
+    struct resp_parser *p = &c->parser;
+    struct batch *b = &c->th->batch;
+    b->n = 0;
+    for (;;) {
+        size_t used = 0;
+        enum resp_result r = resp_parse(p, &lim, data + *at, len - *at, &used);
+        *at += used;
+        if (r != RESP_COMMAND || *at == len || !is_in_buffer(p)) return r;
+        if (!lim.authenticated || !batch_add(b, &c->srv->eng, &c->s, p->argc, p->argv, *at)) return r;
+    }
+}
+
+/* After a command. False: no more of this client's. */
+static bool goes_on(struct client *c) {
+    if (c->s.close_after_reply) client_close(c);
+    return check_output_limit(c) && !conn_is_closing(&c->conn);
+}
+
 /* Runs what is whole in data. Returns how many bytes are done with; the rest is to be kept. */
 static size_t run_commands(struct client *c, char *data, size_t len) {
-    size_t off = 0;
-    const struct config *cfg = c->srv->cfg;
-    while (off < len && !conn_is_closing(&c->conn)) {
-        struct resp_limits lim = {
-            .max_bulk_len = (size_t)cfg_get(&cfg->proto_max_bulk_len),
-            .max_inline = 64 * 1024,
-            .authenticated = is_authenticated(c),
-        };
-        size_t used = 0;
-        enum resp_result r = resp_parse(&c->parser, &lim, data + off, len - off, &used);
+    struct engine *eng = &c->srv->eng;
+    struct batch *b = &c->th->batch;
+    size_t off = 0, at = 0;
+    while (at < len && !conn_is_closing(&c->conn)) {
+        enum resp_result r = parse_ahead(c, data, len, &at);
+        if (b->n) batch_prefetch(b, eng, &c->s);
+        for (int i = 0; i < b->n; i++) {
+            if (batch_run(b, i, eng, &c->s) == DISPATCH_POSTPONED) {
+                pause_client(c);
+                return off;
+            }
+            off = b->item[i].end;
+            if (!goes_on(c)) return len;
+        }
         if (r == RESP_ERROR) {
             protocol_error(c);
             return len;
         }
-        if (r == RESP_NEED_MORE) return off + used;
+        if (r == RESP_NEED_MORE) return at;
         if (is_http(c->parser.argv[0])) {
             refuse_http(c);
             return len;
         }
-        if (dispatch(&c->srv->eng, &c->s, c->parser.argc, c->parser.argv) == DISPATCH_POSTPONED) {
+        if (dispatch(eng, &c->s, c->parser.argc, c->parser.argv) == DISPATCH_POSTPONED) {
             pause_client(c);
             return off;
         }
-        off += used;
-        if (c->s.close_after_reply) client_close(c);
-        if (!check_output_limit(c)) return len;
+        off = at;
+        if (!goes_on(c)) return len;
     }
     return conn_is_closing(&c->conn) ? len : off;
 }

@@ -13,6 +13,7 @@
 
 #include "base/hist.h"
 #include "base/list.h"
+#include "cmd/batch.h"
 #include "cmd/dispatch.h"
 #include "net/conn.h"
 #include "net/loop.h"
@@ -43,6 +44,7 @@ struct io_thread {
     int index;
     pthread_t tid;
     struct loop *loop; /* loop_post: any thread */
+    struct batch batch;
     struct conn_thread conns;
     struct listener listeners[MAX_LISTENERS];
     int n_listeners;
