@@ -8,9 +8,10 @@
  * ones.
  *
  * tls-user: batches of one record's size are encrypted until CIPHER_MIN of ciphertext waits, or up to CIPHER_MAX for a peer that
- * takes it as fast (a hundred slow readers must not hold a quarter of a megabyte each), then sent. The buffer may
- * move with the next read or write, so a send that cannot finish at once gets a copy of the ciphertext (`cipher`), and nothing
- * is encrypted until that is gone: the queue of ciphertext is bounded and the rest stays plaintext in `out`.
+ * takes it as fast (a hundred slow readers must not hold a quarter of a megabyte each), then sent. libktls's buffer may move with
+ * the next read or write, so a send that cannot finish at once gets a copy of the ciphertext (`cipher`), and nothing is encrypted
+ * until that is gone: the queue of ciphertext is bounded and the rest stays plaintext in `out`. A few kilobytes get such a copy
+ * at once: it costs less than a system call of their own, which io_uring saves by sending them with the turn's others.
  *
  * Flushing before a close goes: out empty -> close_notify -> FIN -> the peer's FIN (conn_recv.c) or the deadline.
  *
@@ -26,6 +27,7 @@
 #define RECORD_MAX 16384
 #define CIPHER_MIN (64 * 1024)
 #define CIPHER_MAX (256 * 1024)
+#define BATCHED_MAX 4096 /* copied, and sent with what the turn's other connections send */
 
 /* Shortens the pieces to `limit` bytes. Returns how many are left. */
 static int cut_iov(struct iovec *iov, int cnt, size_t limit) {
@@ -122,14 +124,13 @@ static ssize_t encrypt_some(struct conn *c, const void **ret_data) {
     return (ssize_t)waiting;
 }
 
-/* The socket is full: the rest is sent from memory that stays put. */
-static bool park_ciphertext(struct conn *c, const void *data, size_t len) {
+/* What is sent later is sent from memory that stays put. */
+static void park_ciphertext(struct conn *c, const void *data, size_t len) {
     c->cipher = mem_alloc(len);
     memcpy(c->cipher, data, len);
     c->cipher_len = len;
     c->cipher_off = 0;
     ktls_mem_sent(c->tls, len);
-    return true;
 }
 
 static bool send_parked(struct conn *c) {
@@ -155,6 +156,10 @@ static bool send_user(struct conn *c) {
         const void *data = NULL;
         ssize_t len = encrypt_some(c, &data);
         if (len <= 0) return len == 0;
+        if (len <= BATCHED_MAX) {
+            park_ciphertext(c, data, (size_t)len);
+            continue;
+        }
         struct iovec piece = { (void *)(uintptr_t)data, (size_t)len };
         ssize_t n = loop_send_try(&c->io, &piece, 1);
         if (n >= 0) {
