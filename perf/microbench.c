@@ -224,8 +224,7 @@ static struct state *state_new(const struct bench *b) {
     struct ks_opts opts = { .n_dbs = 16, .n_shards = 64, .one_thread = true };
     s->ks = ks_new(&opts);
     s->table = cmd_table_new();
-    cmd_table_register(s->table, cmd_specs_string);
-    cmd_table_register(s->table, cmd_specs_generic);
+    cmd_table_register_data(s->table);
     engine_init(&s->eng, s->ks, s->table);
     session_init(&s->session, &s->out, 1);
     s->session.authenticated = true;

@@ -221,8 +221,10 @@ void cmd_help(struct cmd_ctx *c, const char *const *lines); /* the reply to "<co
  * (proto-max-bulk-len)". */
 bool cmd_check_string_len(struct cmd_ctx *c, uint64_t size, uint64_t append);
 
-/* Families' arrays. */
+/* Families' arrays. cmd_table_register_data: those of this layer, which is all but the server's own. */
+void cmd_table_register_data(struct cmd_table *t);
 extern const struct cmd_spec cmd_specs_string[], cmd_specs_bitmap[], cmd_specs_generic[], cmd_specs_transaction[],
-    cmd_specs_command[], cmd_specs_connection[];
+    cmd_specs_command[], cmd_specs_connection[], cmd_specs_list[], cmd_specs_hash[], cmd_specs_set[], cmd_specs_zset[],
+    cmd_specs_geo[], cmd_specs_stream[], cmd_specs_hll[], cmd_specs_sort[], cmd_specs_dump[];
 
 #endif

@@ -72,10 +72,10 @@ int64_t entry_expire_ms(const struct entry *e) {
     return e->expire_ms;
 }
 
-size_t entry_mem_usage(const struct entry *e) {
+size_t entry_mem_usage(const struct entry *e, size_t samples) {
     size_t size = mem_usable((void *)(uintptr_t)e) + DICT_SLOT_BYTES;
     if (e->expire_ms != KS_NO_EXPIRE) size += sizeof(struct expiry_item);
-    return size + (e->value ? obj_mem_usage(e->value) : 0);
+    return size + (e->value ? obj_mem_usage(e->value, samples) : 0);
 }
 
 /* ---- access clock ---- */

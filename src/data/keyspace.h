@@ -110,7 +110,7 @@ void ks_use_lfu(struct keyspace *ks, bool lfu);                          /* maxm
 bool ks_uses_lfu(const struct keyspace *ks);
 void ks_lfu_params(struct keyspace *ks, int log_factor,
                    int decay_minutes);         /* for the process: entries do not know their keyspace */
-size_t entry_mem_usage(const struct entry *e); /* key, entry, value, table slot */
+size_t entry_mem_usage(const struct entry *e, size_t samples); /* key, entry, value (obj_ops.mem), table slot */
 
 /* ---- iteration ---- */
 /* Calls fn for every live key of a shard (lock held); fn returns false to stop. No changes inside fn. */

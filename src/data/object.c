@@ -19,6 +19,16 @@
 #define PREALLOC_MAX (1024 * 1024)  /* growth doubles up to here, then adds this much: sds's rule */
 #define INT_CHARS_MAX 20            /* as redis-server's tryObjectEncoding */
 #define LAZY_MIN_BYTES (256 * 1024) /* freeing less than this costs no more than handing it over */
+#define LAZY_MIN_EFFORT 64          /* allocations, the same: redis-server's LAZYFREE_THRESHOLD */
+
+static const struct obj_ops *const type_ops[OBJ_N_TYPES] = {
+    [OBJ_STRING] = NULL, /* here */
+};
+
+/* NULL: a string. */
+static const struct obj_ops *ops_of(const struct obj *o) {
+    return type_ops[o->type];
+}
 
 static struct obj *obj_alloc(size_t size, uint8_t enc) {
     struct obj *o = mem_alloc(size);
@@ -26,6 +36,13 @@ static struct obj *obj_alloc(size_t size, uint8_t enc) {
     o->type = OBJ_STRING;
     o->enc = enc;
     o->spare = 0;
+    return o;
+}
+
+struct obj *obj_new(enum obj_type type, enum obj_enc enc, void *ptr_take) {
+    struct obj *o = obj_alloc(offsetof(struct obj, u) + sizeof(void *), (uint8_t)enc);
+    o->type = (uint8_t)type;
+    o->u.ptr = ptr_take;
     return o;
 }
 
@@ -80,7 +97,10 @@ static bool obj_drop(struct obj *o) {
 
 static void obj_destroy(void *arg) {
     struct obj *o = arg;
-    if (o->enc == OBJ_ENC_RAW) mem_free(o->u.raw.data);
+    if (ops_of(o))
+        ops_of(o)->destroy(o);
+    else if (o->enc == OBJ_ENC_RAW)
+        mem_free(o->u.raw.data);
     mem_free(o);
 }
 
@@ -93,9 +113,18 @@ void obj_unref_cb(void *o) {
     obj_unref(o);
 }
 
+size_t obj_free_effort(const struct obj *o) {
+    return ops_of(o) ? ops_of(o)->effort(o) : 1;
+}
+
+static bool is_worth_lazy(const struct obj *o) {
+    if (ops_of(o)) return ops_of(o)->effort(o) > LAZY_MIN_EFFORT;
+    return o->enc == OBJ_ENC_RAW && o->u.raw.cap >= LAZY_MIN_BYTES;
+}
+
 void obj_unref_lazy(struct obj *o) {
     if (!o || !obj_drop(o)) return;
-    if (o->enc == OBJ_ENC_RAW && o->u.raw.cap >= LAZY_MIN_BYTES)
+    if (is_worth_lazy(o))
         lazyfree_push(obj_destroy, o, 1);
     else
         obj_destroy(o);
@@ -128,6 +157,7 @@ bool obj_string_to_ll(const struct obj *o, int64_t *ret) {
 }
 
 struct obj *obj_dup(const struct obj *o) {
+    if (ops_of(o)) return obj_new(o->type, o->enc, ops_of(o)->dup(o));
     if (o->enc == OBJ_ENC_INT) return obj_string_from_ll(o->u.integer);
     if (o->enc == OBJ_ENC_EMBSTR) return obj_string_new_emb(o->u.emb.data, o->u.emb.len);
     size_t len = o->u.raw.len;
@@ -180,12 +210,14 @@ const char *obj_type_name(const struct obj *o) {
 }
 
 const char *obj_encoding_name(const struct obj *o) {
-    static const char *const names[OBJ_N_ENCS] = { "int", "embstr", "raw" };
+    static const char *const names[OBJ_N_ENCS] = { "int",       "embstr", "raw",       "listpack", "listpackex",
+                                                   "quicklist", "intset", "hashtable", "skiplist", "stream" };
     return names[o->enc];
 }
 
-size_t obj_mem_usage(const struct obj *o) {
+size_t obj_mem_usage(const struct obj *o, size_t samples) {
     size_t size = mem_usable((void *)(uintptr_t)o);
+    if (ops_of(o)) return size + ops_of(o)->mem(o, samples);
     if (o->enc == OBJ_ENC_RAW && o->u.raw.data) size += mem_usable(o->u.raw.data);
     return size;
 }

@@ -1,7 +1,9 @@
-/* Values. An object is owned by the entry that holds it, or counted when a reply still refers to its bytes. Strings now; the
- * other types get encodings of their own. Fields are changed only under the lock of the key's shard; obj_ref/obj_unref are
- * atomic, because a reply is released by its connection's thread without that lock. An object with more than one reference is
- * never changed in place: obj_string_own copies first. */
+/* Values. An object is owned by the entry that holds it; a string is counted when a reply still refers to its bytes. Fields are
+ * changed only under the lock of the key's shard; obj_ref/obj_unref are atomic, because a reply is released by its connection's
+ * thread without that lock. A string with more than one reference is never changed in place: obj_string_own copies first.
+ *
+ * The other types hang a structure of their own on u.ptr (listpack, dict, ...), which its encoding names; only one reference to
+ * them ever exists, so they are changed in place. What all types must be able to do is in struct obj_ops. */
 #ifndef KETTLE_DATA_OBJECT_H
 #define KETTLE_DATA_OBJECT_H
 
@@ -14,7 +16,20 @@
 #include "base/str.h"
 
 enum obj_type { OBJ_STRING = 0, OBJ_LIST, OBJ_SET, OBJ_ZSET, OBJ_HASH, OBJ_STREAM, OBJ_N_TYPES };
-enum obj_enc { OBJ_ENC_INT = 0, OBJ_ENC_EMBSTR, OBJ_ENC_RAW, OBJ_N_ENCS };
+/* OBJECT ENCODING's names: see obj_encoding_name. */
+enum obj_enc {
+    OBJ_ENC_INT = 0,
+    OBJ_ENC_EMBSTR,
+    OBJ_ENC_RAW,
+    OBJ_ENC_LISTPACK,    /* list, hash, set, zset */
+    OBJ_ENC_LISTPACK_EX, /* hash with times of its fields */
+    OBJ_ENC_QUICKLIST,   /* list */
+    OBJ_ENC_INTSET,      /* set */
+    OBJ_ENC_HASHTABLE,   /* set, hash */
+    OBJ_ENC_SKIPLIST,    /* zset */
+    OBJ_ENC_STREAM,
+    OBJ_N_ENCS
+};
 
 #define OBJ_EMBSTR_MAX 44 /* bytes; OBJECT ENCODING says embstr up to here, as redis-server does */
 
@@ -33,8 +48,18 @@ struct obj {
             char *data;
             size_t len;
             size_t cap;
-        } raw; /* OBJ_ENC_RAW; data NULL when cap is 0 */
+        } raw;     /* OBJ_ENC_RAW; data NULL when cap is 0 */
+        void *ptr; /* every type but strings: what the encoding says */
     } u;
+};
+
+/* What a type other than string provides; each in its own file, listed in object.c. */
+struct obj_ops {
+    void (*destroy)(struct obj *o);    /* frees what hangs on u.ptr, not o. May run on the lazyfree thread */
+    void *(*dup)(const struct obj *o); /* deep copy of it, of the same encoding */
+    size_t (*mem)(const struct obj *o,
+                  size_t samples);         /* its bytes; of larger ones about `samples` items are looked at, 0: all */
+    size_t (*effort)(const struct obj *o); /* how many allocations freeing it takes, roughly: decides who frees it */
 };
 
 /* String, copied; becomes int when it is a canonical 64-bit integer of at most 20 characters, embstr up to 44 bytes, else raw. */
@@ -44,6 +69,8 @@ struct obj *obj_string_new_text(const void *p,
 struct obj *obj_string_new_raw(size_t len);  /* raw encoding, zero-filled: to be filled by the caller */
 struct obj *obj_string_from_raw_take(char *data_take, size_t len, size_t cap); /* data from mem_alloc */
 struct obj *obj_string_from_ll(int64_t v);
+/* A value of another type: ptr_take as the encoding wants it. 16 bytes of its own. */
+struct obj *obj_new(enum obj_type type, enum obj_enc enc, void *ptr_take);
 struct obj *obj_ref(struct obj *o);
 struct obj *obj_unref(struct obj *o);     /* frees at zero; NULL is fine; always NULL */
 void obj_unref_cb(void *o);               /* obj_unref as a release callback */
@@ -59,8 +86,9 @@ bool obj_string_to_ll(const struct obj *o, int64_t *ret);
  * re-encoded), of at least min_len bytes, new bytes zero. Returns its data pointer; len is obj_string_len(*slot). */
 char *obj_string_own(struct obj **slot, size_t min_len);
 
-const char *obj_type_name(const struct obj *o);     /* "string"; static */
-const char *obj_encoding_name(const struct obj *o); /* "int", "embstr", "raw"; static */
-size_t obj_mem_usage(const struct obj *o);          /* bytes allocated for the value */
+const char *obj_type_name(const struct obj *o);            /* "string"; static */
+const char *obj_encoding_name(const struct obj *o);        /* "int", "embstr", "raw"; static */
+size_t obj_mem_usage(const struct obj *o, size_t samples); /* bytes allocated for the value; see obj_ops.mem */
+size_t obj_free_effort(const struct obj *o);               /* allocations; 1 for small or flat values */
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "data/limits.h"
 #include "server/client.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
@@ -15,6 +16,23 @@ static struct server *server_of(struct cmd_ctx *c) {
 }
 
 /* ---- applying ---- */
+
+static void apply_limits(struct config *cfg) {
+#define LIMIT(name) atomic_store(&data_limits.name, cfg_get(&cfg->name))
+    LIMIT(list_max_listpack_size);
+    LIMIT(list_compress_depth);
+    LIMIT(hash_max_listpack_entries);
+    LIMIT(hash_max_listpack_value);
+    LIMIT(set_max_intset_entries);
+    LIMIT(set_max_listpack_entries);
+    LIMIT(set_max_listpack_value);
+    LIMIT(zset_max_listpack_entries);
+    LIMIT(zset_max_listpack_value);
+    LIMIT(stream_node_max_bytes);
+    LIMIT(stream_node_max_entries);
+    LIMIT(hll_sparse_max_bytes);
+#undef LIMIT
+}
 
 void server_apply_all(struct server *srv) {
     struct config *cfg = srv->cfg;
@@ -27,6 +45,7 @@ void server_apply_all(struct server *srv) {
     int64_t policy = cfg_get(&cfg->maxmemory_policy);
     ks_use_lfu(srv->ks, policy == CFG_VOLATILE_LFU || policy == CFG_ALLKEYS_LFU);
     ks_lfu_params(srv->ks, (int)cfg_get(&cfg->lfu_log_factor), (int)cfg_get(&cfg->lfu_decay_time));
+    apply_limits(cfg);
     log_set_level((enum log_level)cfg_get(&cfg->loglevel));
 }
 

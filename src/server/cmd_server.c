@@ -153,8 +153,8 @@ static void debug_command(struct cmd_ctx *c) {
 /* ---- MEMORY ---- */
 
 static void memory_usage_command(struct cmd_ctx *c) {
+    int64_t samples = 5; /* as redis-server */
     for (int i = 3; i < c->argc; i++) {
-        int64_t samples;
         if (!slice_ieq(c->argv[i], "samples") || i + 1 >= c->argc) {
             cmd_syntax_error(c);
             return;
@@ -169,7 +169,7 @@ static void memory_usage_command(struct cmd_ctx *c) {
     if (!e) {
         reply_null(c->r);
     } else {
-        reply_int(c->r, (int64_t)entry_mem_usage(e));
+        reply_int(c->r, (int64_t)entry_mem_usage(e, (size_t)samples));
     }
 }
 

@@ -51,11 +51,10 @@ static void print_usage(FILE *f) {
 }
 
 static void register_commands(struct server *srv) {
-    const struct cmd_spec *const families[] = {
-        cmd_specs_connection,  cmd_specs_client,  cmd_specs_generic, cmd_specs_string, cmd_specs_bitmap,
-        cmd_specs_transaction, cmd_specs_command, cmd_specs_server,  cmd_specs_config, NULL
-    };
+    const struct cmd_spec *const families[] = { cmd_specs_connection, cmd_specs_client, cmd_specs_server, cmd_specs_config,
+                                                NULL };
     srv->table = cmd_table_new();
+    cmd_table_register_data(srv->table);
     for (int i = 0; families[i]; i++) cmd_table_register(srv->table, families[i]);
 }
 

@@ -38,10 +38,7 @@ static void world_make(struct world *w) {
     memset(w, 0, sizeof *w);
     w->ks = ks_new(&opts);
     w->table = cmd_table_new();
-    cmd_table_register(w->table, cmd_specs_string);
-    cmd_table_register(w->table, cmd_specs_bitmap);
-    cmd_table_register(w->table, cmd_specs_generic);
-    cmd_table_register(w->table, cmd_specs_transaction);
+    cmd_table_register_data(w->table);
     engine_init(&w->eng, w->ks, w->table);
     atomic_store(&w->eng.proto_max_bulk_len, MAX_VALUE);
     session_init(&w->s, &w->out, 1);

@@ -53,10 +53,7 @@ static int harness_setup(void **state) {
     hash_seed_init();
     h->ks = ks_new(&opts);
     h->table = cmd_table_new();
-    cmd_table_register(h->table, cmd_specs_string);
-    cmd_table_register(h->table, cmd_specs_bitmap);
-    cmd_table_register(h->table, cmd_specs_generic);
-    cmd_table_register(h->table, cmd_specs_transaction);
+    cmd_table_register_data(h->table);
     engine_init(&h->eng, h->ks, h->table);
     h->eng.hooks.arg = h;
     h->eng.hooks.notify = harness_notify;

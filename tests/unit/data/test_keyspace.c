@@ -63,7 +63,7 @@ static void test_keys_of_any_length(void **state) {
         int64_t v;
         assert_true(slice_eq(entry_key(e), key));
         assert_true(obj_string_to_ll(entry_value(e), &v) && (size_t)v == lens[i]);
-        assert_true(entry_mem_usage(e) > lens[i]);
+        assert_true(entry_mem_usage(e, 0) > lens[i]);
     }
     mem_free(big);
 }

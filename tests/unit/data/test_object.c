@@ -105,7 +105,7 @@ static void test_dup_is_deep(void **state) {
         assert_null(obj_unref(a));
         char tmp[STR_LL_MAX];
         assert_true(slice_eq(obj_string_bytes(b, tmp), slice_cstr(texts[i])));
-        assert_true(obj_mem_usage(b) >= 12);
+        assert_true(obj_mem_usage(b, 0) >= 12);
         obj_unref(b);
     }
     assert_null(obj_unref(NULL));

@@ -1,0 +1,6 @@
+/* The table of the geo family: what COMMAND tells about it and the dispatcher enforces. */
+#include "cmd/cmd.h"
+
+const struct cmd_spec cmd_specs_geo[] = {
+    { 0 },
+};
