@@ -187,11 +187,15 @@ struct cmd_ctx {
     int db;         /* s->db at the start of the command */
     int64_t now_ms; /* wall clock, constant for the command and for a whole EXEC */
     bool in_exec;
-    uint64_t locked; /* shards held */
-    uint64_t gate;   /* engine.gate when the command was let through */
-    bool is_stale;   /* the gate has moved since: nothing was done, the dispatcher asks again */
-    uint64_t start;  /* clock_ticks() when its locks were held */
-    uint64_t usec;   /* time it took, set when it has run */
+    uint64_t locked;           /* shards held */
+    uint64_t gate;             /* engine.gate when the command was let through */
+    bool is_stale;             /* the gate has moved since: nothing was done, the dispatcher asks again */
+    bool deny_blocking;        /* scripts: whoever runs a command from inside another one sets it */
+    bool retry;                /* run again for a client that waited: a key it waits for is ready */
+    bool blocked;              /* out: the client waits, nothing was replied */
+    struct cmd_waiter *waiter; /* block.c's */
+    uint64_t start;            /* clock_ticks() when its locks were held */
+    uint64_t usec;             /* time it took, set when it has run */
 };
 
 /* ---- helpers for families ---- */
@@ -220,6 +224,37 @@ void cmd_help(struct cmd_ctx *c, const char *const *lines); /* the reply to "<co
 /* "proto-max-bulk-len" as set now: the largest string a command may build. Replies "ERR string exceeds maximum allowed size
  * (proto-max-bulk-len)". */
 bool cmd_check_string_len(struct cmd_ctx *c, uint64_t size, uint64_t append);
+
+/* ---- blocking (block.c) ----
+ *
+ * A command that finds nothing to do calls cmd_block_on_keys and returns. When one of the keys is ready the WHOLE command is run
+ * again (c->retry), with all shards of its keys locked; it replies, and that reply is the client's, or it calls
+ * cmd_block_on_keys again and goes on waiting, in its old place of the queue and with its old deadline. Ready: the key exists and
+ * is of the type waited for; and with on_nokey also: it is gone, or of another type. The keyspace notices by itself what creates,
+ * replaces or deletes a key (ks_set, ks_delete, ks_steal, ks_swap, ks_flush, expiry); only data that is added to a value in place
+ * has to be told, by cmd_signal_ready. Served are those who wait longest, before the locks of whoever made the key ready are
+ * released. What the command propagates then must be a form that does not block (LPOP, LMOVE...). */
+struct cmd_block {
+    const struct slice *keys; /* n_keys slices: copied. Of the command's keys, those that can make it go on */
+    int n_keys;
+    enum obj_type type;                 /* a key of this type can be ready */
+    bool on_nokey;                      /* XREADGROUP: woken up also when a key is deleted or becomes something else */
+    int64_t deadline_us;                /* from cmd_arg_timeout; 0: none */
+    void (*timed_out)(struct reply *r); /* the reply then: reply_null_array, reply_null... */
+    /* What is run again instead of the command as given (XREAD, `$` resolved): argc slices of the same command, copied. NULL: as
+     * given. */
+    const struct slice *argv;
+    int argc;
+};
+/* False inside EXEC and scripts: cmd_block_on_keys replies as if timed out then, so most commands need not ask. */
+bool cmd_can_block(const struct cmd_ctx *c);
+void cmd_block_on_keys(struct cmd_ctx *c, const struct cmd_block *b);
+/* A timeout argument, in seconds with fractions or (XREAD) in milliseconds. 0 waits for ever: *ret_deadline_us is 0, else a time
+ * of clock_mono_us. False: replied the error. */
+enum cmd_timeout_unit { CMD_TIMEOUT_SECONDS, CMD_TIMEOUT_MS };
+bool cmd_arg_timeout(struct cmd_ctx *c, struct slice a, enum cmd_timeout_unit unit, int64_t *ret_deadline_us);
+/* Something was added to the value of an existing key that those who wait for the key may want (XADD; XGROUP DESTROY). */
+void cmd_signal_ready(struct cmd_ctx *c, int db, struct slice key);
 
 /* Families' arrays. cmd_table_register_data: those of this layer, which is all but the server's own. */
 void cmd_table_register_data(struct cmd_table *t);
