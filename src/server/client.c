@@ -80,11 +80,17 @@ static bool is_authenticated(const struct client *c) {
     return c->s.authenticated || !atomic_load_explicit(&c->srv->eng.auth_required, memory_order_relaxed);
 }
 
+/* Whose limits of client-output-buffer-limit apply. */
+static int output_class(struct client *c) {
+    return pubsub_is_listening(c) ? OBL_PUBSUB : OBL_NORMAL;
+}
+
 static bool over_output_limit(struct client *c) {
     const struct config *cfg = c->srv->cfg;
+    int class = output_class(c);
     size_t used = c->conn.out.mem > OBUF_CHUNK ? c->conn.out.mem - OBUF_CHUNK : 0; /* redis-server's first 16 KiB are free too */
     if (used > UNAUTHENTICATED_OUTPUT && !is_authenticated(c)) return true;
-    int64_t hard = cfg_get(&cfg->obuf_limit[OBL_NORMAL].hard), soft = cfg_get(&cfg->obuf_limit[OBL_NORMAL].soft);
+    int64_t hard = cfg_get(&cfg->obuf_limit[class].hard), soft = cfg_get(&cfg->obuf_limit[class].soft);
     if (hard && used >= (size_t)hard) return true;
     if (!soft || used < (size_t)soft) {
         c->soft_limit_on = false;
@@ -96,7 +102,7 @@ static bool over_output_limit(struct client *c) {
         c->soft_limit_since_us = now;
         return false;
     }
-    return (now - c->soft_limit_since_us) / 1000000 >= cfg_get(&cfg->obuf_limit[OBL_NORMAL].soft_seconds);
+    return (now - c->soft_limit_since_us) / 1000000 >= cfg_get(&cfg->obuf_limit[class].soft_seconds);
 }
 
 static bool check_output_limit(struct client *c) {
@@ -107,6 +113,11 @@ static bool check_output_limit(struct client *c) {
     atomic_fetch_add_explicit(&c->srv->stats.output_buffer_closes, 1, memory_order_relaxed);
     conn_close(&c->conn, CONN_END_LOCAL, "");
     return false;
+}
+
+void client_pushed(struct client *c) {
+    conn_flush_later(&c->conn);
+    if (check_output_limit(c)) publish(c);
 }
 
 /* Queued commands have not run yet: they count as query buffer, and who has not logged in gets little of it. */
@@ -328,6 +339,8 @@ static void on_data(struct conn *conn, char *data, size_t len) {
         return;
     }
     atomic_store_explicit(&c->last_us, loop_now_us(c->th->loop), memory_order_relaxed);
+    if (mail_waits(&c->th->mail)) mail_deliver(c->th); /* posted before these bytes were sent, perhaps */
+    if (conn_is_closing(conn)) return;
     if (c->large.data) {
         size_t used = add_to_large(c, data, len);
         data += used;
@@ -429,8 +442,18 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
     unsigned flags = cmd->flags & CMD_IS_EXEC ? s->queue_flags : cmd->flags;
     bool grows = (flags & CMD_DENYOOM) || (s->in_multi && !(cmd->flags & CMD_NEVER_QUEUED));
     if (grows && over_maxmemory(srv)) return "OOM command not allowed when used memory > 'maxmemory'.";
-    *ret_postpone = client_pause_covers(srv, flags);
+    const char *refusal = pubsub_refusal(client_of(s), cmd);
+    if (refusal) return refusal;
+    bool sends_mail = flags & (CMD_WRITE | CMD_MAY_REPLICATE);
+    *ret_postpone = client_pause_covers(srv, flags) || (sends_mail && mail_is_backed_up(client_of(s)->th));
     return NULL;
+}
+
+void client_after_command(void *arg, struct cmd_ctx *ctx, uint64_t usec) {
+    struct io_thread *th = client_of(ctx->s)->th;
+    (void)arg;
+    (void)usec;
+    if (mail_waits(&th->mail)) mail_deliver(th);
 }
 
 /* ---- life of a connection ---- */
@@ -518,6 +541,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     list_remove(&c->node);
     pthread_mutex_unlock(&th->registry_lock);
     list_remove(&c->paused_node);
+    pubsub_forget(c);
     if (c->counted_tls) tls_count_close(&c->srv->tls, tls_mode(conn));
     session_done(&c->s, c->srv->ks);
     resp_parser_done(&c->parser);
@@ -646,6 +670,7 @@ void client_set_string(struct client *c, char **field, struct slice v) {
 static const char *flags_text(struct client *c, char *out) {
     char *p = out;
     unsigned f = atomic_load_explicit(&c->flags, memory_order_relaxed);
+    if (f & CLIENT_PUBSUB) *p++ = 'P';
     if (atomic_load_explicit(&c->s.multi_count, memory_order_relaxed) >= 0) *p++ = 'x';
     if (atomic_load_explicit(&c->s.dirty_cas, memory_order_relaxed)) *p++ = 'd';
     if (f & CLIENT_CLOSING) *p++ = 'c';
@@ -664,11 +689,12 @@ void client_format(struct client *c, struct buf *out) {
     int64_t now = clock_mono_us();
     const struct cmd *last = RLX(c->s.last_cmd);
     size_t qbuf = RLX(c->qbuf_len), qfree = RLX(c->qbuf_free), omem = RLX(c->out_mem), mmem = RLX(c->multi_mem);
-    buf_printf(out,
-               "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=0 psub=0 ssub=0 multi=%d watch=%d",
-               (unsigned long long)c->s.id, c->addr, c->laddr, c->fd, c->name ? c->name : "",
-               (long long)((now - c->created_us) / 1000000), (long long)((now - RLX(c->last_us)) / 1000000), flags_text(c, flags),
-               RLX(c->s.db), RLX(c->s.multi_count), RLX(c->s.watch_count));
+    buf_printf(
+        out, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=%u psub=%u ssub=%u multi=%d watch=%d",
+        (unsigned long long)c->s.id, c->addr, c->laddr, c->fd, c->name ? c->name : "",
+        (long long)((now - c->created_us) / 1000000), (long long)((now - RLX(c->last_us)) / 1000000), flags_text(c, flags),
+        RLX(c->s.db), pubsub_count(c, PUBSUB_CHANNEL), pubsub_count(c, PUBSUB_PATTERN), pubsub_count(c, PUBSUB_SHARD),
+        RLX(c->s.multi_count), RLX(c->s.watch_count));
     buf_printf(
         out,
         " qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=%zu rbp=%zu obl=%zu oll=0 omem=%zu tot-mem=%zu events=%s cmd=%s",

@@ -5,9 +5,17 @@
 
 #include "net/conn.h"
 #include "proto/resp_parse.h"
+#include "server/pubsub.h"
 #include "server/server.h"
 
-enum client_flag { CLIENT_UNIX = 1, CLIENT_TLS = 2, CLIENT_CLOSING = 4, CLIENT_NO_EVICT = 8, CLIENT_NO_TOUCH = 16 };
+enum client_flag {
+    CLIENT_UNIX = 1,
+    CLIENT_TLS = 2,
+    CLIENT_CLOSING = 4,
+    CLIENT_NO_EVICT = 8,
+    CLIENT_NO_TOUCH = 16,
+    CLIENT_PUBSUB = 32 /* listens to a channel or pattern */
+};
 
 struct client {
     struct conn conn;
@@ -34,20 +42,26 @@ struct client {
     int64_t created_us;
     int64_t soft_limit_since_us;
     uint64_t bytes_in_seen, bytes_out_seen;
+    struct client_subs *subs; /* pubsub.c; NULL: never listened to anything */
     /* for CLIENT LIST */
     _Atomic int64_t last_us; /* monotonic time of the last interaction */
     _Atomic unsigned flags;
+    _Atomic unsigned sub_count[PUBSUB_KINDS];
     _Atomic size_t qbuf_len, qbuf_free, out_bytes, out_mem, multi_mem;
 };
 
 void client_accept(struct io_thread *th, int fd, enum listener_kind kind);
 void client_format(struct client *c, struct buf *out); /* CLIENT LIST line without newline; owner's registry_lock held */
 void client_close(struct client *c);                   /* owner: after what is queued is sent */
+/* Owner: something was put into the output queue that is no reply: it is sent soon, and limits are looked at. Closing, if it
+ * comes to that, is not finished inside this call. */
+void client_pushed(struct client *c);
 void client_resume_paused(struct io_thread *th);
 void client_arm_unpause(struct io_thread *th); /* the timer that ends the pause of th's clients */
 void client_check_idle(struct client *c, int64_t now_us);
 const char *client_before_command(void *srv, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                                   bool *ret_postpone);
+void client_after_command(void *srv, struct cmd_ctx *ctx, uint64_t usec);
 /* CLIENT PAUSE and UNPAUSE. Any thread. */
 void client_pause_begin(struct server *srv, int64_t until_ms, bool all);
 void client_pause_end(struct server *srv, int64_t now_ms);              /* when it runs no longer than now_ms */

@@ -15,6 +15,19 @@ static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
 }
 
+/* Client types of Redis; -1: no such name. */
+static int client_type(struct slice name) {
+    if (slice_ieq(name, "normal")) return 0;
+    if (slice_ieq(name, "slave") || slice_ieq(name, "replica")) return 1;
+    if (slice_ieq(name, "pubsub")) return 2;
+    if (slice_ieq(name, "master")) return 3;
+    return -1;
+}
+
+static int type_of(struct client *cl) {
+    return pubsub_is_listening(cl) ? 2 : 0;
+}
+
 /* ---- LIST, INFO ---- */
 
 struct line {
@@ -27,12 +40,13 @@ static int by_id(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-struct id_filter {
-    const struct slice *ids;
+struct list_filter {
+    const struct slice *ids; /* NULL: all */
     int n;
+    int type; /* -1: any */
 };
 
-static bool wanted(const struct id_filter *f, uint64_t id) {
+static bool wanted(const struct list_filter *f, uint64_t id) {
     if (f->n == 0) return true;
     for (int i = 0; i < f->n; i++) {
         int64_t v;
@@ -48,7 +62,7 @@ static const struct line *line_find(const struct line *line, size_t n, struct sl
 }
 
 /* By id; where ids were asked for, in their order, as often as asked. Frees the texts. */
-static void reply_lines(struct cmd_ctx *c, struct buf *lines, const struct id_filter *f) {
+static void reply_lines(struct cmd_ctx *c, struct buf *lines, const struct list_filter *f) {
     struct buf out = { 0 };
     struct line *line = (struct line *)(void *)lines->data;
     size_t n = lines->len / sizeof *line, wants = f->n ? (size_t)f->n : n;
@@ -64,7 +78,7 @@ static void reply_lines(struct cmd_ctx *c, struct buf *lines, const struct id_fi
     buf_done(&out);
 }
 
-static void list_reply(struct cmd_ctx *c, const struct id_filter *f) {
+static void list_reply(struct cmd_ctx *c, const struct list_filter *f) {
     struct server *srv = server_of(c);
     struct buf lines = { 0 };
     for (int t = 0; t < srv->n_threads; t++) {
@@ -72,7 +86,7 @@ static void list_reply(struct cmd_ctx *c, const struct id_filter *f) {
         pthread_mutex_lock(&th->registry_lock);
         list_for_each(n, &th->clients) {
             struct client *cl = list_entry(n, struct client, node);
-            if (!wanted(f, cl->s.id)) continue;
+            if (!wanted(f, cl->s.id) || (f->type >= 0 && f->type != type_of(cl))) continue;
             struct buf one = { 0 };
             client_format(cl, &one);
             struct line l = { cl->s.id, buf_steal(&one, NULL) };
@@ -84,37 +98,26 @@ static void list_reply(struct cmd_ctx *c, const struct id_filter *f) {
     buf_done(&lines);
 }
 
-/* Client types of Redis; 3 and less are known names. */
-static int client_type(struct slice name) {
-    if (slice_ieq(name, "normal")) return 0;
-    if (slice_ieq(name, "slave") || slice_ieq(name, "replica")) return 1;
-    if (slice_ieq(name, "pubsub")) return 2;
-    if (slice_ieq(name, "master")) return 3;
-    return -1;
-}
-
 static void unknown_type(struct cmd_ctx *c, struct slice name) {
     reply_errorf(c->r, "ERR Unknown client type '%.*s'", (int)name.len, name.ptr);
 }
 
 void client_list_command(struct cmd_ctx *c) {
-    struct id_filter f = { 0 };
+    struct list_filter f = { .type = -1 };
     if (c->argc == 4 && slice_ieq(c->argv[2], "type")) {
         int type = client_type(c->argv[3]);
         if (type < 0) {
             unknown_type(c, c->argv[3]);
             return;
         }
-        if (type > 0) { /* this build has normal clients only */
-            reply_verbatim(c->r, "", 0, "txt");
-            return;
-        }
+        f.type = type;
     } else if (c->argc > 3 && slice_ieq(c->argv[2], "id")) {
         for (int i = 3; i < c->argc; i++) {
             int64_t id;
             if (!cmd_arg_ll(c, c->argv[i], &id, "ERR Invalid client ID")) return;
         }
-        f = (struct id_filter){ c->argv + 3, c->argc - 3 };
+        f.ids = c->argv + 3;
+        f.n = c->argc - 3;
     } else if (c->argc != 2) {
         cmd_syntax_error(c);
         return;
@@ -156,12 +159,12 @@ static void kill_posted(struct io_thread *th, void *arg) {
     }
 }
 
-static bool kill_matches(const struct kill_filter *f, const struct client *cl) {
+static bool kill_matches(const struct kill_filter *f, struct client *cl) {
     if (f->addr.ptr && !slice_eq(f->addr, slice_cstr(cl->addr))) return false;
     if (f->laddr.ptr && !slice_eq(f->laddr, slice_cstr(cl->laddr))) return false;
     if (f->user.ptr && !slice_eq(f->user, slice_cstr(cl->s.user))) return false;
     if (f->by_id && f->id != cl->s.id) return false;
-    return f->type <= 0;
+    return f->type < 0 || f->type == type_of(cl);
 }
 
 static int64_t kill_all(struct cmd_ctx *c, const struct kill_filter *f) {

@@ -115,6 +115,10 @@ static void hello_command(struct cmd_ctx *c) {
 static void ping_command(struct cmd_ctx *c) {
     if (c->argc > 2) {
         reply_error(c->r, "ERR wrong number of arguments for 'ping' command");
+    } else if (c->r->resp == 2 && pubsub_is_listening(client_of(c->s))) { /* looks like a message, so that it is taken for one */
+        reply_array(c->r, 2);
+        reply_bulk_cstr(c->r, "pong");
+        reply_bulk_slice(c->r, c->argc == 2 ? c->argv[1] : SLICE_LIT(""));
     } else if (c->argc == 2) {
         reply_bulk_slice(c->r, c->argv[1]);
     } else {
@@ -145,6 +149,7 @@ static void quit_command(struct cmd_ctx *c) {
 static void reset_command(struct cmd_ctx *c) {
     struct client *cl = client_of(c->s);
     session_discard(c->s, c->ks);
+    pubsub_forget(cl);
     session_set_resp(c->s, 2);
     atomic_store(&c->s->db, 0);
     c->s->authenticated = !atomic_load(&c->eng->auth_required);

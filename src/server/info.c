@@ -17,6 +17,7 @@
 #include "base/str.h"
 #include "cmd/figures.h"
 #include "server/client.h"
+#include "server/topics.h"
 
 #define RLX(x) ((unsigned long long)atomic_load_explicit(&(x), memory_order_relaxed))
 
@@ -89,10 +90,11 @@ static void section_clients(struct server *srv, struct buf *o) {
         "# "
         "Clients\r\nconnected_clients:%llu\r\ncluster_connections:0\r\nmaxclients:%lld\r\nclient_recent_max_input_buffer:%zu\r\n",
         RLX(srv->n_clients), (long long)cfg_get(&srv->cfg->maxclients), in_max);
-    buf_printf(o,
-               "client_recent_max_output_buffer:%zu\r\nblocked_clients:0\r\ntracking_clients:0\r\npubsub_clients:0\r\nwatching_"
-               "clients:%llu\r\n",
-               out_max, watching);
+    buf_printf(
+        o,
+        "client_recent_max_output_buffer:%zu\r\nblocked_clients:0\r\ntracking_clients:0\r\npubsub_clients:%llu\r\nwatching_"
+        "clients:%llu\r\n",
+        out_max, RLX(srv->pubsub->clients), watching);
     buf_printf(
         o, "clients_in_timeout_table:0\r\ntotal_watched_keys:%llu\r\ntotal_blocking_keys:0\r\ntotal_blocking_keys_on_nokey:0\r\n",
         watched);
@@ -226,8 +228,12 @@ static void stats_of_keys(struct server *srv, struct buf *o) {
                "evicted_keys:0\r\nevicted_clients:0\r\ntotal_eviction_exceeded_time:0\r\ncurrent_eviction_exceeded_time:0\r\n"
                "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\n",
                (unsigned long long)ks.hits, (unsigned long long)ks.misses);
+    struct topics **topics = srv->pubsub->topics;
+    buf_printf(o, "pubsub_channels:%llu\r\npubsub_patterns:%llu\r\npubsubshard_channels:%llu\r\n",
+               (unsigned long long)topics_count(topics[PUBSUB_CHANNEL]), (unsigned long long)topics_count(topics[PUBSUB_PATTERN]),
+               (unsigned long long)topics_count(topics[PUBSUB_SHARD]));
     /* Of subsystems this version lacks. */
-    buf_append_cstr(o, "pubsub_channels:0\r\npubsub_patterns:0\r\npubsubshard_channels:0\r\nlatest_fork_usec:0\r\n"
+    buf_append_cstr(o, "latest_fork_usec:0\r\n"
                        "total_forks:0\r\nmigrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
                        "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n"
                        "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\ntracking_total_keys:0\r\n"

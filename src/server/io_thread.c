@@ -13,8 +13,15 @@
 #include "base/thread.h"
 #include "net/listen.h"
 #include "server/client.h"
+#include "server/pubsub.h"
 
 #define SHUTDOWN_US 1500000 /* clients get this long to read what is queued */
+
+static _Thread_local struct io_thread *self;
+
+struct io_thread *io_thread_self(void) {
+    return self;
+}
 
 /* ---- posting ---- */
 
@@ -260,6 +267,7 @@ bool io_threads_relisten(struct server *srv) {
 
 static void before_sleep(void *arg) {
     struct io_thread *th = arg;
+    if (mail_waits(&th->mail)) mail_deliver(th);
     conn_thread_flush(&th->conns);
 }
 
@@ -296,11 +304,14 @@ int io_threads_init(struct server *srv, int n) {
         list_init(&th->paused);
         th->scan_at = &th->clients;
         th->unpause.fn = unpause_fired;
+        inbox_init(&th->mail.box);
+        th->subscriptions = subscriptions_new();
     }
     return 0;
 }
 
 void io_thread_run(struct io_thread *th) {
+    self = th;
     cron_start(th);
     loop_run(th->loop);
 }
@@ -352,8 +363,10 @@ void io_threads_join(struct server *srv) {
     srv->listening_on = NULL;
     for (int i = 0; i < srv->n_threads; i++) {
         struct io_thread *th = &srv->threads[i];
+        mail_done(th);
         conn_thread_done(&th->conns);
         th->loop = loop_free(th->loop);
+        th->subscriptions = subscriptions_free(th->subscriptions);
         pthread_mutex_destroy(&th->registry_lock);
     }
 }

@@ -51,8 +51,9 @@ static void print_usage(FILE *f) {
 }
 
 static void register_commands(struct server *srv) {
-    const struct cmd_spec *const families[] = { cmd_specs_connection, cmd_specs_client, cmd_specs_server, cmd_specs_config,
-                                                NULL };
+    const struct cmd_spec *const families[] = {
+        cmd_specs_connection, cmd_specs_client, cmd_specs_server, cmd_specs_config, cmd_specs_pubsub, NULL,
+    };
     srv->table = cmd_table_new();
     cmd_table_register_data(srv->table);
     for (int i = 0; families[i]; i++) cmd_table_register(srv->table, families[i]);
@@ -85,6 +86,8 @@ static int make_engine(struct server *srv) {
     srv->eng.server = srv;
     srv->eng.hooks.arg = srv;
     srv->eng.hooks.before = client_before_command;
+    srv->eng.hooks.after = client_after_command;
+    srv->pubsub = pubsub_new();
     return rename_commands(srv);
 }
 
@@ -174,6 +177,7 @@ static void tear_down(struct server *srv) {
     engine_done(&srv->eng);
     srv->table = cmd_table_free(srv->table);
     srv->ks = ks_free(srv->ks);
+    srv->pubsub = pubsub_free(srv->pubsub);
     tls_watch_stop(srv);
     tls_done(&srv->tls);
     process_remove_pidfile_at_exit(NULL);

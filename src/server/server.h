@@ -18,6 +18,7 @@
 #include "net/conn.h"
 #include "net/loop.h"
 #include "server/config.h"
+#include "server/mail.h"
 #include "server/tls.h"
 
 #define KETTLE_VERSION "0.1.0"
@@ -57,6 +58,8 @@ struct io_thread {
     pthread_mutex_t registry_lock;
     struct list clients;
     struct list *scan_at; /* idle check goes on here */
+    _Alignas(64) struct mailbox mail; /* mail_post: any thread; on a cache line of its own */
+    _Alignas(64) struct subscriptions *subscriptions; /* of its clients, pubsub.c */
     struct list paused;   /* clients put off by CLIENT PAUSE */
     /* statistics: written by the owner, read by any (relaxed) */
     _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
@@ -83,6 +86,8 @@ struct server {
     int n_threads;
     struct tls_state tls;
     struct server_stats stats;
+    struct pubsub *pubsub;    /* who listens to what, pubsub.h; its own locks */
+    _Atomic int n_backed_up;  /* threads with too much mail, mail.c */
     _Atomic uint64_t next_client_id;
     _Atomic int64_t n_clients; /* all threads; counts connections in handshake too */
     /* CLIENT PAUSE; changed under pause_lock, read without; pause_all below */
@@ -123,11 +128,13 @@ bool io_threads_relisten(struct server *srv);
 void io_threads_stop(struct server *srv); /* asks every thread to close its clients in order and end. Any thread */
 void io_thread_post(struct io_thread *th, void (*fn)(struct io_thread *th, void *arg), void *arg); /* runs fn on that thread */
 
+struct io_thread *io_thread_self(void); /* the caller's; NULL when it is none */
+
 /* ---- cron.c ---- */
 void cron_start(struct io_thread *th); /* every thread: idle clients; thread 0: everything else */
 
 /* ---- registration of commands that live here ---- */
-extern const struct cmd_spec cmd_specs_client[], cmd_specs_server[], cmd_specs_config[];
+extern const struct cmd_spec cmd_specs_client[], cmd_specs_server[], cmd_specs_config[], cmd_specs_pubsub[];
 
 /* ---- cmd_config.c ---- */
 const char *server_apply_config(void *srv, const char *const *names, int n,
