@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "data/lazyfree.h"
+#include "data/zset.h"
 
 #define INT_SIZE (offsetof(struct obj, u) + sizeof(int64_t))
 #define EMB_SIZE(len) (offsetof(struct obj, u.emb.data) + (len))
@@ -23,6 +24,7 @@
 
 static const struct obj_ops *const type_ops[OBJ_N_TYPES] = {
     [OBJ_STRING] = NULL, /* here */
+    [OBJ_ZSET] = &zset_ops,
 };
 
 /* NULL: a string. */
