@@ -11,6 +11,10 @@ static inline void counter_add(_Atomic uint64_t *c, uint64_t n) {
     atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
+static inline void counter_sub(_Atomic uint64_t *c, uint64_t n) {
+    counter_add(c, 0 - n);
+}
+
 static inline uint64_t counter_get(const _Atomic uint64_t *c) {
     return atomic_load_explicit(c, memory_order_relaxed);
 }

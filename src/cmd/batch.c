@@ -13,7 +13,7 @@
 bool batch_add(struct batch *b, struct engine *e, struct session *s, int argc, const struct slice *argv, size_t end) {
     if (b->n == BATCH_MAX || argc > BATCH_MAX_ARGS || s->in_multi) return false;
     const struct cmd *cmd = dispatch_look_up(e, s, argc, argv);
-    int pos = cmd && cmd_arity_ok(cmd, argc) ? dispatch_single_key(cmd) : 0;
+    int pos = cmd && !(cmd->flags & CMD_BLOCKING) && cmd_arity_ok(cmd, argc) ? dispatch_single_key(cmd) : 0;
     if (pos == 0 || pos >= argc) return false;
     struct batched *it = &b->item[b->n];
     it->argc = argc;

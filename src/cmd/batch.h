@@ -2,8 +2,8 @@
  *
  *   batch_add for each command of a pipeline, until it says no  ->  batch_prefetch  ->  batch_run for each, in order
  *
- * Only commands with one key at a fixed place are taken, outside MULTI: nothing they do changes how the next one is read. The
- * memory their arguments point to stays as it is until they have run. One per I/O thread. */
+ * Only commands with one key at a fixed place are taken, outside MULTI, and none that blocks: nothing they do changes how or when
+ * the next one is read. The memory their arguments point to stays as it is until they have run. One per I/O thread. */
 #ifndef KETTLE_CMD_BATCH_H
 #define KETTLE_CMD_BATCH_H
 

@@ -187,15 +187,14 @@ struct cmd_ctx {
     int db;         /* s->db at the start of the command */
     int64_t now_ms; /* wall clock, constant for the command and for a whole EXEC */
     bool in_exec;
-    uint64_t locked;           /* shards held */
-    uint64_t gate;             /* engine.gate when the command was let through */
-    bool is_stale;             /* the gate has moved since: nothing was done, the dispatcher asks again */
-    bool deny_blocking;        /* scripts: whoever runs a command from inside another one sets it */
-    bool retry;                /* run again for a client that waited: a key it waits for is ready */
-    bool blocked;              /* out: the client waits, nothing was replied */
-    struct cmd_waiter *waiter; /* block.c's */
-    uint64_t start;            /* clock_ticks() when its locks were held */
-    uint64_t usec;             /* time it took, set when it has run */
+    uint64_t locked;    /* shards held */
+    uint64_t gate;      /* engine.gate when the command was let through */
+    bool is_stale;      /* the gate has moved since: nothing was done, the dispatcher asks again */
+    bool deny_blocking; /* scripts: whoever runs a command from inside another one sets it */
+    bool retry;         /* run again for a client that waited: a key it waits for is ready */
+    bool blocked;       /* out: the client waits, nothing was replied */
+    uint64_t start;     /* clock_ticks() when its locks were held */
+    uint64_t usec;      /* time it took, set when it has run */
 };
 
 /* ---- helpers for families ---- */

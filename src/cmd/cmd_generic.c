@@ -20,6 +20,7 @@ struct entry *generic_put(struct cmd_ctx *c, int db, struct slice key, struct en
         return e;
     }
     /* In place: one table lookup for an overwrite instead of two. */
+    ks_signal_ready(c->ks, db, key);
     struct obj **slot = entry_value_slot(old);
     struct obj *before = *slot;
     *slot = val_take;

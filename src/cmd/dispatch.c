@@ -6,6 +6,8 @@
  * wait for each other.
  * - No hook that may block or take another thread's lock for long runs under shard locks. Order: shard locks first, then any
  * other lock.
+ * - The locks of a command that may change keys are those of everybody, too, who waits for keys in these shards (engine_lock), so
+ * that before they are released those can be served whose keys have become ready.
  * - In MULTI the union of shards is collected while queueing; EXEC adds the watched keys' and locks once.
  */
 #include "cmd/dispatch.h"
@@ -178,13 +180,12 @@ uint64_t dispatch_shards(const struct engine *e, const struct cmd *cmd, int argc
 
 void dispatch_lock(struct cmd_ctx *c, uint64_t mask) {
     if (c->in_exec) return; /* EXEC holds every shard for such commands */
-    ks_lock(c->ks, mask);
-    c->locked = mask;
+    c->locked = engine_lock(c->eng, mask, !(c->cmd->flags & CMD_READONLY));
 }
 
 void dispatch_unlock(struct cmd_ctx *c) {
     if (c->in_exec) return;
-    ks_unlock(c->ks, c->locked);
+    engine_unlock(c->eng, c->locked, c->s->slot);
     c->locked = 0;
 }
 
@@ -209,7 +210,7 @@ void dispatch_run(struct cmd_ctx *c) {
     crash_note_command(NULL);
     if (c->is_stale) return;
     uint64_t usec = clock_ticks_us(clock_ticks() - c->start);
-    figures_note(c->eng->figures, c->s->slot, cmd, usec);
+    if (!c->blocked) figures_note(c->eng->figures, c->s->slot, cmd, usec);
     if (c->s->reply.errors) {
         atomic_fetch_add_explicit(&cmd->failed, 1, memory_order_relaxed);
         note_errors(c->eng, c->s);
@@ -218,19 +219,23 @@ void dispatch_run(struct cmd_ctx *c) {
 }
 
 /* False when the gate moved before the locks were held: nothing was done. */
-static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv, uint64_t gate) {
+static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv, uint64_t gate,
+                    enum dispatch_result *ret) {
     struct cmd_ctx c = { .eng = e, .ks = e->ks, .s = s, .cmd = cmd, .argc = argc, .argv = argv, .r = &s->reply, .gate = gate };
     c.db = atomic_load_explicit(&s->db, memory_order_relaxed);
     if (!(cmd->flags & CMD_SELF_LOCK)) c.locked = dispatch_shards(e, cmd, argc, argv);
-    if (c.locked) ks_lock(e->ks, c.locked);
+    if (c.locked) c.locked = engine_lock(e, c.locked, !(cmd->flags & CMD_READONLY));
     c.start = clock_ticks();
     c.now_ms =
         ks_now(e->ks, c.locked, clock_wall_at_us(c.start) / 1000); /* with the locks held: in a shard, time does not go back */
     if (!c.locked || !dispatch_is_stale(&c)) dispatch_run(&c);
-    if (c.locked) ks_unlock(e->ks, c.locked);
+    if (c.locked) engine_unlock(e, c.locked, s->slot);
     ks_no_hint();
     if (c.is_stale) return false;
-    figures_count(e->figures, s->slot);
+    if (c.blocked)
+        *ret = DISPATCH_BLOCKED;
+    else
+        figures_count(e->figures, s->slot);
     if (e->hooks.after) e->hooks.after(e->hooks.arg, &c, c.usec);
     return true;
 }
@@ -241,13 +246,6 @@ static void queue(struct engine *e, struct session *s, struct cmd *cmd, int argc
     session_queue(s, cmd, argc, argv);
     s->queue_shards |= mask;
     reply_simple(&s->reply, "QUEUED");
-}
-
-/* CLIENT REPLY: what the command before decided takes effect on this one, and SKIP ends after one. */
-static void advance_reply_mode(struct session *s) {
-    if (s->reply_mode == REPLY_SKIP_THIS) s->reply_mode = REPLY_ON;
-    if (s->reply_mode == REPLY_SKIP_NEXT) s->reply_mode = REPLY_SKIP_THIS;
-    s->reply.muted = s->reply_mode == REPLY_OFF || s->reply_mode == REPLY_SKIP_THIS;
 }
 
 /* The checks before a known command may run, in Redis's order. False: refused. */
@@ -286,7 +284,7 @@ static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int ar
         }
     }
     atomic_store_explicit(&s->last_cmd, cmd, memory_order_relaxed);
-    if (!s->in_multi || (cmd->flags & CMD_NEVER_QUEUED)) return execute(e, s, cmd, argc, argv, gate);
+    if (!s->in_multi || (cmd->flags & CMD_NEVER_QUEUED)) return execute(e, s, cmd, argc, argv, gate, ret);
     queue(e, s, cmd, argc, argv);
     return true;
 }
@@ -321,6 +319,6 @@ enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, con
         while (!attempt(e, s, cmd, argc, argv, &result)) {
         }
     }
-    if (result == DISPATCH_OK) advance_reply_mode(s);
+    if (result == DISPATCH_OK) session_advance_reply_mode(s);
     return result;
 }

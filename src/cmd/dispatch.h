@@ -4,7 +4,8 @@
  *
  *   unknown/arity/noauth/oom... -> error reply (MULTI: marks the transaction aborted), counted in errorstats and `rejected`
  *   in MULTI, not EXEC/DISCARD/WATCH/MULTI/QUIT/RESET -> +QUEUED, shards of its keys added to the union
- *   else -> lock shards ascending, run, unlock
+ *   else -> lock shards ascending, run, serve who waits for keys that became ready, unlock
+ *        -> or the client is blocked (block.h)
  *
  * Any I/O thread may dispatch, each for its own sessions.
  */
@@ -25,10 +26,15 @@ struct engine_hooks {
      * returns DISPATCH_POSTPONED. */
     const char *(*before)(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                           bool *ret_postpone);
-    void (*after)(void *arg, struct cmd_ctx *c, uint64_t usec);                       /* slowlog, monitor later; no lock held */
-    void (*modified)(void *arg, int db, struct slice key);                            /* shard lock held */
-    void (*notify)(void *arg, char cls, const char *event, int db, struct slice key); /* shard lock held */
+    /* No lock held. A command that blocks comes twice: with c->blocked when it begins to wait, and with c->retry, and the time
+     * that all its runs took, once it has been served; but only once when its client is unblocked otherwise. */
+    void (*after)(void *arg, struct cmd_ctx *c, uint64_t usec);
+    void (*modified)(void *arg, int db, struct slice key);                               /* shard lock held */
+    void (*notify)(void *arg, char cls, const char *event, int db, struct slice key);    /* shard lock held */
     void (*propagate)(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv); /* shard lock held */
+    /* A blocked client has been served: its thread (w->s.home) is to call block_finish soon. slot: of the calling thread. No lock
+     * held. */
+    void (*wake)(void *arg, struct cmd_waiter *w, unsigned slot);
 };
 
 struct engine_errors;
@@ -51,13 +57,22 @@ struct engine {
     _Atomic uint64_t n_error_replies;
 };
 
-enum dispatch_result { DISPATCH_OK, DISPATCH_POSTPONED /* keep argv, try again later */ };
+enum dispatch_result {
+    DISPATCH_OK,
+    DISPATCH_POSTPONED, /* keep argv, try again later */
+    DISPATCH_BLOCKED    /* s->waiter waits: nothing more of this session's may be run until block_finish */
+};
 
 /* Once t is complete: no command may be registered afterwards. */
 void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t);
 void engine_done(struct engine *e);
 /* Runs or queues one command. argc >= 1. Replies go to s->reply. */
 enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, const struct slice *argv);
+/* For those who change keys but are no command (cron): these and all shards that serving blocked clients takes. Returns what was
+ * locked. creates: keys may be created; else only deleted. */
+uint64_t engine_lock(struct engine *e, uint64_t mask, bool creates);
+/* Serves the blocked clients whose keys have become ready, unlocks, wakes them. slot: of the calling thread. */
+void engine_unlock(struct engine *e, uint64_t locked, unsigned slot);
 /* For CMD_SELF_LOCK commands: c->locked follows. */
 void dispatch_lock(struct cmd_ctx *c, uint64_t mask);
 void dispatch_unlock(struct cmd_ctx *c);

@@ -18,6 +18,30 @@ void session_init(struct session *s, struct obuf *out, uint64_t id) {
     s->user = mem_strdup("default");
 }
 
+void session_ghost(struct session *ghost, const struct session *s, struct obuf *out) {
+    int resp = atomic_load_explicit(&s->resp, memory_order_relaxed);
+    memset(ghost, 0, sizeof *ghost);
+    reply_init(&ghost->reply, out, resp);
+    ghost->reply.muted = s->reply.muted;
+    ghost->id = s->id;
+    atomic_store_explicit(&ghost->db, atomic_load_explicit(&s->db, memory_order_relaxed), memory_order_relaxed);
+    atomic_store_explicit(&ghost->resp, resp, memory_order_relaxed);
+    atomic_store_explicit(&ghost->multi_count, -1, memory_order_relaxed);
+    ghost->authenticated = s->authenticated;
+    ghost->user = s->user;
+    ghost->no_touch = s->no_touch;
+    ghost->no_evict = s->no_evict;
+    ghost->owner = s->owner;
+    ghost->home = s->home;
+}
+
+/* CLIENT REPLY: what the command before decided takes effect on this one, and SKIP ends after one. */
+void session_advance_reply_mode(struct session *s) {
+    if (s->reply_mode == REPLY_SKIP_THIS) s->reply_mode = REPLY_ON;
+    if (s->reply_mode == REPLY_SKIP_NEXT) s->reply_mode = REPLY_SKIP_THIS;
+    s->reply.muted = s->reply_mode == REPLY_OFF || s->reply_mode == REPLY_SKIP_THIS;
+}
+
 void session_set_resp(struct session *s, int resp) {
     s->reply.resp = resp;
     atomic_store_explicit(&s->resp, resp, memory_order_relaxed);

@@ -15,6 +15,7 @@
 #include "proto/reply.h"
 
 struct cmd;
+struct cmd_waiter;
 struct resp_parser;
 
 struct queued_cmd { /* MULTI: a command kept until EXEC; owns one block holding argv and bytes */
@@ -58,11 +59,17 @@ struct session {
     struct resp_parser *parser; /* where argv comes from; NULL: elsewhere */
     unsigned slot;              /* of the thread that runs its commands, in figures.h */
     void *owner;                /* server's struct client */
+    void *home;                 /* the thread it belongs to; the server's struct io_thread */
+    struct cmd_waiter *waiter;  /* while the client is blocked, see block.h; nothing else it sent is run meanwhile */
 };
 
 void session_init(struct session *s, struct obuf *out, uint64_t id);
 /* Unwatches (takes shard locks), drops the queue, frees strings. No shard lock may be held. */
 void session_done(struct session *s, struct keyspace *ks);
+/* What a command that is run again for a blocked client, by any thread, sees in place of the client's session: a snapshot, with
+ * an output queue of its own. It borrows strings, which do not change while the client is blocked, and needs no session_done. */
+void session_ghost(struct session *ghost, const struct session *s, struct obuf *out);
+void session_advance_reply_mode(struct session *s); /* after a command */
 void session_set_resp(struct session *s, int resp);
 /* DISCARD's and RESET's part: leaves MULTI, forgets watches. Takes shard locks: none may be held. */
 void session_discard(struct session *s, struct keyspace *ks);

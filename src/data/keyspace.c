@@ -29,6 +29,7 @@ static void shard_init(struct shard *s, int n_dbs) {
     pthread_mutex_init(&s->lock, &attr);
     pthread_mutexattr_destroy(&attr);
     s->dbs = mem_calloc((size_t)n_dbs, sizeof(*s->dbs));
+    block_table_init(&s->blocks);
 }
 
 struct keyspace *ks_new(const struct ks_opts *opts) {
@@ -57,6 +58,7 @@ static void shard_done(struct shard *s) {
     }
     mem_free(s->dbs);
     watch_table_done(&s->watches);
+    block_table_done(&s->blocks);
     pthread_mutex_destroy(&s->lock);
 }
 
@@ -158,6 +160,7 @@ void expire_entry(struct keyspace *ks, int shard, struct shard_db *sd, struct en
     counter_add(&ks->shards[shard].expired, 1);
     struct slice key = entry_key(e);
     watch_touch(ks, shard, sd->db, key);
+    if (!block_none(&ks->shards[shard])) block_signal(ks, shard, sd->db, key, true);
     if (ks->hooks.expired) ks->hooks.expired(ks->hooks.arg, sd->db, key);
     entry_free_lazy(e);
 }
@@ -220,6 +223,7 @@ struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *
     struct shard_db *sd = shard_db_make(ks, shard, db);
     uint64_t hash = key_hash(key);
     struct entry *e = dict_find(&sd->dict, hash, key);
+    if (!block_none(s)) block_signal(ks, shard, db, key, false);
     if (e) {
         obj_unref(e->value);
         e->value = val_take;
@@ -241,7 +245,9 @@ static struct entry *take_out(struct keyspace *ks, int db, struct slice key) {
     if (!sd) return NULL;
     uint64_t hash = key_hash(key);
     struct entry *e = dict_find(&sd->dict, hash, key);
-    if (e) shard_db_unlink(sd, e, hash);
+    if (!e) return NULL;
+    shard_db_unlink(sd, e, hash);
+    if (!block_none(&ks->shards[shard])) block_signal(ks, shard, db, key, true);
     return e;
 }
 

@@ -12,6 +12,7 @@
  * expiry pops an exact min-heap per database and shard; no sampling.
  *
  * Changing a key does not touch its watchers: the command does, with ks_touch_watched. Expiry and ks_swap do it by themselves.
+ * Clients that wait for keys are told by the keyspace, see ks_signal_ready.
  */
 #ifndef KETTLE_DATA_KEYSPACE_H
 #define KETTLE_DATA_KEYSPACE_H
@@ -109,7 +110,7 @@ void entry_set_lfu(struct entry *e, uint8_t counter, int64_t now_ms);    /* REST
 void ks_use_lfu(struct keyspace *ks, bool lfu);                          /* maxmemory-policy *lfu*: atomic */
 bool ks_uses_lfu(const struct keyspace *ks);
 void ks_lfu_params(struct keyspace *ks, int log_factor,
-                   int decay_minutes);         /* for the process: entries do not know their keyspace */
+                   int decay_minutes);                         /* for the process: entries do not know their keyspace */
 size_t entry_mem_usage(const struct entry *e, size_t samples); /* key, entry, value (obj_ops.mem), table slot */
 
 /* ---- iteration ---- */
@@ -159,8 +160,41 @@ void ks_touch_watched_all(struct keyspace *ks, int db);
 /* True when the watched key's TTL ran out since WATCH (EXEC must abort, as in Redis). */
 bool ks_watch_expired(struct keyspace *ks, const struct ks_watch *w, int64_t now_ms);
 
+/* ---- keys that clients wait for (BLPOP); shard lock held ---- */
+struct blocked_key;
+struct ks_wait_key {
+    struct slice key; /* the caller's memory, as long as it waits */
+    struct list node; /* the rest is the table's */
+    struct ks_wait *wait;
+    struct blocked_key *at;
+};
+struct ks_wait {              /* embedded in what stands for the client; filled by the caller */
+    struct ks_wait_key *keys; /* n_keys of them, their `key` set */
+    int n_keys, db;
+    enum obj_type type; /* that a key must have to be ready */
+    bool on_nokey;      /* ready too when a key is gone or of another type */
+    bool is_waiting;    /* the table's */
+    uint64_t mask;      /* shards to be locked when it is served, those of its keys included */
+};
+/* All of w->mask locked. */
+void ks_wait_add(struct keyspace *ks, struct ks_wait *w);
+void ks_wait_remove(struct keyspace *ks, struct ks_wait *w); /* nothing when it does not wait */
+/* The shards that are to be locked besides, so that everybody can be served who waits for a key in the locked ones. `creates`:
+ * the holder may make keys; else it can but delete them (expiry), for which few wait. Whoever changes keys locks what this says
+ * (all anew: it may say more then), and calls ks_serve before unlocking; cmd/block.c has both. */
+uint64_t ks_wait_needs(const struct keyspace *ks, uint64_t locked, bool creates);
+/* The value of the key has more than before. ks_set signals by itself, and so does what deletes keys, for on_nokey. */
+void ks_signal_ready(struct keyspace *ks, int db, struct slice key);
+bool ks_has_ready(const struct keyspace *ks, uint64_t locked);
+/* Calls fn for those who wait for ready keys of the locked shards: key by key as they became ready, each from the longest waiting
+ * on. fn removes the one it is given, and no other, or leaves it; what it does may make more keys ready. */
+typedef void ks_serve_fn(void *arg, struct ks_wait *w);
+void ks_serve(struct keyspace *ks, uint64_t locked, int64_t now_ms, ks_serve_fn *fn, void *arg);
+/* How many keys are waited for, and by someone with on_nokey. No lock. */
+void ks_blocked_keys(const struct keyspace *ks, uint64_t *ret_keys, uint64_t *ret_nokey);
+
 /* ---- background work: thread 0's cron ---- */
-/* Deletes expired keys of one shard (taking its lock), at most max_keys. Returns how many; *ret_more when due ones are left. */
+/* Deletes expired keys of one shard (locked), at most max_keys. Returns how many; *ret_more when due ones are left. */
 unsigned ks_expire_cycle(struct keyspace *ks, int shard, int64_t now_ms, unsigned max_keys, bool *ret_more);
 /* Moves rehashing and shrinking on for a shard, for at most budget_us. True when work is left. */
 bool ks_rehash_cycle(struct keyspace *ks, int shard, int64_t budget_us);

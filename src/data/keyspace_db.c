@@ -61,6 +61,7 @@ static uint64_t flush_db(struct keyspace *ks, int shard, int db, bool async) {
     struct shard_db *sd = shard_db_get(ks, shard, db);
     if (!sd) return 0;
     uint64_t n = dict_size(&sd->dict);
+    if (!block_none(&ks->shards[shard])) block_signal_db(ks, shard, db, true);
     expiry_clear(&sd->expiry); /* points to entries, owns none */
     if (n && async) {
         struct dict *grave = mem_alloc(sizeof(*grave));
@@ -100,5 +101,7 @@ void ks_swap(struct keyspace *ks, int a, int b) {
         if (was_b) was_b->db = a;
         atomic_store_explicit(&ks->shards[i].dbs[a], was_b, memory_order_release);
         atomic_store_explicit(&ks->shards[i].dbs[b], was_a, memory_order_release);
+        block_signal_db(ks, i, a, false);
+        block_signal_db(ks, i, b, false);
     }
 }

@@ -3,6 +3,7 @@
  *     keyspace -- shards[S] -- dbs[n_dbs] -> shard_db: dict of entries + expiry heap, made at the first insertion
  *                          `- all_dbs     -> the same ones in a list, for the cron
  *                          `- watches     watched keys of the shard, all databases
+ *                          `- blocks      keys that clients wait for, all databases
  *
  * All of a shard is guarded by its lock, except the atomics: those are written under the lock and read by anyone, relaxed, for
  * statistics and to skip what is empty. A shard_db lives until ks_free, so that such a reader never follows a stale pointer;
@@ -50,13 +51,29 @@ struct watch_table {
     size_t n_buckets, n;
 };
 
+struct block_needs {
+    uint64_t mask;
+    uint32_t count[KS_MAX_SHARDS]; /* waiters that need the shard */
+};
+
+struct block_table {      /* keyspace_block.c */
+    struct list *buckets; /* of blocked_key.node; NULL when nothing is waited for */
+    size_t n_buckets, n;
+    struct list ready, left;   /* of blocked_key.ready_node; left: those that ks_serve could not serve, during its run */
+    struct block_needs *needs; /* [2]: of all waiters, of those with on_nokey; NULL before any had one */
+    _Atomic uint64_t n_keys, n_nokey_keys;
+};
+
 struct shard {
     _Alignas(CACHE_LINE) pthread_mutex_t lock;
     int64_t clock_ms;                                     /* of the last command, see ks_now */
     _Atomic int owner;                                    /* thread id of the holder, 0 for none; kept when KS_TRACK_OWNER */
+    uint64_t needs;                                       /* blocks.needs[0].mask, where every command looks */
     _Alignas(CACHE_LINE) _Atomic(struct shard_db *) *dbs; /* [n_dbs], NULL where no key was ever set */
     struct shard_db *all_dbs;
     struct shard_db *expire_next; /* where the next expire cycle goes on */
+    uint64_t needs_nokey;         /* blocks.needs[1].mask */
+    struct block_table blocks;
     struct watch_table watches;
     int64_t now_ms; /* the latest now_ms given to ks_find: the clock of new entries */
     _Atomic uint64_t hits, misses, expired;
@@ -107,5 +124,15 @@ void expire_entry(struct keyspace *ks, int shard, struct shard_db *sd, struct en
 void watch_touch(struct keyspace *ks, int shard, int db, struct slice key);
 void watch_touch_swap(struct keyspace *ks, int a, int b, int64_t now_ms); /* before the exchange */
 void watch_table_done(struct watch_table *t);
+
+/* keyspace_block.c */
+void block_table_init(struct block_table *t);
+void block_table_done(struct block_table *t);
+/* The key was created or replaced; is_gone: deleted. */
+void block_signal(struct keyspace *ks, int shard, int db, struct slice key, bool is_gone);
+void block_signal_db(struct keyspace *ks, int shard, int db, bool nokey_only); /* every key waited for; db -1: of all */
+static inline bool block_none(const struct shard *s) {
+    return s->blocks.n == 0;
+}
 
 #endif

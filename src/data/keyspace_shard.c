@@ -157,11 +157,8 @@ unsigned ks_expire_cycle(struct keyspace *ks, int shard, int64_t now_ms, unsigne
     bool is_off = !atomic_load_explicit(&ks->active_expire, memory_order_relaxed) ||
                   atomic_load_explicit(&ks->keep_expired, memory_order_relaxed);
     if (is_off || !max_keys) return 0;
-    struct shard *s = &ks->shards[shard];
-    shard_lock(ks, s);
-    unsigned n = expire_shard(ks, shard, now_ms, max_keys, ret_more);
-    shard_unlock(ks, s);
-    return n;
+    KS_ASSERT_LOCKED(ks, shard);
+    return expire_shard(ks, shard, now_ms, max_keys, ret_more);
 }
 
 static bool rehash_shard(struct shard *s, int64_t until_us) {

@@ -7,7 +7,7 @@
  * loop sleeps.
  *
  * CLIENT PAUSE: the command that must wait stays unparsed in qbuf, reading stops, the client sits in th->paused until the pause
- * ends.
+ * ends. A blocked client (client_block.c) keeps in qbuf what it sends meanwhile, and reading stops when that is much.
  */
 #include "server/client.h"
 
@@ -30,6 +30,7 @@
 #define LARGE_FIRST 262144       /* bytes given to a large argument to begin with */
 #define LARGE_GROWTH 4
 #define CLOSE_FLUSH_US 1000000    /* a closing client that takes none of its last reply for so long has lost it */
+#define BLOCKED_QUERY_MAX 65536   /* bytes that a blocked client may have sent before it is not read any more */
 #define MAX_PAUSE_WAIT_MS 3600000 /* then the timer looks again: a pause may be longer than the clock can count */
 #define UNAUTHENTICATED_OUTPUT                                                                                                   \
     (1 << 20) /* of replies not read by a client that has not said who it is; more than one read makes */
@@ -224,6 +225,11 @@ static bool goes_on(struct client *c) {
     return check_output_limit(c) && !conn_is_closing(&c->conn);
 }
 
+/* Neither paused nor blocked. */
+static bool may_run(const struct client *c) {
+    return list_empty(&c->paused_node) && !c->s.waiter;
+}
+
 /* Runs what is whole in data. Returns how many bytes are done with; the rest is to be kept. */
 static size_t run_commands(struct client *c, char *data, size_t len) {
     struct engine *eng = &c->srv->eng;
@@ -249,11 +255,16 @@ static size_t run_commands(struct client *c, char *data, size_t len) {
             refuse_http(c);
             return len;
         }
-        if (dispatch(eng, &c->s, c->parser.argc, c->parser.argv) == DISPATCH_POSTPONED) {
+        enum dispatch_result d = dispatch(eng, &c->s, c->parser.argc, c->parser.argv);
+        if (d == DISPATCH_POSTPONED) {
             pause_client(c);
             return off;
         }
         off = at;
+        if (d == DISPATCH_BLOCKED) {
+            client_block(c);
+            return off;
+        }
         if (!goes_on(c)) return len;
     }
     return conn_is_closing(&c->conn) ? len : off;
@@ -299,7 +310,7 @@ static size_t add_to_large(struct client *c, const char *data, size_t len) {
 /* The command in qbuf has come to a large argument: the rest of it goes elsewhere. */
 static void begin_large(struct client *c) {
     size_t need = resp_parser_large(&c->parser, c->qbuf.len, LARGE_MIN), at = c->parser.pos;
-    if (need == 0 || c->large.data || conn_is_closing(&c->conn)) return;
+    if (need == 0 || c->large.data || conn_is_closing(&c->conn) || c->s.waiter) return;
     c->large.need = need;
     add_to_large(c, c->qbuf.data + at, c->qbuf.len - at);
     c->qbuf.len = at;
@@ -348,18 +359,28 @@ static void on_data(struct conn *conn, char *data, size_t len) {
     }
     if (c->large.data) {
         /* nothing to run yet */
-    } else if (c->qbuf.len == 0 && list_empty(&c->paused_node)) {
+    } else if (c->qbuf.len == 0 && may_run(c)) {
         size_t done = run_commands(c, data, len);
         keep(c, data + done, len - done);
     } else {
         keep(c, data, len);
-        if (list_empty(&c->paused_node)) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
+        if (may_run(c)) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
     }
+    if (c->s.waiter && c->qbuf.len >= BLOCKED_QUERY_MAX) conn_pause_reading(conn);
     begin_large(c);
     trim_query(c);
     resp_parser_trim(&c->parser);
     conn_flush_later(conn);
     if (!conn_is_closing(conn)) check_query_limit(c);
+    publish(c);
+}
+
+void client_run_kept(struct client *c) {
+    if (goes_on(c)) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
+    begin_large(c);
+    if (c->qbuf.len == 0) buf_done(&c->qbuf);
+    if (may_run(c)) conn_resume_reading(&c->conn);
+    conn_flush_later(&c->conn);
     publish(c);
 }
 
@@ -369,13 +390,7 @@ void client_resume_paused(struct io_thread *th) {
     while (!list_empty(&ready)) {
         struct client *c = list_entry(ready.next, struct client, paused_node);
         list_remove(&c->paused_node);
-        if (conn_is_closing(&c->conn)) continue;
-        buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
-        begin_large(c);
-        if (c->qbuf.len == 0) buf_done(&c->qbuf);
-        if (list_empty(&c->paused_node)) conn_resume_reading(&c->conn);
-        conn_flush_later(&c->conn);
-        publish(c);
+        if (!conn_is_closing(&c->conn)) client_run_kept(c);
     }
 }
 
@@ -535,6 +550,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     struct client *c = client_of_conn(conn);
     struct io_thread *th = c->th;
     log_end(c, why, text);
+    client_block_abandon(c);
     publish(c);
     pthread_mutex_lock(&th->registry_lock);
     if (th->scan_at == &c->node) th->scan_at = c->node.next;
@@ -612,6 +628,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     resp_parser_init(&c->parser);
     session_init(&c->s, &c->conn.out, atomic_fetch_add(&srv->next_client_id, 1));
     c->s.owner = c;
+    c->s.home = th;
     c->s.parser = &c->parser;
     c->s.slot = (unsigned)th->index;
     c->s.authenticated = !atomic_load(&srv->eng.auth_required);
@@ -638,6 +655,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
 
 void client_close(struct client *c) {
     atomic_fetch_or(&c->flags, CLIENT_CLOSING);
+    client_block_abandon(c);
     conn_flush_later(&c->conn);
     conn_close_after_flush(&c->conn, CLOSE_FLUSH_US);
 }
@@ -648,7 +666,7 @@ void client_check_idle(struct client *c, int64_t now_us) {
     if (c->conn.bytes_out != c->bytes_out_seen) atomic_store_explicit(&c->last_us, now_us, memory_order_relaxed);
     publish(c);
     int64_t limit = cfg_get(&c->srv->cfg->timeout);
-    if (limit && c->conn.state == CONN_OPEN && list_empty(&c->paused_node) &&
+    if (limit && c->conn.state == CONN_OPEN && may_run(c) &&
         now_us - atomic_load_explicit(&c->last_us, memory_order_relaxed) > limit * 1000000) {
         log_verbose("Closing idle client");
         atomic_fetch_add_explicit(&c->srv->stats.idle_closes, 1, memory_order_relaxed);
@@ -672,6 +690,7 @@ static const char *flags_text(struct client *c, char *out) {
     unsigned f = atomic_load_explicit(&c->flags, memory_order_relaxed);
     if (f & CLIENT_PUBSUB) *p++ = 'P';
     if (atomic_load_explicit(&c->s.multi_count, memory_order_relaxed) >= 0) *p++ = 'x';
+    if (f & CLIENT_BLOCKED) *p++ = 'b';
     if (atomic_load_explicit(&c->s.dirty_cas, memory_order_relaxed)) *p++ = 'd';
     if (f & CLIENT_CLOSING) *p++ = 'c';
     if (f & CLIENT_UNIX) *p++ = 'U';

@@ -14,7 +14,8 @@ enum client_flag {
     CLIENT_CLOSING = 4,
     CLIENT_NO_EVICT = 8,
     CLIENT_NO_TOUCH = 16,
-    CLIENT_PUBSUB = 32 /* listens to a channel or pattern */
+    CLIENT_PUBSUB = 32, /* listens to a channel or pattern */
+    CLIENT_BLOCKED = 64
 };
 
 struct client {
@@ -37,6 +38,8 @@ struct client {
     char *name, *lib_name, *lib_ver; /* (S) NULL: not set */
     char *tls_text;                  /* (S) */
     char *tls_user;                  /* (S) by its certificate, see tls-auth-clients-user; NULL: none */
+    struct cmd_waiter *blocked;      /* (S) s.waiter, once all of the client says so */
+    struct loop_timer block_timer;
     bool soft_limit_on;
     bool counted_tls;
     int64_t created_us;
@@ -59,6 +62,16 @@ void client_pushed(struct client *c);
 void client_resume_paused(struct io_thread *th);
 void client_arm_unpause(struct io_thread *th); /* the timer that ends the pause of th's clients */
 void client_check_idle(struct client *c, int64_t now_us);
+void client_run_kept(struct client *c); /* owner: what was put off may run now */
+/* ---- client_block.c ---- */
+void client_block(struct client *c);                              /* owner: its command has returned DISPATCH_BLOCKED */
+void client_block_abandon(struct client *c);                      /* owner: it ends; nothing when it is not blocked */
+void client_finish_woken(struct io_thread *th);                   /* owner: before it sleeps */
+void client_wake(void *srv, struct cmd_waiter *w, unsigned slot); /* engine_hooks.wake */
+void client_block_kill(
+    struct client *c); /* CLIENT KILL: not to be served any more. Any thread, under the owner's registry_lock */
+/* CLIENT UNBLOCK: true when the client was blocked, and is no longer served. Any thread. */
+bool client_unblock(struct server *srv, uint64_t id, bool is_error);
 const char *client_before_command(void *srv, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                                   bool *ret_postpone);
 void client_after_command(void *srv, struct cmd_ctx *ctx, uint64_t usec);

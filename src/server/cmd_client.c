@@ -178,6 +178,7 @@ static int64_t kill_all(struct cmd_ctx *c, const struct kill_filter *f) {
             bool me = &cl->s == c->s;
             if (!kill_matches(f, cl) || (me && f->skip_me)) continue;
             if (atomic_fetch_or(&cl->flags, CLIENT_CLOSING) & CLIENT_CLOSING) continue;
+            if (cl->blocked) client_block_kill(cl);
             killed++;
             if (me) {
                 c->s->close_after_reply = true; /* the reply goes out first */
@@ -394,7 +395,8 @@ void client_unblock_command(struct cmd_ctx *c) {
         return;
     }
     if (!cmd_arg_ll(c, c->argv[2], &id, NULL)) return;
-    reply_int(c->r, 0); /* no command of this build blocks */
+    bool is_error = c->argc == 4 && slice_ieq(c->argv[3], "error");
+    reply_int(c->r, id > 0 && client_unblock(server_of(c), (uint64_t)id, is_error));
 }
 
 /* ---- client-side caching: this build never invalidates, so it never says it would ---- */

@@ -39,7 +39,11 @@ static void expire_and_rehash(struct server *srv) {
     bool capped = false;
     for (int s = 0; s < n; s++) {
         bool more = true;
-        while (more && clock_mono_us() - start < EXPIRE_BUDGET_US) ks_expire_cycle(srv->ks, s, now_ms, EXPIRE_BATCH, &more);
+        while (more && clock_mono_us() - start < EXPIRE_BUDGET_US) {
+            uint64_t locked = engine_lock(&srv->eng, 1ULL << s, false);
+            ks_expire_cycle(srv->ks, s, now_ms, EXPIRE_BATCH, &more);
+            engine_unlock(&srv->eng, locked, 0);
+        }
         capped |= more;
     }
     atomic_fetch_add_explicit(&srv->stats.expire_us, (uint64_t)(clock_mono_us() - start), memory_order_relaxed);

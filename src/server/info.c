@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/counter.h"
 #include "base/str.h"
 #include "cmd/figures.h"
 #include "server/client.h"
@@ -71,7 +72,8 @@ static void section_server(struct server *srv, struct buf *o) {
 
 static void section_clients(struct server *srv, struct buf *o) {
     size_t in_max = 0, out_max = 0;
-    unsigned long long watching = 0, watched = 0;
+    unsigned long long watching = 0, watched = 0, blocked = 0, timers = 0;
+    uint64_t keys, nokey_keys;
     for (int t = 0; t < srv->n_threads; t++) {
         struct io_thread *th = &srv->threads[t];
         pthread_mutex_lock(&th->registry_lock);
@@ -84,7 +86,10 @@ static void section_clients(struct server *srv, struct buf *o) {
             watching += RLX(c->s.watch_count) > 0;
         }
         pthread_mutex_unlock(&th->registry_lock);
+        blocked += counter_get(&th->n_blocked);
+        timers += counter_get(&th->n_block_timers);
     }
+    ks_blocked_keys(srv->ks, &keys, &nokey_keys);
     buf_printf(
         o,
         "# "
@@ -92,12 +97,13 @@ static void section_clients(struct server *srv, struct buf *o) {
         RLX(srv->n_clients), (long long)cfg_get(&srv->cfg->maxclients), in_max);
     buf_printf(
         o,
-        "client_recent_max_output_buffer:%zu\r\nblocked_clients:0\r\ntracking_clients:0\r\npubsub_clients:%llu\r\nwatching_"
+        "client_recent_max_output_buffer:%zu\r\nblocked_clients:%llu\r\ntracking_clients:0\r\npubsub_clients:%llu\r\nwatching_"
         "clients:%llu\r\n",
-        out_max, RLX(srv->pubsub->clients), watching);
-    buf_printf(
-        o, "clients_in_timeout_table:0\r\ntotal_watched_keys:%llu\r\ntotal_blocking_keys:0\r\ntotal_blocking_keys_on_nokey:0\r\n",
-        watched);
+        out_max, blocked, RLX(srv->pubsub->clients), watching);
+    buf_printf(o,
+               "clients_in_timeout_table:%llu\r\ntotal_watched_keys:%llu\r\ntotal_blocking_keys:%llu\r\ntotal_blocking_keys_on_"
+               "nokey:%llu\r\n",
+               timers, watched, (unsigned long long)keys, (unsigned long long)nokey_keys);
 }
 
 static void human(struct buf *o, const char *name, uint64_t n) {

@@ -267,8 +267,15 @@ bool io_threads_relisten(struct server *srv) {
 
 static void before_sleep(void *arg) {
     struct io_thread *th = arg;
+    client_finish_woken(th);
     if (mail_waits(&th->mail)) mail_deliver(th);
     conn_thread_flush(&th->conns);
+    /* A handshake's end may have run commands. */
+    if (!list_empty(&th->woken)) loop_timer_set(th->loop, &th->woken_again, clock_mono_us());
+}
+
+static void woken_again_fired(struct loop_timer *t) {
+    client_finish_woken(list_entry(t, struct io_thread, woken_again));
 }
 
 static void unpause_fired(struct loop_timer *t) {
@@ -302,8 +309,10 @@ int io_threads_init(struct server *srv, int n) {
         pthread_mutex_init(&th->registry_lock, NULL);
         list_init(&th->clients);
         list_init(&th->paused);
+        list_init(&th->woken);
         th->scan_at = &th->clients;
         th->unpause.fn = unpause_fired;
+        th->woken_again.fn = woken_again_fired;
         inbox_init(&th->mail.box);
         th->subscriptions = subscriptions_new();
     }
@@ -314,6 +323,7 @@ void io_thread_run(struct io_thread *th) {
     self = th;
     cron_start(th);
     loop_run(th->loop);
+    client_finish_woken(th);
 }
 
 static void *thread_main(void *arg) {

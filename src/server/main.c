@@ -88,6 +88,7 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.before = client_before_command;
     srv->eng.hooks.after = client_after_command;
     srv->pubsub = pubsub_new();
+    srv->eng.hooks.wake = client_wake;
     return rename_commands(srv);
 }
 

@@ -50,20 +50,21 @@ struct io_thread {
     struct listener listeners[MAX_LISTENERS];
     int n_listeners;
     struct loop_timer cron;
-    struct loop_timer unpause;
+    struct loop_timer unpause, woken_again;
     bool stopping;
     int64_t stop_deadline_us;
     /* clients of this thread. The list and the (S) strings of the clients in it change only under registry_lock, taken by the
      * owner to change and by any thread to read. */
     pthread_mutex_t registry_lock;
     struct list clients;
-    struct list *scan_at; /* idle check goes on here */
-    _Alignas(64) struct mailbox mail; /* mail_post: any thread; on a cache line of its own */
+    struct list *scan_at;                             /* idle check goes on here */
+    _Alignas(64) struct mailbox mail;                 /* mail_post: any thread; on a cache line of its own */
     _Alignas(64) struct subscriptions *subscriptions; /* of its clients, pubsub.c */
-    struct list paused;   /* clients put off by CLIENT PAUSE */
+    struct list paused;                               /* clients put off by CLIENT PAUSE */
+    struct list woken; /* cmd_waiter.node: clients of this thread that it has served itself, until the turn's end */
     /* statistics: written by the owner, read by any (relaxed) */
     _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
-    _Atomic uint64_t n_clients;
+    _Atomic uint64_t n_clients, n_blocked, n_block_timers;
 };
 
 struct server_stats { /* relaxed atomics */
@@ -86,8 +87,8 @@ struct server {
     int n_threads;
     struct tls_state tls;
     struct server_stats stats;
-    struct pubsub *pubsub;    /* who listens to what, pubsub.h; its own locks */
-    _Atomic int n_backed_up;  /* threads with too much mail, mail.c */
+    struct pubsub *pubsub;   /* who listens to what, pubsub.h; its own locks */
+    _Atomic int n_backed_up; /* threads with too much mail, mail.c */
     _Atomic uint64_t next_client_id;
     _Atomic int64_t n_clients; /* all threads; counts connections in handshake too */
     /* CLIENT PAUSE; changed under pause_lock, read without; pause_all below */

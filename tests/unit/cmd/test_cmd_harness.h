@@ -1,6 +1,7 @@
-/* For tests of command families: an engine with the three families, one session, and what the effects hooks heard. A case is a
- * request line and the exact bytes of its reply; lines are split as redis-cli splits them, so "\x00" escapes work. Included by
- * one test program at a time, hence static. */
+/* For tests of command families: an engine with the families, one session, and what the effects hooks heard. A case is a request
+ * line and the exact bytes of its reply; lines are split as redis-cli splits them, so "\x00" escapes work. h->peer are further
+ * sessions, for commands that block: harness_run_as runs a command of theirs, which gives "" when it blocks, and harness_reply
+ * what they were told since. Included by one test program at a time, hence static. */
 #ifndef KETTLE_TEST_CMD_HARNESS_H
 #define KETTLE_TEST_CMD_HARNESS_H
 
@@ -19,9 +20,17 @@
 #include "base/hash.h"
 #include "base/obuf.h"
 #include "base/str.h"
+#include "cmd/block.h"
 #include "cmd/cmd.h"
 #include "cmd/dispatch.h"
 #include "cmd/session.h"
+
+#define HARNESS_PEERS 4
+
+struct harness_peer {
+    struct session s;
+    struct obuf out;
+};
 
 struct harness {
     struct keyspace *ks;
@@ -29,6 +38,7 @@ struct harness {
     struct engine eng;
     struct obuf out;
     struct session s;
+    struct harness_peer peer[HARNESS_PEERS];
     struct buf reply;
     struct buf
         log; /* "<class>:<event> <key>@<db>;" for notifications, "=> A B C;" for what is replicated in place of the command */
@@ -47,24 +57,48 @@ static void harness_propagate(void *arg, struct cmd_ctx *c, int argc, const stru
     buf_append_char(&h->log, ';');
 }
 
-static int harness_setup(void **state) {
-    struct harness *h = mem_zalloc(sizeof(*h));
+static void harness_wake(void *arg, struct cmd_waiter *w, unsigned slot) {
+    (void)arg;
+    (void)slot;
+    block_finish(w->s.owner);
+}
+
+/* extra: more commands, or NULL. */
+static void harness_init(struct harness *h, const struct cmd_spec *extra) {
     struct ks_opts opts = { .n_dbs = 16, .n_shards = 8 };
     hash_seed_init();
     h->ks = ks_new(&opts);
     h->table = cmd_table_new();
     cmd_table_register_data(h->table);
+    if (extra) cmd_table_register(h->table, extra);
     engine_init(&h->eng, h->ks, h->table);
     h->eng.hooks.arg = h;
     h->eng.hooks.notify = harness_notify;
     h->eng.hooks.propagate = harness_propagate;
+    h->eng.hooks.wake = harness_wake;
     session_init(&h->s, &h->out, 1);
+    h->s.owner = &h->s;
+    for (int i = 0; i < HARNESS_PEERS; i++) {
+        session_init(&h->peer[i].s, &h->peer[i].out, (uint64_t)i + 2);
+        h->peer[i].s.owner = &h->peer[i].s;
+    }
+}
+
+static inline int harness_setup(void **state) {
+    struct harness *h = mem_zalloc(sizeof(*h));
+    harness_init(h, NULL);
     *state = h;
     return 0;
 }
 
 static int harness_teardown(void **state) {
     struct harness *h = *state;
+    for (int i = 0; i < HARNESS_PEERS; i++) {
+        block_abandon(&h->peer[i].s);
+        session_done(&h->peer[i].s, h->ks);
+        obuf_clear(&h->peer[i].out);
+    }
+    block_abandon(&h->s);
     session_done(&h->s, h->ks);
     obuf_clear(&h->out);
     engine_done(&h->eng);
@@ -76,27 +110,48 @@ static int harness_teardown(void **state) {
     return 0;
 }
 
-/* Runs one request; its reply, NUL-terminated, is valid until the next. */
-static const char *harness_run_argv(struct harness *h, int argc, const struct slice *argv) {
-    buf_clear(&h->log);
-    assert_int_equal(dispatch(&h->eng, &h->s, argc, argv), DISPATCH_OK);
+static const char *harness_take(struct harness *h, struct obuf *out) {
     buf_clear(&h->reply);
-    buf_reserve(&h->reply, h->out.bytes + 1);
-    h->reply.len = obuf_copy(&h->out, h->reply.data, h->out.bytes);
-    obuf_clear(&h->out);
+    buf_reserve(&h->reply, out->bytes + 1);
+    h->reply.len = obuf_copy(out, h->reply.data, out->bytes);
+    obuf_clear(out);
     return buf_cstr(&h->reply);
 }
 
-static const char *harness_run(struct harness *h, const char *line) {
+/* Runs one request; its reply, NUL-terminated, is valid until the next. */
+static const char *harness_run_session(struct harness *h, struct session *s, int argc, const struct slice *argv) {
+    buf_clear(&h->log);
+    enum dispatch_result r = dispatch(&h->eng, s, argc, argv);
+    assert_int_equal(r, s->waiter ? DISPATCH_BLOCKED : DISPATCH_OK);
+    return harness_take(h, s->reply.out);
+}
+
+static inline const char *harness_run_argv(struct harness *h, int argc, const struct slice *argv) {
+    return harness_run_session(h, &h->s, argc, argv);
+}
+
+static const char *harness_run_line(struct harness *h, struct session *s, const char *line) {
     int argc;
     struct buf *args = str_split_args(slice_cstr(line), &argc);
     assert_non_null(args);
     struct slice *argv = mem_calloc((size_t)argc, sizeof(*argv));
     for (int i = 0; i < argc; i++) argv[i] = buf_slice(&args[i]);
-    const char *reply = harness_run_argv(h, argc, argv);
+    const char *reply = harness_run_session(h, s, argc, argv);
     mem_free(argv);
     str_split_free(args, argc);
     return reply;
+}
+
+static const char *harness_run(struct harness *h, const char *line) {
+    return harness_run_line(h, &h->s, line);
+}
+
+static inline const char *harness_run_as(struct harness *h, int peer, const char *line) {
+    return harness_run_line(h, &h->peer[peer].s, line);
+}
+
+static inline const char *harness_reply(struct harness *h, int peer) {
+    return harness_take(h, &h->peer[peer].out);
 }
 
 struct harness_case {

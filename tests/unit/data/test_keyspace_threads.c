@@ -124,7 +124,9 @@ static void *cron(void *arg) {
     while (!atomic_load(&stop)) {
         for (int s = 0; s < N_SHARDS; s++) {
             bool more;
+            ks_lock(ks, 1ULL << s);
             ks_expire_cycle(ks, s, clock_wall_ms(), 20, &more);
+            ks_unlock(ks, 1ULL << s);
             ks_rehash_cycle(ks, s, 50);
         }
         ks_set_child_active(ks, rand_below(4) == 0);
