@@ -14,11 +14,7 @@
 #include <limits.h>
 
 struct entry *generic_put(struct cmd_ctx *c, int db, struct slice key, struct entry *old, struct obj *val_take, bool keep_ttl) {
-    if (old == NULL) {
-        struct entry *e = ks_set(c->ks, db, key, val_take, false);
-        cmd_notify(c, 'n', "new", db, key);
-        return e;
-    }
+    if (old == NULL) return ks_set(c->ks, db, key, val_take, false);
     /* In place: one table lookup for an overwrite instead of two. */
     ks_signal_ready(c->ks, db, key);
     struct obj **slot = entry_value_slot(old);

@@ -51,6 +51,7 @@ struct engine {
     _Atomic uint64_t gate;
     /* settings read by commands; relaxed atomics, CONFIG SET writes them */
     _Atomic uint64_t proto_max_bulk_len;
+    _Atomic bool notify_on;     /* hooks.notify is wanted */
     _Atomic bool auth_required; /* the default user has a password */
     _Atomic bool lazy_user_del, lazy_expire, lazy_server_del, lazy_user_flush;
     /* counters, relaxed */

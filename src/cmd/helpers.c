@@ -22,6 +22,7 @@ void cmd_dirty(struct cmd_ctx *c, uint64_t n) {
 }
 
 void cmd_notify(struct cmd_ctx *c, char cls, const char *event, int db, struct slice key) {
+    if (__builtin_expect(!atomic_load_explicit(&c->eng->notify_on, memory_order_relaxed), 1)) return;
     if (c->eng->hooks.notify) c->eng->hooks.notify(c->eng->hooks.arg, cls, event, db, key);
 }
 

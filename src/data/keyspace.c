@@ -234,6 +234,7 @@ struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *
     e = entry_new(key, val_take, entry_clock_now(ks_uses_lfu(ks), s->now_ms));
     dict_insert(&sd->dict, hash, e);
     shard_db_publish(sd);
+    if (ks->hooks.added) ks->hooks.added(ks->hooks.arg, db, key);
     return e;
 }
 

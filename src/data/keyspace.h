@@ -36,8 +36,10 @@ enum ks_event { KS_EV_EXPIRED, KS_EV_EVICTED, KS_EV_DELETED };
 
 struct ks_hooks {
     void *arg;
-    /* A key expired and was deleted (lazily or actively); the shard's lock is held. Later: propagation, notification. */
+    /* A key expired and was deleted (lazily or actively); the shard's lock is held. */
     void (*expired)(void *arg, int db, struct slice key);
+    /* ks_set made a key that was not there; the shard's lock is held. Event "new": families need not say so. */
+    void (*added)(void *arg, int db, struct slice key);
 };
 
 struct ks_opts {

@@ -42,6 +42,7 @@ void server_apply_all(struct server *srv) {
     atomic_store(&e->lazy_expire, cfg_get(&cfg->lazyfree_lazy_expire));
     atomic_store(&e->lazy_server_del, cfg_get(&cfg->lazyfree_lazy_server_del));
     atomic_store(&e->lazy_user_flush, cfg_get(&cfg->lazyfree_lazy_user_flush));
+    atomic_store(&e->notify_on, (cfg_get(&cfg->notify_keyspace_events) & (config_event_bit('K') | config_event_bit('E'))) != 0);
     int64_t policy = cfg_get(&cfg->maxmemory_policy);
     ks_use_lfu(srv->ks, policy == CFG_VOLATILE_LFU || policy == CFG_ALLKEYS_LFU);
     ks_lfu_params(srv->ks, (int)cfg_get(&cfg->lfu_log_factor), (int)cfg_get(&cfg->lfu_decay_time));

@@ -73,6 +73,7 @@ struct config {
         zset_max_listpack_value, hll_sparse_max_bytes, stream_node_max_bytes, stream_node_max_entries;
     /* statistics */
     cfg_int slowlog_log_slower_than, slowlog_max_len, latency_tracking, latency_monitor_threshold;
+    cfg_int notify_keyspace_events; /* config_event_bit()s */
     double latency_percentiles[16];
     int n_latency_percentiles;
     /* everything of redis.conf whose subsystem is not part of this build yet: known, checked for type, kept for GET and REWRITE.
@@ -136,6 +137,9 @@ char *config_str_dup(struct config *c,
 char *config_other_dup(struct config *c, const char *name);
 /* One parser entry point for the fuzz target: applies text as a config file. 0 or -EINVAL with err. */
 int config_load_text(struct config *c, const char *text, size_t len, char *err, size_t errlen);
+
+/* The bit of an event class in notify_keyspace_events, by its letter; 0: none. */
+unsigned config_event_bit(char letter);
 
 static inline int64_t cfg_get(const cfg_int *v) {
     return atomic_load_explicit((cfg_int *)(uintptr_t)v, memory_order_relaxed);

@@ -47,32 +47,33 @@ static const char *check_shutdown_on(int n, const struct slice *words) {
     return (save && nosave) || (with_default && n > 1) ? "Invalid combination of flags" : NULL;
 }
 
-static const char event_classes[] = "g$lshzxetd"; /* what A stands for, in the order in which Redis shows them */
+/* Bit i of the value is letter i here: what A stands for, in the order in which Redis shows them, then those it does not. */
+static const char event_letters[] = "g$lshzxetdnKEm";
+#define EVENTS_A 10u /* of the letters above */
 
-static const char *check_events(int n, const struct slice *words) {
-    (void)n;
-    for (size_t i = 0; i < words[0].len; i++)
-        if (!words[0].ptr[i] || !strchr("AKEmn$glshzxetd", words[0].ptr[i]))
-            return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.";
+unsigned config_event_bit(char letter) {
+    const char *at = letter ? strchr(event_letters, letter) : NULL;
+    return at ? 1u << (at - event_letters) : 0;
+}
+
+const char *config_events_parse(struct slice v, int64_t *ret) {
+    unsigned on = 0;
+    for (size_t i = 0; i < v.len; i++) {
+        unsigned bit = v.ptr[i] == 'A' ? (1u << EVENTS_A) - 1 : config_event_bit(v.ptr[i]);
+        if (!bit) return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.";
+        on |= bit;
+    }
+    *ret = on;
     return NULL;
 }
 
-struct slice config_events_text(struct slice v, char out[CONFIG_EVENTS_MAX]) {
-    size_t n = 0, classes = 0;
-    if (memchr(v.ptr, 'A', v.len)) {
-        out[n++] = 'A';
-    } else {
-        for (const char *e = event_classes; *e; e++)
-            if (memchr(v.ptr, *e, v.len)) out[n++] = *e;
-        classes = n;
-        if (classes == sizeof event_classes - 1) {
-            out[0] = 'A';
-            n = 1;
-        }
-    }
-    for (const char *e = "KEmn"; *e; e++)
-        if (memchr(v.ptr, *e, v.len)) out[n++] = *e;
-    return (struct slice){ out, n };
+/* Beside A, n is not shown: as redis-server has it. */
+void config_events_text(int64_t on, struct buf *out) {
+    const unsigned all = (1u << EVENTS_A) - 1;
+    bool has_all = ((unsigned)on & all) == all;
+    if (has_all) buf_append_char(out, 'A');
+    for (unsigned i = 0; event_letters[i]; i++)
+        if (((unsigned)on & 1u << i) && !(has_all && i <= EVENTS_A)) buf_append_char(out, event_letters[i]);
 }
 
 const char *directive_check(const char *name, int n, const struct slice *words) {
@@ -80,9 +81,10 @@ const char *directive_check(const char *name, int n, const struct slice *words) 
         const char *name;
         const char *(*check)(int n, const struct slice *words);
     } checks[] = {
-        { "proc-title-template", check_template },   { "oom-score-adj-values", check_oom_values },
-        { "shutdown-on-sigint", check_shutdown_on }, { "shutdown-on-sigterm", check_shutdown_on },
-        { CONFIG_EVENTS_NAME, check_events },
+        { "proc-title-template", check_template },
+        { "oom-score-adj-values", check_oom_values },
+        { "shutdown-on-sigint", check_shutdown_on },
+        { "shutdown-on-sigterm", check_shutdown_on },
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (strcmp(checks[i].name, name) == 0) return checks[i].check(n, words);

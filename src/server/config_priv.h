@@ -11,7 +11,8 @@ enum dir_kind {
     DIR_MEM,
     DIR_OCTAL,
     DIR_ENUM,
-    DIR_STR, /* stored in struct config at `off`, or as text in `other` when off is NO_FIELD */
+    DIR_EVENTS, /* notify-keyspace-events: bits */
+    DIR_STR,    /* stored in struct config at `off`, or as text in `other` when off is NO_FIELD */
     DIR_BIND,
     DIR_SAVE,
     DIR_OBUF_LIMIT,
@@ -58,9 +59,8 @@ const char *directive_set(struct config *c, int i, int n, const struct slice *wo
 
 /* Texts with a grammar of their own (config_check.c). NULL, or why not. Values without one are always fine. */
 const char *directive_check(const char *name, int n, const struct slice *words);
-#define CONFIG_EVENTS_NAME "notify-keyspace-events"
-#define CONFIG_EVENTS_MAX 16
-/* Checked event classes as CONFIG GET shows them: each once, in Redis's order. */
-struct slice config_events_text(struct slice v, char out[CONFIG_EVENTS_MAX]);
+/* Event classes of notify-keyspace-events: text to bits and back, each letter once, in Redis's order. */
+const char *config_events_parse(struct slice v, int64_t *ret);
+void config_events_text(int64_t on, struct buf *out);
 
 #endif

@@ -226,7 +226,7 @@ const struct directive directives[] = {
     MEMD("stream-node-max-bytes", F(stream_node_max_bytes), 0, LONG_MAX, "4096", 0),
     INTD("stream-node-max-entries", F(stream_node_max_entries), 0, LONG_MAX, "100", 0),
     ALIAS("lua-time-limit", .name = "busy-reply-threshold", .kind = DIR_INT, .off = NO_FIELD, .max = LONG_MAX, .def = "5000"),
-    STRD("notify-keyspace-events", NO_FIELD, "", 0),
+    { .name = "notify-keyspace-events", .kind = DIR_EVENTS, .off = F(notify_keyspace_events), .def = "" },
     STRD("aclfile", NO_FIELD, "", I),
     INTD("acllog-max-len", NO_FIELD, 0, LONG_MAX, "128", 0),
     ENUMD("acl-pubsub-default", NO_FIELD, acl_defaults, "resetchannels", 0),

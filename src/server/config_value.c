@@ -56,6 +56,9 @@ static void get_number(const struct config *c, const struct directive *d, struct
     case DIR_ENUM:
         buf_append_cstr(out, enum_name(d, v));
         break;
+    case DIR_EVENTS:
+        config_events_text(v, out);
+        break;
     case DIR_OCTAL:
         buf_printf(out, "%llo", (unsigned long long)v);
         break;
@@ -138,6 +141,7 @@ static const char *parse_enum(const struct directive *d, struct slice v, int64_t
 
 static const char *parse_number(const struct directive *d, struct slice v, int64_t *ret) {
     if (d->kind == DIR_ENUM) return parse_enum(d, v, ret);
+    if (d->kind == DIR_EVENTS) return config_events_parse(v, ret);
     if (d->kind != DIR_BOOL) return parse_int(d, v, ret);
     if (!slice_ieq(v, "yes") && !slice_ieq(v, "no")) return "argument must be 'yes' or 'no'";
     *ret = slice_ieq(v, "yes");
@@ -262,14 +266,8 @@ static const char *set_words(char **slot, int n, const struct slice *words, bool
 
 static const char *set_text(struct config *c, int i, int n, const struct slice *words) {
     const struct directive *d = &directives[i];
-    char events[CONFIG_EVENTS_MAX];
-    struct slice canonical;
     const char *err = directive_check(d->name, n, words);
     if (err) return err;
-    if (strcmp(d->name, CONFIG_EVENTS_NAME) == 0) {
-        canonical = config_events_text(words[0], events);
-        words = &canonical;
-    }
     return set_words(d->off == NO_FIELD ? &c->other[i] : str_field(c, d), n, words, d->flags & DIR_SECRET);
 }
 

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/rand.h"
 #include "server/client.h"
+#include "server/notify.h"
 
 /* gcc defines a macro for -fsanitize=thread, clang answers a question. */
 #if defined(__has_feature)
@@ -79,6 +80,7 @@ static int make_engine(struct server *srv) {
 #endif
     struct ks_opts o = { .n_dbs = (int)cfg_get(&srv->cfg->databases),
                          .n_shards = n_shards,
+                         .hooks = { .arg = srv, .expired = notify_expired, .added = notify_added },
                          .one_thread = cfg_get(&srv->cfg->io_threads) == 1 };
     srv->ks = ks_new(&o);
     register_commands(srv);
@@ -87,6 +89,7 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.arg = srv;
     srv->eng.hooks.before = client_before_command;
     srv->eng.hooks.after = client_after_command;
+    srv->eng.hooks.notify = notify_keyspace;
     srv->pubsub = pubsub_new();
     srv->eng.hooks.wake = client_wake;
     return rename_commands(srv);

@@ -178,7 +178,7 @@ static void test_block_push_serves_after_its_own_reply(void **state) {
     assert_non_null(h->peer[0].s.waiter);
     assert_int_equal(blocked_keys(h), 1);
     assert_string_equal(harness_run(h, "qput k ab"), ":2\r\n");
-    assert_string_equal(buf_cstr(&h->log), "=> take1 k;");
+    assert_string_equal(buf_cstr(&h->log), "n:new k@0;=> take1 k;");
     assert_string_equal(harness_reply(h, 0), "*2\r\n$1\r\nk\r\n$1\r\na\r\n");
     assert_null(h->peer[0].s.waiter);
     assert_string_equal(harness_run(h, "get k"), "$1\r\nb\r\n");

@@ -49,6 +49,10 @@ static void harness_notify(void *arg, char cls, const char *event, int db, struc
     buf_printf(&h->log, "%c:%s %.*s@%d;", cls, event, (int)key.len, key.ptr, db);
 }
 
+static void harness_added(void *arg, int db, struct slice key) {
+    if (((struct harness *)arg)->eng.hooks.notify) harness_notify(arg, 'n', "new", db, key);
+}
+
 static void harness_propagate(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv) {
     struct harness *h = arg;
     (void)c;
@@ -65,7 +69,7 @@ static void harness_wake(void *arg, struct cmd_waiter *w, unsigned slot) {
 
 /* extra: more commands, or NULL. */
 static void harness_init(struct harness *h, const struct cmd_spec *extra) {
-    struct ks_opts opts = { .n_dbs = 16, .n_shards = 8 };
+    struct ks_opts opts = { .n_dbs = 16, .n_shards = 8, .hooks = { .arg = h, .added = harness_added } };
     hash_seed_init();
     h->ks = ks_new(&opts);
     h->table = cmd_table_new();
@@ -74,6 +78,7 @@ static void harness_init(struct harness *h, const struct cmd_spec *extra) {
     engine_init(&h->eng, h->ks, h->table);
     h->eng.hooks.arg = h;
     h->eng.hooks.notify = harness_notify;
+    atomic_store(&h->eng.notify_on, true);
     h->eng.hooks.propagate = harness_propagate;
     h->eng.hooks.wake = harness_wake;
     session_init(&h->s, &h->out, 1);

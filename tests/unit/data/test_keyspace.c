@@ -25,7 +25,7 @@ static struct hook_log hook_log;
 
 static int setup(void **state) {
     hook_log = (struct hook_log){ 0 };
-    *state = ks_locked_new(16, 8, (struct ks_hooks){ &hook_log, on_expired });
+    *state = ks_locked_new(16, 8, (struct ks_hooks){ .arg = &hook_log, .expired = on_expired });
     return 0;
 }
 

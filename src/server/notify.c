@@ -1,0 +1,47 @@
+/*
+ * Keyspace notifications. Place in the flow: commands say what happened (cmd_notify), the keyspace says what ran out or is new;
+ * here it becomes messages, posted like any other. On the thread that changed the key, under its shard's lock: so the events of
+ * one key are posted in the order in which they happened.
+ *
+ * Switched off, cmd_notify looks at one atomic of the engine's and does not come here; the keyspace's hooks look at the
+ * configuration first.
+ */
+#include "server/notify.h"
+
+#include "server/pubsub.h"
+#include "server/server.h"
+#include "server/topics.h"
+
+static bool has_listeners(struct server *srv) {
+    return topics_count(srv->pubsub->topics[PUBSUB_CHANNEL]) || topics_count(srv->pubsub->topics[PUBSUB_PATTERN]);
+}
+
+void notify_keyspace(void *arg, char cls, const char *event, int db, struct slice key) {
+    struct server *srv = arg;
+    unsigned on = (unsigned)cfg_get(&srv->cfg->notify_keyspace_events);
+    if (!(on & config_event_bit(cls)) || !has_listeners(srv)) return;
+    struct buf channel = { 0 };
+    if (on & config_event_bit('K')) {
+        buf_printf(&channel, "__keyspace@%d__:", db);
+        buf_append(&channel, key.ptr, key.len);
+        pubsub_publish(srv, PUBSUB_CHANNEL, buf_slice(&channel), slice_cstr(event));
+    }
+    if (on & config_event_bit('E')) {
+        buf_clear(&channel);
+        buf_printf(&channel, "__keyevent@%d__:%s", db, event);
+        pubsub_publish(srv, PUBSUB_CHANNEL, buf_slice(&channel), key);
+    }
+    buf_done(&channel);
+}
+
+void notify_expired(void *srv, int db, struct slice key) {
+    notify_keyspace(srv, 'x', "expired", db, key);
+}
+
+void notify_evicted(void *srv, int db, struct slice key) {
+    notify_keyspace(srv, 'e', "evicted", db, key);
+}
+
+void notify_added(void *srv, int db, struct slice key) {
+    notify_keyspace(srv, 'n', "new", db, key);
+}
