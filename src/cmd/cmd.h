@@ -79,6 +79,12 @@ enum cmd_cat {
 /* Implied ones are added at registration, as Redis does: write/readonly, admin -> admin+dangerous, pubsub, fast or slow,
  * blocking. */
 
+struct cmd_bit_name {
+    unsigned bit;
+    const char *name;
+};
+extern const struct cmd_bit_name cmd_cat_names[]; /* "@keyspace"...; ends with name NULL */
+
 enum key_flag {
     KEY_RO = 1 << 0,
     KEY_RW = 1 << 1,
@@ -108,6 +114,10 @@ struct key_spec { /* redis.io "Command key specifications" */
 
 #define CMD_MAX_KEYSPECS 4
 
+/* Which arguments are channels, for access control: the first (PUBLISH, SPUBLISH), or all (SUBSCRIBE, SSUBSCRIBE; PSUBSCRIBE's
+ * are patterns). Leaving a channel needs no permission. */
+enum cmd_channels { CMD_CHANNELS_NONE = 0, CMD_CHANNELS_PUBLISH, CMD_CHANNELS_SUBSCRIBE, CMD_CHANNELS_PSUBSCRIBE };
+
 enum arg_type { ARG_STRING, ARG_INTEGER, ARG_DOUBLE, ARG_KEY, ARG_PATTERN, ARG_UNIX_TIME, ARG_PURE_TOKEN, ARG_ONEOF, ARG_BLOCK };
 enum arg_flag { ARG_OPTIONAL = 1, ARG_MULTIPLE = 2, ARG_MULTIPLE_TOKEN = 4 };
 struct cmd_arg { /* COMMAND DOCS "arguments"; arrays end with a zeroed element */
@@ -136,6 +146,7 @@ struct cmd_spec {
     /* For what specs cannot say (movable keys): writes argv positions (and enum key_flag into flags when not NULL), returns the
      * count, or -1 for bad syntax. */
     int (*get_keys)(int argc, const struct slice *argv, int *pos, unsigned *flags, int cap);
+    enum cmd_channels channels;
     const struct cmd_spec *subs; /* ends with name NULL */
     const char *summary, *since, *complexity,
         *group; /* docs in our own words; group as Redis: "string", "generic", "connection", "server", "transactions", "bitmap" */
@@ -165,6 +176,11 @@ int cmd_table_rename(struct cmd_table *t, const char *name, const char *new_name
 struct cmd *cmd_lookup(const struct cmd_table *t, struct slice name); /* container or plain, case-insensitive */
 /* With subcommand: argv[1] for containers. NULL: unknown command or unknown subcommand. */
 struct cmd *cmd_lookup_argv(const struct cmd_table *t, int argc, const struct slice *argv);
+/* By the name it was registered by, "get" or "config|get", whatever rename-command has made of it: access control's names. */
+struct cmd *cmd_lookup_original(const struct cmd_table *t, struct slice name);
+void cmd_each_original(const struct cmd_table *t, void (*fn)(struct cmd *c, void *arg),
+                       void *arg);        /* top level, removed ones too */
+unsigned cmd_cat_find(struct slice name); /* "keyspace": its bit, or 0 */
 int cmd_count(const struct cmd_table *t);
 int cmd_ids(const struct cmd_table *t); /* every struct cmd.id is below this, subcommands' too */
 void cmd_each(const struct cmd_table *t, void (*fn)(struct cmd *c, void *arg), void *arg); /* top level, sorted by name */

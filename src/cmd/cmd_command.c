@@ -9,12 +9,7 @@
 #include "base/str.h"
 #include "cmd/dispatch.h"
 
-struct flag_name {
-    unsigned bit;
-    const char *name;
-};
-
-static const struct flag_name cmd_flag_names[] = {
+static const struct cmd_bit_name cmd_flag_names[] = {
     { CMD_WRITE, "write" },
     { CMD_READONLY, "readonly" },
     { CMD_DENYOOM, "denyoom" },
@@ -37,32 +32,7 @@ static const struct flag_name cmd_flag_names[] = {
     { 0, NULL },
 };
 
-static const struct flag_name cat_names[] = {
-    { CAT_KEYSPACE, "@keyspace" },
-    { CAT_READ, "@read" },
-    { CAT_WRITE, "@write" },
-    { CAT_SET, "@set" },
-    { CAT_SORTEDSET, "@sortedset" },
-    { CAT_LIST, "@list" },
-    { CAT_HASH, "@hash" },
-    { CAT_STRING, "@string" },
-    { CAT_BITMAP, "@bitmap" },
-    { CAT_HYPERLOGLOG, "@hyperloglog" },
-    { CAT_GEO, "@geo" },
-    { CAT_STREAM, "@stream" },
-    { CAT_PUBSUB, "@pubsub" },
-    { CAT_ADMIN, "@admin" },
-    { CAT_FAST, "@fast" },
-    { CAT_SLOW, "@slow" },
-    { CAT_BLOCKING, "@blocking" },
-    { CAT_DANGEROUS, "@dangerous" },
-    { CAT_CONNECTION, "@connection" },
-    { CAT_TRANSACTION, "@transaction" },
-    { CAT_SCRIPTING, "@scripting" },
-    { 0, NULL },
-};
-
-static const struct flag_name key_flag_names[] = {
+static const struct cmd_bit_name key_flag_names[] = {
     { KEY_RO, "RO" },
     { KEY_RW, "RW" },
     { KEY_OW, "OW" },
@@ -77,11 +47,11 @@ static const struct flag_name key_flag_names[] = {
     { 0, NULL },
 };
 
-static void reply_flags(struct reply *r, unsigned flags, const struct flag_name *names) {
+static void reply_flags(struct reply *r, unsigned flags, const struct cmd_bit_name *names) {
     size_t n = 0;
-    for (const struct flag_name *f = names; f->name; f++) n += (flags & f->bit) != 0;
+    for (const struct cmd_bit_name *f = names; f->name; f++) n += (flags & f->bit) != 0;
     reply_set(r, n);
-    for (const struct flag_name *f = names; f->name; f++)
+    for (const struct cmd_bit_name *f = names; f->name; f++)
         if (flags & f->bit) reply_simple(r, f->name);
 }
 
@@ -182,7 +152,7 @@ static void reply_info(struct reply *r, const struct cmd *c) {
     reply_int(r, first);
     reply_int(r, last);
     reply_int(r, step);
-    reply_flags(r, c->cats, cat_names);
+    reply_flags(r, c->cats, cmd_cat_names);
     reply_set(r, tips);
     for (size_t i = 0; i < tips; i++) reply_bulk_cstr(r, c->spec->tips[i]);
     reply_key_specs(r, c->spec);
@@ -240,7 +210,7 @@ static void docs_field(struct reply *r, const char *name, const char *value) {
     reply_bulk_cstr(r, value);
 }
 
-static const struct flag_name arg_flag_names[] = {
+static const struct cmd_bit_name arg_flag_names[] = {
     { ARG_OPTIONAL, "optional" }, { ARG_MULTIPLE, "multiple" }, { ARG_MULTIPLE_TOKEN, "multiple_token" }, { 0, NULL }
 };
 
@@ -368,8 +338,7 @@ static void command_list_command(struct cmd_ctx *c) {
             none = true;
         } else if (slice_ieq(c->argv[3], "aclcat")) {
             a.by_cat = true;
-            for (const struct flag_name *f = cat_names; f->name; f++)
-                if (slice_ieq(c->argv[4], f->name + 1)) a.cat = f->bit;
+            a.cat = cmd_cat_find(c->argv[4]);
         } else if (slice_ieq(c->argv[3], "pattern")) {
             a.pattern = c->argv[4];
         } else {

@@ -6,6 +6,7 @@
  * transaction.
  */
 #include "base/clock.h"
+#include "cmd/acl.h"
 #include "cmd/exec.h"
 #include "cmd/figures.h"
 
@@ -35,6 +36,23 @@ static bool watches_hold(struct cmd_ctx *c) {
     return true;
 }
 
+/* Rules may have changed since the command was queued, by a command of the same transaction too. False: replied why not. */
+static bool still_permitted(struct cmd_ctx *c) {
+    const char *why = "no permission";
+    int pos = 0;
+    enum acl_verdict v = acl_check(c->eng, c->s, c->cmd, c->argc, c->argv, &pos);
+    if (v == ACL_OK) return true;
+    if (v == ACL_DENIED_CMD) why = "no permission to execute the command or subcommand";
+    if (v == ACL_DENIED_KEY) why = "no permission to touch the specified keys";
+    if (v == ACL_DENIED_CHANNEL) why = "no permission to access one of the channels used as argument to the command";
+    if (v != ACL_GONE) acl_note_denied(c->eng, c->s, v, ACL_MULTI, c->cmd, c->argv, pos);
+    reply_errorf(c->r,
+                 "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. "
+                 "This command is no longer allowed for the following reason: %s",
+                 why);
+    return false;
+}
+
 static void run_queue(struct cmd_ctx *c) {
     struct session *s = c->s;
     reply_array(c->r, (size_t)s->queue_len);
@@ -47,6 +65,7 @@ static void run_queue(struct cmd_ctx *c) {
         sub.in_exec = true;
         sub.db = atomic_load_explicit(&s->db, memory_order_relaxed);
         sub.start = clock_ticks();
+        if (!still_permitted(&sub)) continue;
         dispatch_run(&sub);
         figures_count(c->eng->figures, s->slot);
     }

@@ -21,6 +21,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "cmd/acl.h"
 #include "cmd/exec.h"
 #include "cmd/figures.h"
 
@@ -267,10 +268,28 @@ static bool allowed(struct engine *e, struct session *s, struct cmd *cmd, int ar
     return true;
 }
 
+/* Access control. False: refused; a client whose user was deleted hears nothing and is closed. */
+static bool permitted(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv) {
+    int pos = 0;
+    enum acl_verdict v = acl_check(e, s, cmd, argc, argv, &pos);
+    if (v == ACL_OK) return true;
+    if (v == ACL_GONE) {
+        s->close_after_reply = true;
+        return false;
+    }
+    acl_note_denied(e, s, v, s->in_multi ? ACL_MULTI : ACL_TOPLEVEL, cmd, argv, pos);
+    char *why = acl_denied_text(v, acl_session_user(s), cmd, argv[pos], false), *text = mem_asprintf("NOPERM %s", why);
+    reject(e, s, cmd, text);
+    mem_free(why);
+    mem_free(text);
+    return false;
+}
+
 /* One attempt at a known command. False: the rules changed meanwhile, try again. */
 static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv,
                     enum dispatch_result *ret) {
     uint64_t gate = atomic_load_explicit(&e->gate, memory_order_acquire);
+    if (!permitted(e, s, cmd, argc, argv)) return true;
     if (e->hooks.before) {
         bool postpone = false;
         const char *refusal = e->hooks.before(e->hooks.arg, s, cmd, argc, argv, &postpone);

@@ -18,6 +18,8 @@
 
 #include "cmd/cmd.h"
 
+struct acl_denial;
+
 /* What the rest of the server wants to know or decide; all may be NULL. Called on the dispatching thread. */
 struct engine_hooks {
     void *arg;
@@ -35,8 +37,10 @@ struct engine_hooks {
     /* A blocked client has been served: its thread (w->s.home) is to call block_finish soon. slot: of the calling thread. No lock
      * held. */
     void (*wake)(void *arg, struct cmd_waiter *w, unsigned slot);
+    void (*denied)(void *arg, struct session *s, const struct acl_denial *d); /* access was refused; shard locks may be held */
 };
 
+struct acl;
 struct engine_errors;
 struct figures;
 
@@ -47,6 +51,8 @@ struct engine {
     struct engine_errors *errors; /* errorstats; own lock */
     struct figures *figures;      /* commandstats, latencystats */
     void *server;                 /* for families that live in server/ */
+    struct acl *acl;              /* users; NULL: none, everything is allowed */
+    _Atomic uint64_t acl_version; /* moves with every change of a user; 0: no users */
     /* Moved by dispatch_close_gate: what hooks.before allowed under an older value must be asked again. */
     _Atomic uint64_t gate;
     /* settings read by commands; relaxed atomics, CONFIG SET writes them */

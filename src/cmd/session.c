@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "cmd/cmd.h"
+#include "cmd/acl.h"
 
 void session_init(struct session *s, struct obuf *out, uint64_t id) {
     memset(s, 0, sizeof *s);
@@ -16,6 +16,7 @@ void session_init(struct session *s, struct obuf *out, uint64_t id) {
     atomic_store_explicit(&s->resp, 2, memory_order_relaxed);
     atomic_store_explicit(&s->multi_count, -1, memory_order_relaxed);
     s->user = mem_strdup("default");
+    s->acl_free = true;
 }
 
 void session_ghost(struct session *ghost, const struct session *s, struct obuf *out) {
@@ -98,6 +99,7 @@ void session_discard(struct session *s, struct keyspace *ks) {
 
 void session_done(struct session *s, struct keyspace *ks) {
     session_discard(s, ks);
+    acl_logout(s);
     mem_free(s->user);
     s->user = NULL;
 }

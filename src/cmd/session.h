@@ -14,6 +14,8 @@
 #include "data/keyspace.h"
 #include "proto/reply.h"
 
+struct acl_account;
+struct acl_user;
 struct cmd;
 struct cmd_waiter;
 struct resp_parser;
@@ -33,6 +35,12 @@ struct session {
     _Atomic int resp; /* (S) 2 or 3; reply.resp follows */
     bool authenticated;
     char *user; /* (S) "default"; owned */
+    /* Access control's (acl.h): who it is (NULL: the default user), what is allowed as of acl_version, and whether that is all.
+     */
+    struct acl_account *account;
+    const struct acl_user *acl;
+    uint64_t acl_version;
+    bool acl_free;
     enum session_reply_mode reply_mode;
     /* MULTI */
     bool in_multi;

@@ -87,6 +87,37 @@ static unsigned implied_cats(unsigned flags, unsigned cats) {
     return cats;
 }
 
+const struct cmd_bit_name cmd_cat_names[] = {
+    { CAT_KEYSPACE, "@keyspace" },
+    { CAT_READ, "@read" },
+    { CAT_WRITE, "@write" },
+    { CAT_SET, "@set" },
+    { CAT_SORTEDSET, "@sortedset" },
+    { CAT_LIST, "@list" },
+    { CAT_HASH, "@hash" },
+    { CAT_STRING, "@string" },
+    { CAT_BITMAP, "@bitmap" },
+    { CAT_HYPERLOGLOG, "@hyperloglog" },
+    { CAT_GEO, "@geo" },
+    { CAT_STREAM, "@stream" },
+    { CAT_PUBSUB, "@pubsub" },
+    { CAT_ADMIN, "@admin" },
+    { CAT_FAST, "@fast" },
+    { CAT_SLOW, "@slow" },
+    { CAT_BLOCKING, "@blocking" },
+    { CAT_DANGEROUS, "@dangerous" },
+    { CAT_CONNECTION, "@connection" },
+    { CAT_TRANSACTION, "@transaction" },
+    { CAT_SCRIPTING, "@scripting" },
+    { 0, NULL },
+};
+
+unsigned cmd_cat_find(struct slice name) {
+    for (const struct cmd_bit_name *c = cmd_cat_names; c->name; c++)
+        if (slice_ieq(name, c->name + 1)) return c->bit;
+    return 0;
+}
+
 static struct cmd *cmd_new(struct cmd_table *t, const struct cmd_spec *spec, const struct cmd *parent) {
     struct cmd *c = mem_zalloc(sizeof *c);
     c->spec = spec;
@@ -137,6 +168,28 @@ struct cmd *cmd_lookup_argv(const struct cmd_table *t, int argc, const struct sl
     for (int i = 0; i < c->n_subs; i++)
         if (slice_ieq(argv[1], c->subs[i]->spec->name)) return c->subs[i];
     return NULL;
+}
+
+static struct cmd *find_original(const struct cmd_table *t, struct slice name) {
+    struct cmd *c = cmd_lookup(t, name);
+    if (c && slice_ieq(name, c->spec->name)) return c;
+    for (int i = 0; i < t->n; i++)
+        if (slice_ieq(name, t->all[i]->spec->name)) return t->all[i];
+    return NULL;
+}
+
+struct cmd *cmd_lookup_original(const struct cmd_table *t, struct slice name) {
+    const char *bar = name.len ? memchr(name.ptr, '|', name.len) : NULL;
+    if (!bar) return find_original(t, name);
+    struct slice sub = { bar + 1, name.len - (size_t)(bar + 1 - name.ptr) };
+    struct cmd *c = find_original(t, (struct slice){ name.ptr, (size_t)(bar - name.ptr) });
+    for (int i = 0; c && i < c->n_subs; i++)
+        if (slice_ieq(sub, c->subs[i]->spec->name)) return c->subs[i];
+    return NULL;
+}
+
+void cmd_each_original(const struct cmd_table *t, void (*fn)(struct cmd *c, void *arg), void *arg) {
+    for (int i = 0; i < t->n; i++) fn(t->all[i], arg);
 }
 
 static bool is_reachable(const struct cmd_table *t, const struct cmd *c) {

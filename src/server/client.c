@@ -512,6 +512,7 @@ static void on_open(struct conn *conn) {
         conn_tls_text(conn, text, sizeof text);
         client_set_string(c, &c->tls_text, slice_cstr(text));
         set_tls_user(c, info.peer_user);
+        if (*info.peer_user) auth_by_certificate(c, slice_cstr(info.peer_user));
     }
     if (!c->refusal && cfg_get(&c->srv->cfg->protected_mode) && !atomic_load(&c->srv->eng.auth_required) &&
         !is_loopback_peer(c)) {

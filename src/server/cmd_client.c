@@ -212,10 +212,12 @@ static bool kill_option(struct cmd_ctx *c, struct kill_filter *f, struct slice n
     } else if (slice_ieq(name, "laddr")) {
         f->laddr = v;
     } else if (slice_ieq(name, "user")) {
-        if (!slice_eq(v, SLICE_LIT("default"))) {
+        const struct acl_user *u = acl_get(c->eng->acl, v);
+        if (!u) {
             reply_errorf(c->r, "ERR No such user '%.*s'", (int)v.len, v.ptr);
             return false;
         }
+        acl_user_unref(u);
         f->user = v;
     } else if (slice_ieq(name, "skipme") && (slice_ieq(v, "yes") || slice_ieq(v, "no"))) {
         f->skip_me = slice_ieq(v, "yes");

@@ -48,6 +48,7 @@ void server_apply_all(struct server *srv) {
     ks_lfu_params(srv->ks, (int)cfg_get(&cfg->lfu_log_factor), (int)cfg_get(&cfg->lfu_decay_time));
     apply_limits(cfg);
     log_set_level((enum log_level)cfg_get(&cfg->loglevel));
+    acl_set_all_channels(e->acl, cfg_get(&cfg->acl_pubsub_default));
 }
 
 static bool starts_with(const char *s, const char *prefix) {
@@ -184,9 +185,14 @@ static void config_set_command(struct cmd_ctx *c) {
 
 static void config_rewrite_command(struct cmd_ctx *c) {
     struct server *srv = server_of(c);
+    struct buf users = { 0 };
+    bool with_users = !srv->cfg->aclfile || !*srv->cfg->aclfile; /* else they are ACL SAVE's */
+    if (with_users) acl_save_text(c->eng->acl, &users);
     pthread_mutex_lock(&srv->config_set_lock);
-    int r = config_rewrite(srv->cfg);
+    int r = config_rewrite(srv->cfg, (struct slice){ users.data ? users.data : "", users.len });
     pthread_mutex_unlock(&srv->config_set_lock);
+    if (users.data) mem_wipe(users.data, users.cap);
+    buf_done(&users);
     if (r == -ENOENT && !srv->cfg->config_file) {
         reply_error(c->r, "ERR The server is running without a config file");
     } else if (r) {
@@ -201,11 +207,13 @@ static void config_rewrite_command(struct cmd_ctx *c) {
 static void config_resetstat_command(struct cmd_ctx *c) {
     struct server *srv = server_of(c);
     engine_reset_stats(c->eng);
+    acl_reset_denied(c->eng->acl);
     ks_stats_reset(c->ks);
     struct server_stats *s = &srv->stats;
-    _Atomic uint64_t *counters[] = { &s->connections,          &s->rejected,    &s->query_buffer_closes,
-                                     &s->output_buffer_closes, &s->idle_closes, &s->tls_handshake_timeouts,
-                                     &s->auth_failures,        &s->expire_us,   &s->expire_time_cap };
+    _Atomic uint64_t *counters[] = { &s->connections,         &s->rejected,
+                                     &s->query_buffer_closes, &s->output_buffer_closes,
+                                     &s->idle_closes,         &s->tls_handshake_timeouts,
+                                     &s->expire_us,           &s->expire_time_cap };
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) atomic_store(counters[i], 0);
     for (int t = 0; t < srv->n_threads; t++) {
         struct io_thread *th = &srv->threads[t];

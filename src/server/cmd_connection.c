@@ -8,17 +8,17 @@
 #include "base/log.h"
 #include "server/client.h"
 
-static struct server *server_of(struct cmd_ctx *c) {
-    return c->eng->server;
+static bool try_auth(struct cmd_ctx *c, struct slice user, struct slice pass) {
+    if (auth_login(client_of(c->s), user, pass, c->argv[0])) return true;
+    reply_error(c->r, "WRONGPASS invalid username-password pair or user is disabled.");
+    return false;
 }
 
-static bool try_auth(struct cmd_ctx *c, struct slice user, struct slice pass) {
-    if (!auth_check(server_of(c), user, pass)) {
-        reply_error(c->r, "WRONGPASS invalid username-password pair or user is disabled.");
-        return false;
-    }
-    c->s->authenticated = true;
-    return true;
+static bool default_has_no_password(struct cmd_ctx *c) {
+    const struct acl_user *u = acl_get(c->eng->acl, SLICE_LIT(ACL_DEFAULT_USER));
+    bool nopass = acl_user_has_nopass(u);
+    acl_user_unref(u);
+    return nopass;
 }
 
 static void auth_command(struct cmd_ctx *c) {
@@ -26,8 +26,8 @@ static void auth_command(struct cmd_ctx *c) {
         cmd_syntax_error(c);
         return;
     }
-    struct slice user = c->argc == 3 ? c->argv[1] : SLICE_LIT("default");
-    if (c->argc == 2 && !atomic_load(&c->eng->auth_required)) {
+    struct slice user = c->argc == 3 ? c->argv[1] : SLICE_LIT(ACL_DEFAULT_USER);
+    if (c->argc == 2 && default_has_no_password(c)) {
         reply_error(c->r, "ERR AUTH <password> called without any password configured for the default user. Are you sure your "
                           "configuration is correct?");
         return;
@@ -152,7 +152,7 @@ static void reset_command(struct cmd_ctx *c) {
     pubsub_forget(cl);
     session_set_resp(c->s, 2);
     atomic_store(&c->s->db, 0);
-    c->s->authenticated = !atomic_load(&c->eng->auth_required);
+    auth_forget(cl);
     if (c->s->reply_mode != REPLY_SKIP_THIS) { /* a skip is about this very reply */
         c->s->reply_mode = REPLY_ON;
         c->s->reply.muted = false;

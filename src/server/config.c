@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/str.h"
+#include "cmd/acl.h"
 #include "server/config_priv.h"
 
 #define INCLUDE_DEPTH 8
@@ -55,8 +56,19 @@ struct config *config_new(void) {
     return c;
 }
 
+void config_drop_users(struct config *c) {
+    for (int i = 0; i < c->n_users; i++) {
+        mem_free(c->users[i].name);
+        acl_rules_free(c->users[i].rules, c->users[i].n_rules);
+    }
+    mem_free(c->users);
+    c->users = NULL;
+    c->n_users = 0;
+}
+
 struct config *config_free(struct config *c) {
     if (!c) return NULL;
+    config_drop_users(c);
     for (int i = 0; i < n_directives; i++) {
         char **slot = directives[i].kind == DIR_STR && directives[i].off != NO_FIELD
                           ? (char **)(void *)((char *)c + directives[i].off)
@@ -170,6 +182,41 @@ static const char *set_quoted_words(struct loader *l, int i, struct slice text) 
     return err;
 }
 
+/* Everything about a user's rules that can be checked without knowing the commands, of which there is no table yet. */
+static int check_user(struct config *c, const struct cfg_user *u) {
+    const struct acl_env env = { 0 };
+    int r = acl_name_is_valid(slice_cstr(u->name)) ? 0 : -EINVAL;
+    for (int i = 0; i < c->n_users; i++)
+        if (strcmp(c->users[i].name, u->name) == 0) r = -EALREADY;
+    struct acl_user *fake = acl_user_new(&env);
+    for (int i = 0; i < u->n_rules && r == 0; i++) {
+        r = acl_user_apply(fake, &env, (struct slice){ u->rules[i].data, u->rules[i].len });
+        if (r == -ENOENT) r = 0;
+    }
+    acl_user_unref(fake);
+    return r;
+}
+
+/* "user NAME rule ...": kept until the server has its commands. */
+static int add_user(struct loader *l, int argc, const struct buf *argv) {
+    struct config *c = l->c;
+    if (argc < 2) {
+        snprintf(l->err, sizeof l->err, "wrong number of arguments");
+        return -EINVAL;
+    }
+    struct slice *words = mem_calloc((size_t)argc, sizeof *words);
+    for (int i = 0; i < argc; i++) words[i] = (struct slice){ argv[i].data ? argv[i].data : "", argv[i].len };
+    struct cfg_user u = { .name = mem_memdup0(words[1].ptr, words[1].len) };
+    u.rules = acl_rules_merge(argc - 2, words + 2, &u.n_rules, NULL);
+    int r = u.rules ? check_user(c, &u) : -EBADF;
+    mem_free(words);
+    c->users = mem_realloc(c->users, sizeof(*c->users) * (size_t)(c->n_users + 1));
+    c->users[c->n_users++] = u;
+    if (r == 0) return 0;
+    snprintf(l->err, sizeof l->err, "Error in user declaration '%.128s': %s", u.name, acl_rule_error(r));
+    return -EINVAL;
+}
+
 static int apply_line(struct loader *l, int argc, struct buf *argv) {
     struct slice words[64];
     str_to_lower(argv[0].data, argv[0].len);
@@ -178,6 +225,7 @@ static int apply_line(struct loader *l, int argc, struct buf *argv) {
         snprintf(l->err, sizeof l->err, "wrong number of arguments");
         return -EINVAL;
     }
+    if (slice_ieq(buf_slice(&argv[0]), "user")) return add_user(l, argc, argv);
     int i = directive_find(buf_slice(&argv[0]));
     const char *err = NULL;
     if (i < 0) {

@@ -87,6 +87,15 @@ struct config {
         char *from, *to;
     } * renames;
     int n_renames;
+    /* ACL: `user` directives in order, until they have been carried out; aclfile is set once, before the threads */
+    struct cfg_user {
+        char *name;
+        struct buf *rules; /* acl_rules_merge's */
+        int n_rules;
+    } * users;
+    int n_users;
+    char *aclfile;
+    cfg_int acllog_max_len, acl_pubsub_default; /* 1: allchannels */
 };
 
 enum cfg_tls_ktls { CFG_KTLS_AUTO = 0, CFG_KTLS_YES, CFG_KTLS_NO, CFG_KTLS_TX };
@@ -127,9 +136,12 @@ void config_get(struct config *c, int n_patterns, const struct slice *patterns,
 /* CONFIG SET name value [name value ...], all or nothing. 0 or -EINVAL with the text of Redis's error reply in err. */
 int config_set(struct config *c, int n_pairs, const struct slice *pairs, const struct config_apply *apply, char *err,
                size_t errlen);
-/* CONFIG REWRITE: keeps comments and order of the file, writes a temporary file beside it, fsync, rename. 0 or -errno; -ENOENT
- * without a config file. */
-int config_rewrite(struct config *c);
+/* CONFIG REWRITE: keeps comments and order of the file, writes a temporary file beside it, fsync, rename. users: the lines of
+ * `user` directives, in place of the file's. 0 or -errno; -ENOENT without a config file. */
+int config_rewrite(struct config *c, struct slice users);
+/* The file's text is replaced as a whole or not at all, crash or no crash. mode: of a file that is not there yet. 0 or -errno. */
+int config_replace_file(const char *path, const struct buf *text, unsigned mode);
+void config_drop_users(struct config *c);
 
 char *config_str_dup(struct config *c,
                      char *const *field); /* copy under the lock, NULL when the field is NULL or ""; caller frees */

@@ -18,6 +18,7 @@ enum dir_kind {
     DIR_OBUF_LIMIT,
     DIR_PERCENTILES,
     DIR_RENAME,
+    DIR_USER,
     DIR_WORDS, /* free words, kept as text */
     DIR_LIST   /* repeatable; `min` words an item, quoted where needed, kept as text in `other` */
 };

@@ -66,10 +66,11 @@ static int line_directive(struct slice line) {
     struct buf *argv = str_split_args(t, &argc);
     if (argv && argc) i = directive_find(buf_slice(&argv[0]));
     str_split_free(argv, argc);
-    return i >= 0 && (directives[i].flags & DIR_HIDDEN) ? -1 : i;
+    return i >= 0 && (directives[i].flags & DIR_HIDDEN) && directives[i].kind != DIR_USER ? -1 : i;
 }
 
-static void rewrite_old_lines(const struct config *c, struct slice old, bool *written, bool *signed_already, struct buf *out) {
+static void rewrite_old_lines(const struct config *c, struct slice old, struct slice users, bool *written, bool *signed_already,
+                              struct buf *out) {
     const char *p = old.ptr, *end = p + old.len;
     while (p < end) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));
@@ -81,13 +82,17 @@ static void rewrite_old_lines(const struct config *c, struct slice old, bool *wr
             buf_append_char(out, '\n');
         } else if (!written[i]) {
             written[i] = true;
-            put_directive(c, i, out);
+            if (directives[i].kind == DIR_USER) {
+                buf_append(out, users.ptr, users.len);
+            } else {
+                put_directive(c, i, out);
+            }
         }
         p += line.len + 1;
     }
 }
 
-static void append_changed(struct config *c, const bool *written, bool signed_already, struct buf *out) {
+static void append_changed(struct config *c, struct slice users, const bool *written, bool signed_already, struct buf *out) {
     struct config *fresh = config_new();
     for (int i = 0; i < n_directives; i++) {
         struct buf now = { 0 }, def = { 0 };
@@ -102,6 +107,10 @@ static void append_changed(struct config *c, const bool *written, bool signed_al
         }
         buf_done(&now);
         buf_done(&def);
+    }
+    if (users.len && !written[directive_find(SLICE_LIT("user"))]) {
+        if (!signed_already) buf_printf(out, "%s\n", signature);
+        buf_append(out, users.ptr, users.len);
     }
     config_free(fresh);
 }
@@ -128,10 +137,10 @@ static int write_file(int fd, const struct buf *text) {
     return fsync(fd) == 0 ? 0 : -errno;
 }
 
-static int replace_file(const char *path, const struct buf *text) {
+int config_replace_file(const char *path, const struct buf *text, unsigned new_mode) {
     struct stat st;
     char *temp = mem_asprintf("%s.%d.tmp", path, (int)getpid());
-    mode_t mode = stat(path, &st) == 0 ? st.st_mode & 0777 : 0644;
+    mode_t mode = stat(path, &st) == 0 ? st.st_mode & 0777 : (mode_t)new_mode;
     int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode), r = fd < 0 ? -errno : 0;
     if (r == 0) {
         fchmod(fd, mode);
@@ -152,16 +161,16 @@ static int replace_file(const char *path, const struct buf *text) {
     return 0;
 }
 
-int config_rewrite(struct config *c) {
+int config_rewrite(struct config *c, struct slice users) {
     struct buf old = { 0 }, out = { 0 };
     bool signed_already = false, *written = mem_calloc((size_t)n_directives, sizeof *written);
     int r = c->config_file ? read_old(c->config_file, &old) : -ENOENT;
     if (r == 0) {
         pthread_mutex_lock(&c->lock);
-        rewrite_old_lines(c, (struct slice){ old.data ? old.data : "", old.len }, written, &signed_already, &out);
-        append_changed(c, written, signed_already, &out);
+        rewrite_old_lines(c, (struct slice){ old.data ? old.data : "", old.len }, users, written, &signed_already, &out);
+        append_changed(c, users, written, signed_already, &out);
         pthread_mutex_unlock(&c->lock);
-        r = replace_file(c->config_file, &out);
+        r = config_replace_file(c->config_file, &out, 0644);
     }
     if (out.data) mem_wipe(out.data, out.cap);
     buf_done(&old);

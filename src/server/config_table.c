@@ -227,9 +227,9 @@ const struct directive directives[] = {
     INTD("stream-node-max-entries", F(stream_node_max_entries), 0, LONG_MAX, "100", 0),
     ALIAS("lua-time-limit", .name = "busy-reply-threshold", .kind = DIR_INT, .off = NO_FIELD, .max = LONG_MAX, .def = "5000"),
     { .name = "notify-keyspace-events", .kind = DIR_EVENTS, .off = F(notify_keyspace_events), .def = "" },
-    STRD("aclfile", NO_FIELD, "", I),
-    INTD("acllog-max-len", NO_FIELD, 0, LONG_MAX, "128", 0),
-    ENUMD("acl-pubsub-default", NO_FIELD, acl_defaults, "resetchannels", 0),
+    STRD("aclfile", F(aclfile), "", I),
+    INTD("acllog-max-len", F(acllog_max_len), 0, LONG_MAX, "128", 0),
+    ENUMD("acl-pubsub-default", F(acl_pubsub_default), acl_defaults, "resetchannels", 0),
     STRD("ignore-warnings", NO_FIELD, "", 0),
     BOOLD("hide-user-data-from-log", NO_FIELD, "no", 0),
     /* persistence */
@@ -302,6 +302,7 @@ const struct directive directives[] = {
     MEMD("cluster-link-sendbuf-limit", NO_FIELD, 0, LONG_MAX, "0", 0),
     ENUMD("cluster-preferred-endpoint-type", NO_FIELD, endpoint_types, "ip", 0),
     /* only in files */
+    { .name = "user", .kind = DIR_USER, .off = NO_FIELD, .flags = DIR_MULTI_ARG | DIR_HIDDEN | I },
     { .name = "rename-command", .kind = DIR_RENAME, .off = NO_FIELD, .flags = DIR_MULTI_ARG | DIR_HIDDEN | I },
 };
 

@@ -269,9 +269,15 @@ static void section_stats(struct server *srv, struct buf *o) {
                t.reads, t.writes, t.io_reads, t.io_writes);
     buf_printf(o,
                "client_query_buffer_limit_disconnections:%llu\r\nclient_output_buffer_limit_disconnections:%llu\r\n"
-               "reply_buffer_shrinks:0\r\nreply_buffer_expands:0\r\nacl_access_denied_auth:%llu\r\nacl_access_denied_cmd:0\r\n"
-               "acl_access_denied_key:0\r\nacl_access_denied_channel:0\r\n",
-               RLX(s->query_buffer_closes), RLX(s->output_buffer_closes), RLX(s->auth_failures));
+               "reply_buffer_shrinks:0\r\nreply_buffer_expands:0\r\n",
+               RLX(s->query_buffer_closes), RLX(s->output_buffer_closes));
+    const struct acl *a = srv->eng.acl;
+    buf_printf(o,
+               "acl_access_denied_auth:%llu\r\nacl_access_denied_cmd:%llu\r\nacl_access_denied_key:%llu\r\n"
+               "acl_access_denied_channel:%llu\r\nacl_access_denied_tls_cert:%llu\r\n",
+               (unsigned long long)acl_n_denied(a, ACL_DENIED_AUTH), (unsigned long long)acl_n_denied(a, ACL_DENIED_CMD),
+               (unsigned long long)acl_n_denied(a, ACL_DENIED_KEY), (unsigned long long)acl_n_denied(a, ACL_DENIED_CHANNEL),
+               (unsigned long long)acl_n_denied(a, ACL_DENIED_CERT));
 }
 
 static void section_replication(struct server *srv, struct buf *o) {

@@ -53,7 +53,7 @@ static void print_usage(FILE *f) {
 
 static void register_commands(struct server *srv) {
     const struct cmd_spec *const families[] = {
-        cmd_specs_connection, cmd_specs_client, cmd_specs_server, cmd_specs_config, cmd_specs_pubsub, NULL,
+        cmd_specs_connection, cmd_specs_acl, cmd_specs_client, cmd_specs_server, cmd_specs_config, cmd_specs_pubsub, NULL,
     };
     srv->table = cmd_table_new();
     cmd_table_register_data(srv->table);
@@ -92,6 +92,8 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.notify = notify_keyspace;
     srv->pubsub = pubsub_new();
     srv->eng.hooks.wake = client_wake;
+    srv->eng.hooks.denied = server_access_denied;
+    acl_init(&srv->eng);
     return rename_commands(srv);
 }
 
@@ -178,6 +180,8 @@ static void tear_down(struct server *srv) {
         log_notice("Removing the unix socket file.");
         unlink(srv->cfg->unixsocket);
     }
+    acl_done(&srv->eng);
+    acl_log_done(&srv->acl_log);
     engine_done(&srv->eng);
     srv->table = cmd_table_free(srv->table);
     srv->ks = ks_free(srv->ks);
@@ -210,7 +214,7 @@ static void init_server(struct server *srv, int argc, char **argv) {
     srv->start_wall_ms = clock_wall_ms();
     rand_hex_id(srv->run_id, 40);
     atomic_store(&srv->next_client_id, 1);
-    pthread_mutex_init(&srv->auth_lock, NULL);
+    acl_log_init(&srv->acl_log);
     pthread_mutex_init(&srv->pause_lock, NULL);
     pthread_mutex_init(&srv->config_set_lock, NULL);
     srv->argc = argc;
@@ -247,7 +251,7 @@ static int start(struct server *srv, bool no_args) {
     if ((r = process_raise_nofile(srv)) < 0) return r;
     if ((r = check_features(cfg)) < 0 || (r = make_engine(srv)) < 0) return r;
     server_apply_all(srv);
-    auth_set_password(srv, cfg->requirepass);
+    if ((r = server_acl_start(srv)) < 0) return r;
     process_banner(srv);
     if ((r = start_tls(srv)) < 0 || (r = io_threads_init(srv, (int)cfg_get(&cfg->io_threads))) < 0) return r;
     if ((r = io_threads_listen(srv)) < 0) return r;

@@ -17,6 +17,7 @@
 #include "cmd/dispatch.h"
 #include "net/conn.h"
 #include "net/loop.h"
+#include "server/acl_log.h"
 #include "server/config.h"
 #include "server/mail.h"
 #include "server/tls.h"
@@ -70,7 +71,7 @@ struct io_thread {
 struct server_stats { /* relaxed atomics */
     _Atomic uint64_t connections, rejected, query_buffer_closes, output_buffer_closes, idle_closes;
     _Atomic uint64_t tls_handshake_timeouts;
-    _Atomic uint64_t auth_failures, expire_us, expire_time_cap;
+    _Atomic uint64_t expire_us, expire_time_cap;
     _Atomic uint64_t main_sys_us, main_user_us; /* processor time of thread 0, sampled by its cron */
     _Atomic int64_t startup_memory;
     _Atomic int64_t peak_memory, memory_sample, memory_sampled_us;
@@ -94,11 +95,8 @@ struct server {
     /* CLIENT PAUSE; changed under pause_lock, read without; pause_all below */
     pthread_mutex_t pause_lock;
     _Atomic int64_t pause_until_ms; /* wall; 0: not paused */
-    /* requirepass: a digest, so that comparing takes the same time whatever was given; guarded by auth_lock */
-    pthread_mutex_t auth_lock;
-    unsigned char pass_digest[32];
-    bool has_pass;
-    _Atomic bool pause_all; /* every command, not only writes */
+    _Atomic bool pause_all;         /* every command, not only writes */
+    struct acl_log acl_log;
     /* process */
     int64_t start_mono_us, start_wall_ms;
     char run_id[41];
@@ -135,7 +133,7 @@ struct io_thread *io_thread_self(void); /* the caller's; NULL when it is none */
 void cron_start(struct io_thread *th); /* every thread: idle clients; thread 0: everything else */
 
 /* ---- registration of commands that live here ---- */
-extern const struct cmd_spec cmd_specs_client[], cmd_specs_server[], cmd_specs_config[], cmd_specs_pubsub[];
+extern const struct cmd_spec cmd_specs_acl[], cmd_specs_client[], cmd_specs_server[], cmd_specs_config[], cmd_specs_pubsub[];
 
 /* ---- cmd_config.c ---- */
 const char *server_apply_config(void *srv, const char *const *names, int n,
@@ -143,8 +141,20 @@ const char *server_apply_config(void *srv, const char *const *names, int n,
 void server_apply_all(struct server *srv);                /* start-up: engine and keyspace settings from the configuration */
 
 /* ---- auth.c ---- */
-void auth_set_password(struct server *srv, const char *pass); /* NULL or "": none */
-bool auth_check(struct server *srv, struct slice user, struct slice pass);
+struct client;
+void auth_set_password(struct server *srv, const char *pass); /* requirepass; NULL or "": none */
+/* AUTH, HELLO AUTH. command: as typed, for the log of refusals. False: refused, and said so there. Both: the client's thread. */
+bool auth_login(struct client *c, struct slice user, struct slice pass, struct slice command);
+void auth_by_certificate(struct client *c, struct slice user); /* tls-auth-clients-user; without such a user nothing changes */
+void auth_forget(struct client *c);                            /* RESET: who a new connection is */
+
+/* ---- acl_server.c ---- */
+int server_acl_start(struct server *srv);                  /* requirepass, `user` directives, aclfile. 0 or -EINVAL, logged */
+bool server_acl_load(struct server *srv, struct buf *err); /* the ACL file; config_set_lock held once threads run */
+int server_acl_save(struct server *srv);                   /* the same. 0 or -errno, logged */
+void server_access_denied(void *srv, struct session *s, const struct acl_denial *d); /* engine_hooks.denied */
+/* Users were deleted or lost channels: closes whose connections must not go on. me: whose command did it. */
+void server_users_changed(struct server *srv, struct session *me);
 
 /* ---- info.c ---- */
 /* Appends the sections asked for, in Redis's order. n 0: the default ones. */
