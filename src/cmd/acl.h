@@ -122,6 +122,8 @@ bool acl_session_is_gone(struct engine *e, struct session *s);
  * changed. The caller sets the session's `user`. */
 bool acl_login(struct engine *e, struct session *s, struct slice name, const struct slice *pass);
 void acl_logout(struct session *s); /* the default user again; session_done calls it too */
+/* ghost, which has no user yet, gets the session's: until acl_logout. */
+void acl_share(struct session *ghost, const struct session *s);
 
 /* ---- all users ---- */
 

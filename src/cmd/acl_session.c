@@ -90,6 +90,14 @@ void acl_logout(struct session *s) {
     s->acl_free = true;
 }
 
+void acl_share(struct session *ghost, const struct session *s) {
+    ghost->account = s->account;
+    if (ghost->account) atomic_fetch_add_explicit(&ghost->account->refs, 1, memory_order_relaxed);
+    ghost->acl = NULL;
+    ghost->acl_version = 0;
+    ghost->acl_free = true;
+}
+
 bool acl_login(struct engine *e, struct session *s, struct slice name, const struct slice *pass) {
     unsigned char given[ACL_DIGEST_LEN] = { 0 };
     struct acl_account *account = NULL;

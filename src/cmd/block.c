@@ -18,6 +18,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "cmd/acl.h"
 #include "cmd/exec.h"
 #include "cmd/figures.h"
 
@@ -90,6 +91,7 @@ static struct cmd_waiter *waiter_new(const struct cmd_ctx *c, const struct cmd_b
     w->eng = c->eng;
     w->cmd = c->cmd;
     session_ghost(&w->s, c->s, &w->out);
+    acl_share(&w->s, c->s);
     w->timed_out = b->timed_out;
     w->deadline_us = b->deadline_us;
     w->ticks = clock_ticks() - c->start;
@@ -137,6 +139,14 @@ struct serving {
     struct cmd_waiter *first, **last; /* served */
 };
 
+/* The client's thread logs it (tell_after). */
+static void deny(struct cmd_waiter *w) {
+    char *why = acl_denied_text((enum acl_verdict)w->denied, acl_session_user(&w->s), w->cmd, w->argv[w->denied_pos], false);
+    reply_errorf(&w->s.reply, "NOPERM %s", why);
+    engine_count_error(w->eng, w->s.reply.last_error);
+    mem_free(why);
+}
+
 static void serve(void *arg, struct ks_wait *wait) {
     struct serving *sv = arg;
     struct cmd_waiter *w = list_entry(wait, struct cmd_waiter, wait);
@@ -151,7 +161,12 @@ static void serve(void *arg, struct ks_wait *wait) {
     w->s.slot = sv->slot;
     w->s.reply.errors = 0;
     c.start = clock_ticks() - w->ticks;
-    dispatch_run(&c);
+    w->denied = (int)acl_check(w->eng, &w->s, w->cmd, w->argc, w->argv, &w->denied_pos);
+    if (w->denied == ACL_OK) {
+        dispatch_run(&c);
+    } else {
+        deny(w);
+    }
     w->ticks = clock_ticks() - c.start;
     w->usec = c.usec;
     if (!c.blocked) {
@@ -210,6 +225,7 @@ bool block_time_out(struct cmd_waiter *w) {
 }
 
 void block_free(struct cmd_waiter *w) {
+    acl_logout(&w->s);
     obuf_clear(&w->out);
     mem_free(w);
 }
@@ -221,6 +237,8 @@ static void count_unblocked(struct cmd_waiter *w, const struct session *s) {
 
 static void tell_after(struct cmd_waiter *w, struct session *s) {
     struct engine *e = w->eng;
+    if (w->denied && w->denied != ACL_GONE)
+        acl_note_denied(e, s, (enum acl_verdict)w->denied, ACL_TOPLEVEL, w->cmd, w->argv, w->denied_pos);
     if (!e->hooks.after) return;
     struct cmd_ctx c = { .eng = e, .ks = e->ks, .s = s, .cmd = w->cmd, .argc = w->argc, .argv = w->argv, .r = &s->reply };
     c.db = w->wait.db;

@@ -46,7 +46,8 @@ struct cmd_waiter {
     struct inbox_msg msg; /* for hooks.wake's use */
     struct list node;     /* the same */
     struct cmd_waiter *next;
-    bool is_orphan; /* its session is gone, and a wake is under way: block_free when it comes. The session's thread's */
+    int denied, denied_pos; /* enum acl_verdict when it was served: rules have changed since it began to wait */
+    bool is_orphan;         /* its session is gone, and a wake is under way: block_free when it comes. The session's thread's */
 };
 
 /* From WAITING to UNBLOCKED_*, or to DROPPED, at once and for good: it will not be served. The caller sees to it that it is not

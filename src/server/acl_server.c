@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/client.h"
+#include "server/pubsub.h"
 
 #define ACL_FILE_MAX (256u << 20) /* a larger one is a mistake (a device, a log) */
 
@@ -25,19 +26,29 @@ void server_access_denied(void *arg, struct session *s, const struct acl_denial 
     buf_done(&info);
 }
 
-/* ---- clients of users that are gone ---- */
+/* ---- clients that must not go on ---- */
+
+static bool may_listen(void *arg, enum pubsub_kind kind, struct slice name) {
+    return acl_user_allows_channel(arg, name, kind == PUBSUB_PATTERN);
+}
+
+/* Its user is deleted, or may not listen any more to what it listens to. */
+static bool is_outlawed(struct client *c) {
+    const struct acl_user *u = acl_session_rules(&c->srv->eng, &c->s);
+    return !u || (pubsub_is_listening(c) && !pubsub_every(c, may_listen, (void *)(uintptr_t)u));
+}
 
 static void sweep_posted(struct io_thread *th, void *arg) {
     (void)arg;
     list_for_each_safe(n, tmp, &th->clients) {
         struct client *c = list_entry(n, struct client, node);
-        if (conn_is_closing(&c->conn) || !c->s.account || !acl_session_is_gone(&th->srv->eng, &c->s)) continue;
-        conn_close(&c->conn, CONN_END_LOCAL, "");
+        if (c->conn.state == CONN_OPEN && is_outlawed(c)) conn_close(&c->conn, CONN_END_LOCAL, "");
     }
 }
 
-void server_users_changed(struct server *srv, struct session *me) {
-    if (acl_session_is_gone(&srv->eng, me)) me->close_after_reply = true;
+void server_users_changed(struct server *srv, struct session *me, bool deleted) {
+    if (!deleted && atomic_load_explicit(&srv->pubsub->clients, memory_order_relaxed) == 0) return;
+    if (is_outlawed(client_of(me))) me->close_after_reply = true;
     for (int t = 0; t < srv->n_threads; t++) io_thread_post(&srv->threads[t], sweep_posted, NULL);
 }
 

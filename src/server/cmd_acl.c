@@ -32,19 +32,20 @@ static void no_such_user(struct cmd_ctx *c, struct slice name) {
 
 /* ---- changing ---- */
 
-/* The rules on top of those the user has, all of them or none. 0, or the error of rule *ret_bad. */
+/* The rules on top of those the user has, all of them or none. 1: it is a new user, 0, or the error of rule *ret_bad. */
 static int change_user(struct acl *a, struct slice name, const struct buf *rules, int n, int *ret_bad) {
     struct acl_env env = acl_env(a);
-    int r = 0;
     acl_change_begin(a);
     const struct acl_user *old = acl_get(a, name);
+    int r = old ? 0 : 1;
     struct acl_user *u = old ? acl_user_dup(old) : acl_user_new(&env);
     acl_user_unref(old);
-    for (int i = 0; i < n && r == 0; i++) {
-        r = acl_user_apply(u, &env, (struct slice){ rules[i].data, rules[i].len });
+    for (int i = 0; i < n && r >= 0; i++) {
+        int e = acl_user_apply(u, &env, (struct slice){ rules[i].data, rules[i].len });
+        if (e < 0) r = e;
         *ret_bad = i;
     }
-    if (r == 0) {
+    if (r >= 0) {
         acl_put(a, name, u);
     } else {
         acl_user_unref(u);
@@ -71,6 +72,7 @@ void acl_setuser_command(struct cmd_ctx *c) {
                      acl_rule_error(r));
     } else {
         dispatch_close_gate(c);
+        if (r == 0) server_users_changed(server_of(c), c->s, false);
         reply_ok(c->r);
     }
     acl_rules_free(rules, n);
@@ -89,7 +91,7 @@ void acl_deluser_command(struct cmd_ctx *c) {
     acl_change_end(a);
     if (deleted) {
         dispatch_close_gate(c);
-        server_users_changed(server_of(c), c->s);
+        server_users_changed(server_of(c), c->s, true);
     }
     reply_int(c->r, deleted);
 }
@@ -114,7 +116,7 @@ void acl_load_command(struct cmd_ctx *c) {
     pthread_mutex_unlock(&srv->config_set_lock);
     if (ok) {
         dispatch_close_gate(c);
-        server_users_changed(srv, c->s);
+        server_users_changed(srv, c->s, true);
         reply_ok(c->r);
     } else {
         reply_errorf(c->r, "ERR %s", buf_cstr(&err));

@@ -2,8 +2,8 @@
  * The pub/sub commands: the table. Arity, flags, key specs and argument trees are those that redis-server 7.2 publishes; the
  * commands themselves are in cmd_pubsub.c.
  *
- * Channels are no keys: only shard channels, which have a slot, appear among the key specs, as "not_key". Who may use which
- * channel is asked by the dispatcher's `before` hook, like every permission, before any of these runs.
+ * Channels are no keys: only shard channels, which have a slot, appear among the key specs, as "not_key". Which arguments are
+ * channels, for access control, `channels` says.
  */
 #include "server/cmd_pubsub.h"
 #include "server/server.h"
@@ -65,24 +65,25 @@ static const struct cmd_spec pubsub_subs[] = {
 
 const struct cmd_spec cmd_specs_pubsub[] = {
     CMD("subscribe", pubsub_subscribe_command, -2, LISTEN, "Subscribes to channels.", "2.0.0",
-        "O(N) where N is the number of channels to subscribe to.", channels_args),
+        "O(N) where N is the number of channels to subscribe to.", channels_args, .channels = CMD_CHANNELS_SUBSCRIBE),
     CMD("unsubscribe", pubsub_unsubscribe_command, -1, LISTEN, "Unsubscribes from channels, or from all.", "2.0.0",
         "O(N) where N is the number of channels to unsubscribe.", opt_channels_args),
     CMD("psubscribe", pubsub_psubscribe_command, -2, LISTEN, "Subscribes to all channels that match patterns.", "2.0.0",
-        "O(N) where N is the number of patterns to subscribe to.", patterns_args),
+        "O(N) where N is the number of patterns to subscribe to.", patterns_args, .channels = CMD_CHANNELS_PSUBSCRIBE),
     CMD("punsubscribe", pubsub_punsubscribe_command, -1, LISTEN, "Unsubscribes from patterns, or from all.", "2.0.0",
         "O(N) where N is the number of patterns to unsubscribe.", opt_patterns_args),
     CMD("ssubscribe", pubsub_ssubscribe_command, -2, LISTEN, "Subscribes to shard channels.", "7.0.0",
-        "O(N) where N is the number of shard channels to subscribe to.", shardchannels_args, .keys = SHARD_CHANNELS(-1)),
+        "O(N) where N is the number of shard channels to subscribe to.", shardchannels_args, .keys = SHARD_CHANNELS(-1),
+        .channels = CMD_CHANNELS_SUBSCRIBE),
     CMD("sunsubscribe", pubsub_sunsubscribe_command, -1, LISTEN, "Unsubscribes from shard channels, or from all.", "7.0.0",
         "O(N) where N is the number of shard channels to unsubscribe.", opt_shardchannels_args, .keys = SHARD_CHANNELS(-1)),
     CMD("publish", pubsub_publish_command, 3, SPEAK, "Sends a message to a channel's subscribers.", "2.0.0",
         "O(N+M) where N is the number of clients subscribed to the receiving channel and M is the total number of subscribed "
         "patterns (by any client).",
-        publish_args),
+        publish_args, .channels = CMD_CHANNELS_PUBLISH),
     CMD("spublish", pubsub_spublish_command, 3, SPEAK, "Sends a message to a shard channel's subscribers.", "7.0.0",
         "O(N) where N is the number of clients subscribed to the receiving shard channel.", spublish_args,
-        .keys = SHARD_CHANNELS(0)),
+        .keys = SHARD_CHANNELS(0), .channels = CMD_CHANNELS_PUBLISH),
     { .name = "pubsub",
       .arity = -2,
       .subs = pubsub_subs,

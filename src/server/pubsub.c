@@ -178,6 +178,13 @@ void pubsub_unsubscribe_all(struct client *c, enum pubsub_kind kind, void (*fn)(
     }
 }
 
+bool pubsub_every(struct client *c, bool (*fn)(void *arg, enum pubsub_kind kind, struct slice name), void *arg) {
+    for (int k = 0; c->subs && k < PUBSUB_KINDS; k++)
+        list_for_each(n, &c->subs->all[k]) if (!fn(arg, (enum pubsub_kind)k,
+                                                   hall_name(list_entry(n, struct subscription, in_client)->hall))) return false;
+    return true;
+}
+
 void pubsub_forget(struct client *c) {
     if (!c->subs) return;
     for (int k = 0; k < PUBSUB_KINDS; k++) {

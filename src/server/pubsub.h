@@ -32,6 +32,8 @@ bool pubsub_subscribe(struct client *c, enum pubsub_kind kind, struct slice name
 bool pubsub_unsubscribe(struct client *c, enum pubsub_kind kind, struct slice name);
 /* Everything of that kind, in the order of subscription; fn (may be NULL) after each. */
 void pubsub_unsubscribe_all(struct client *c, enum pubsub_kind kind, void (*fn)(void *arg, struct slice name), void *arg);
+/* Whether fn is true of everything that the client listens to. */
+bool pubsub_every(struct client *c, bool (*fn)(void *arg, enum pubsub_kind kind, struct slice name), void *arg);
 void pubsub_forget(struct client *c);                           /* RESET and close: all kinds, nothing is said */
 bool pubsub_is_listening(struct client *c);                     /* to anything */
 unsigned pubsub_count(struct client *c, enum pubsub_kind kind); /* any thread */

@@ -153,8 +153,8 @@ int server_acl_start(struct server *srv);                  /* requirepass, `user
 bool server_acl_load(struct server *srv, struct buf *err); /* the ACL file; config_set_lock held once threads run */
 int server_acl_save(struct server *srv);                   /* the same. 0 or -errno, logged */
 void server_access_denied(void *srv, struct session *s, const struct acl_denial *d); /* engine_hooks.denied */
-/* Users were deleted or lost channels: closes whose connections must not go on. me: whose command did it. */
-void server_users_changed(struct server *srv, struct session *me);
+/* Users were deleted, or may have lost channels: connections that must not go on are closed. me: whose command it was. */
+void server_users_changed(struct server *srv, struct session *me, bool deleted);
 
 /* ---- info.c ---- */
 /* Appends the sections asked for, in Redis's order. n 0: the default ones. */
