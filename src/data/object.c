@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "data/hash.h"
 #include "data/lazyfree.h"
 #include "data/zset.h"
 
@@ -25,6 +26,7 @@
 static const struct obj_ops *const type_ops[OBJ_N_TYPES] = {
     [OBJ_STRING] = NULL, /* here */
     [OBJ_ZSET] = &zset_ops,
+    [OBJ_HASH] = &hash_ops,
 };
 
 /* NULL: a string. */
