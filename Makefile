@@ -46,7 +46,7 @@ SAN := $(OPT_$(VARIANT))
 K_CFLAGS := -std=gnu11 $(WARN) $(SAN) -fno-strict-aliasing -fPIC -fvisibility=hidden -pthread -D_GNU_SOURCE -Isrc -Isrc/ktls
 K_LDFLAGS := $(SAN) -pthread -rdynamic
 LIBS_ssl := -lssl -lcrypto
-LIBS := $(LIBS_ssl) -luring -lm -ldl
+LIBS := $(LIBS_ssl) -luring -llzf -lm -ldl
 ifeq ($(VARIANT),release)
 K_CFLAGS += -DHAVE_JEMALLOC
 LIBS += -ljemalloc

@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "data/hash.h"
 #include "data/lazyfree.h"
+#include "data/list.h"
 #include "data/zset.h"
 
 #define INT_SIZE (offsetof(struct obj, u) + sizeof(int64_t))
@@ -25,8 +25,8 @@
 
 static const struct obj_ops *const type_ops[OBJ_N_TYPES] = {
     [OBJ_STRING] = NULL, /* here */
+    [OBJ_LIST] = &list_ops,
     [OBJ_ZSET] = &zset_ops,
-    [OBJ_HASH] = &hash_ops,
 };
 
 /* NULL: a string. */

@@ -24,6 +24,7 @@
 #include "cmd/cmd.h"
 #include "cmd/dispatch.h"
 #include "cmd/session.h"
+#include "data/list.h"
 
 #define HARNESS_PEERS 4
 
@@ -53,15 +54,6 @@ static void harness_added(void *arg, int db, struct slice key) {
     if (((struct harness *)arg)->eng.hooks.notify) harness_notify(arg, 'n', "new", db, key);
 }
 
-static void harness_fields_expired(void *arg, int db, struct slice key, const struct slice *fields, unsigned n,
-                                   bool is_key_gone) {
-    struct harness *h = arg;
-    (void)fields;
-    buf_printf(&h->log, "%u ", n);
-    harness_notify(arg, 'h', "hexpired", db, key);
-    if (is_key_gone) harness_notify(arg, 'g', "del", db, key);
-}
-
 static void harness_propagate(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv) {
     struct harness *h = arg;
     (void)c;
@@ -78,9 +70,7 @@ static void harness_wake(void *arg, struct cmd_waiter *w, unsigned slot) {
 
 /* extra: more commands, or NULL. */
 static void harness_init(struct harness *h, const struct cmd_spec *extra) {
-    struct ks_opts opts = { .n_dbs = 16,
-                            .n_shards = 8,
-                            .hooks = { .arg = h, .added = harness_added, .fields_expired = harness_fields_expired } };
+    struct ks_opts opts = { .n_dbs = 16, .n_shards = 8, .hooks = { .arg = h, .added = harness_added } };
     hash_seed_init();
     h->ks = ks_new(&opts);
     h->table = cmd_table_new();
@@ -197,13 +187,13 @@ static inline void harness_effects(struct harness *h, const char *line, const ch
 #define ERR_INT "-ERR value is not an integer or out of range\r\n"
 #define ERR_TYPE "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
 
-/* A key of another type, made without commands: there are none in these families. */
+/* A key of another type, made without commands: the test is about others. */
 static inline void harness_make_list(struct harness *h, const char *key) {
     struct slice k = slice_cstr(key);
     uint64_t mask = 1ULL << ks_shard_of(h->ks, k);
     ks_lock(h->ks, mask);
-    struct obj *o = obj_string_new_raw(0);
-    o->type = OBJ_LIST;
+    struct obj *o = list_new();
+    list_push(o, LIST_TAIL, (struct list_value){ .text = SLICE_LIT("1") });
     ks_set(h->ks, 0, k, o, false);
     ks_unlock(h->ks, mask);
 }
