@@ -17,9 +17,7 @@ struct entry *generic_put(struct cmd_ctx *c, int db, struct slice key, struct en
     if (old == NULL) return ks_set(c->ks, db, key, val_take, false);
     /* In place: one table lookup for an overwrite instead of two. */
     ks_signal_ready(c->ks, db, key);
-    struct obj **slot = entry_value_slot(old);
-    struct obj *before = *slot;
-    *slot = val_take;
+    struct obj *before = ks_replace(c->ks, db, old, val_take);
     if (atomic_load_explicit(&c->eng->lazy_server_del, memory_order_relaxed))
         obj_unref_lazy(before);
     else

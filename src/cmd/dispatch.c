@@ -12,6 +12,7 @@
  */
 #include "cmd/dispatch.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -330,6 +331,7 @@ struct cmd *dispatch_look_up(struct engine *e, struct session *s, int argc, cons
 
 enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, const struct slice *argv) {
     enum dispatch_result result = DISPATCH_OK;
+    assert(!s->waiter);
     struct cmd *cmd = dispatch_look_up(e, s, argc, argv);
     s->reply.errors = 0;
     if (!cmd) {

@@ -4,6 +4,7 @@
  */
 #include "cmd/session.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -98,6 +99,7 @@ void session_discard(struct session *s, struct keyspace *ks) {
 }
 
 void session_done(struct session *s, struct keyspace *ks) {
+    assert(!s->waiter);
     session_discard(s, ks);
     acl_logout(s);
     mem_free(s->user);

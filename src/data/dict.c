@@ -267,6 +267,12 @@ void *dict_find(struct dict *d, uint64_t hash, struct slice key) {
     return dict_locate(d, hash, key, &pos) ? pos.bucket->slots[pos.slot] : NULL;
 }
 
+void **dict_find_slot(struct dict *d, uint64_t hash, struct slice key) {
+    step_if_rehashing(d);
+    struct dict_pos pos;
+    return dict_locate(d, hash, key, &pos) ? &pos.bucket->slots[pos.slot] : NULL;
+}
+
 void dict_prefetch(const struct dict *d, uint64_t hash) {
     for (int i = 0; i < 2 && d->t[i].buckets; i++) __builtin_prefetch(&d->t[i].buckets[hash & d->t[i].mask]);
 }
@@ -333,6 +339,7 @@ bool dict_each(struct dict *d, bool (*fn)(void *arg, void *item), void *arg) {
     for (int k = 0; k < 2; k++) {
         for (uint64_t i = 0; go_on && i < table_n(&d->t[k]); i++) {
             for (struct dict_bucket *b = &d->t[k].buckets[i]; go_on && b; b = bucket_child(b)) {
+                for (unsigned s = 0; s < bucket_count(b); s++) __builtin_prefetch(b->slots[s]);
                 for (unsigned s = 0; go_on && s < bucket_count(b); s++) go_on = fn(arg, b->slots[s]);
             }
         }

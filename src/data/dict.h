@@ -49,6 +49,8 @@ void dict_init(struct dict *d, struct dict_type *type); /* allocates nothing unt
 void dict_clear(struct dict *d, void (*free_item)(void *item));
 
 void *dict_find(struct dict *d, uint64_t hash, struct slice key); /* NULL when absent */
+/* The place that holds the item, to put another one with the same key there. Valid until the next call. NULL when absent. */
+void **dict_find_slot(struct dict *d, uint64_t hash, struct slice key);
 /* For those who look up many: the cache line a look-up would read first; and the item it would read next, by the tag, which may
  * be another one's, or NULL. */
 void dict_prefetch(const struct dict *d, uint64_t hash);

@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "data/hash.h"
 
 #define PREFETCH_MIN (8u << 20) /* bytes of a database's tables: what may be in a cache anyway is not worth the instructions */
 
@@ -53,6 +54,7 @@ static void shard_done(struct shard *s) {
     for (struct shard_db *sd = s->all_dbs, *next; sd; sd = next) {
         next = sd->next;
         expiry_clear(&sd->expiry);
+        timeheap_clear(&sd->fields);
         dict_clear(&sd->dict, entry_free);
         mem_free(sd);
     }
@@ -131,7 +133,8 @@ static struct shard_db *shard_db_make(struct keyspace *ks, int shard, int db) {
 void shard_db_publish(struct shard_db *sd) {
     atomic_store_explicit(&sd->n_keys, dict_size(&sd->dict), memory_order_relaxed);
     atomic_store_explicit(&sd->n_expires, sd->expiry.n, memory_order_relaxed);
-    atomic_store_explicit(&sd->table_bytes, dict_mem(&sd->dict) + expiry_mem(&sd->expiry), memory_order_relaxed);
+    atomic_store_explicit(&sd->table_bytes, dict_mem(&sd->dict) + expiry_mem(&sd->expiry) + timeheap_mem(&sd->fields),
+                          memory_order_relaxed);
 }
 
 /* As shard_db_publish, where times changed: this one divides. */
@@ -146,6 +149,7 @@ struct entry *shard_db_peek(struct shard_db *sd, struct slice key) {
 }
 
 void shard_db_unlink(struct shard_db *sd, struct entry *e, uint64_t hash) {
+    fields_detach(sd, e);
     struct entry *removed = dict_remove(&sd->dict, hash, entry_key(e));
     assert(removed == e);
     (void)removed;
@@ -190,6 +194,9 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
         if (!atomic_load_explicit(&ks->keep_expired, memory_order_relaxed)) expire_entry(ks, shard, sd, e, hash);
         e = NULL;
     }
+    if (e && sd->fields.n && e->value->type == OBJ_HASH && now_ms > 0 &&
+        !atomic_load_explicit(&ks->keep_expired, memory_order_relaxed) && expire_fields_lazily(ks, shard, sd, e, now_ms))
+        e = NULL;
     count_lookup(s, e != NULL, flags);
     if (e) touch(ks, e, now_ms, flags);
     return e;
@@ -225,17 +232,30 @@ struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *
     struct entry *e = dict_find(&sd->dict, hash, key);
     if (!block_none(s)) block_signal(ks, shard, db, key, false);
     if (e) {
+        fields_detach(sd, e);
         obj_unref(e->value);
         e->value = val_take;
+        fields_reindex(sd, e);
         if (!keep_ttl && e->expire_ms != KS_NO_EXPIRE) shard_db_set_expire(sd, e, KS_NO_EXPIRE);
         return e;
     }
     if (!s->now_ms) s->now_ms = clock_wall_ms();
     e = entry_new(key, val_take, entry_clock_now(ks_uses_lfu(ks), s->now_ms));
     dict_insert(&sd->dict, hash, e);
+    fields_reindex(sd, e);
     shard_db_publish(sd);
     if (ks->hooks.added) ks->hooks.added(ks->hooks.arg, db, key);
     return e;
+}
+
+struct obj *ks_replace(struct keyspace *ks, int db, struct entry *e, struct obj *val_take) {
+    struct obj *old = e->value;
+    bool are_hashes = old->type == OBJ_HASH || val_take->type == OBJ_HASH;
+    struct shard_db *sd = are_hashes ? shard_db_get(ks, ks_shard_of(ks, entry_key(e)), db) : NULL;
+    if (sd) fields_detach(sd, e);
+    e->value = val_take;
+    if (sd) fields_reindex(sd, e);
+    return old;
 }
 
 /* The entry, out of all tables, or NULL. */

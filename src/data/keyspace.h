@@ -9,7 +9,8 @@
  *
  * Expiry: a key whose time has passed (now > expire, as redis-server) is never returned by ks_find: it is deleted there, for
  * reads and writes alike, since the lock held is exclusive either way; ks_set_keep_expired makes it hide the key only. Active
- * expiry pops an exact min-heap per database and shard; no sampling.
+ * expiry pops an exact min-heap per database and shard; no sampling. Fields of hashes expire likewise: ks_find takes away those
+ * that are due, and the key when none is left; another heap leads the cycle to those that nobody looks at.
  *
  * Changing a key does not touch its watchers: the command does, with ks_touch_watched. Expiry and ks_swap do it by themselves.
  * Clients that wait for keys are told by the keyspace, see ks_signal_ready.
@@ -40,6 +41,9 @@ struct ks_hooks {
     void (*expired)(void *arg, int db, struct slice key);
     /* ks_set made a key that was not there; the shard's lock is held. Event "new": families need not say so. */
     void (*added)(void *arg, int db, struct slice key);
+    /* Fields of a hash expired and were taken away; the shard's lock is held, the names are valid during the call. is_key_gone:
+     * it was the last of them, and the key went too. */
+    void (*fields_expired)(void *arg, int db, struct slice key, const struct slice *fields, unsigned n, bool is_key_gone);
 };
 
 struct ks_opts {
@@ -94,13 +98,16 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
  * due and was not looked up before is replaced like a live one. */
 struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *val_take, bool keep_ttl);
 bool ks_delete(struct keyspace *ks, int db, struct slice key, bool lazy_free); /* true when it was there (expired or not) */
+/* Another value for a live entry; the reference is taken, the old value's is the caller's. The expiry stays. */
+struct obj *ks_replace(struct keyspace *ks, int db, struct entry *e, struct obj *val_take);
+/* The times of fields of e's hash were changed: to be said before the lock is released. */
+void ks_fields_changed(struct keyspace *ks, int db, struct entry *e);
 /* Takes the value out and deletes the key; the caller owns the reference. NULL when absent. */
 struct obj *ks_steal(struct keyspace *ks, int db, struct slice key);
 
 struct slice entry_key(const struct entry *e);
 struct obj *entry_value(const struct entry *e);
-struct obj **
-entry_value_slot(struct entry *e); /* to change in place (obj_string_own) or to replace: old reference is the caller's to drop */
+struct obj **entry_value_slot(struct entry *e); /* to change in place (obj_string_own); to replace: ks_replace */
 int64_t entry_expire_ms(const struct entry *e); /* absolute wall ms, or KS_NO_EXPIRE */
 /* KS_NO_EXPIRE clears. O(log keys with TTL). A time in the past is fine: the key is due at once. */
 void ks_set_expire(struct keyspace *ks, int db, struct entry *e, int64_t when_ms);
@@ -207,7 +214,7 @@ void ks_set_keep_expired(struct keyspace *ks, bool keep);
 void ks_set_child_active(struct keyspace *ks, bool active);
 
 struct ks_stats {
-    uint64_t hits, misses, expired;
+    uint64_t hits, misses, expired, expired_fields;
     uint64_t lazyfree_pending, lazyfreed;
 };
 void ks_stats_get(const struct keyspace *ks, struct ks_stats *ret); /* relaxed sums */

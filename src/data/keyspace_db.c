@@ -63,6 +63,7 @@ static uint64_t flush_db(struct keyspace *ks, int shard, int db, bool async) {
     uint64_t n = dict_size(&sd->dict);
     if (!block_none(&ks->shards[shard])) block_signal_db(ks, shard, db, true);
     expiry_clear(&sd->expiry); /* points to entries, owns none */
+    timeheap_clear(&sd->fields);
     if (n && async) {
         struct dict *grave = mem_alloc(sizeof(*grave));
         *grave = sd->dict;

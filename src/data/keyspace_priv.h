@@ -21,6 +21,7 @@
 #include "data/entry.h"
 #include "data/expiry.h"
 #include "data/keyspace.h"
+#include "data/timeheap.h"
 
 #define CACHE_LINE 64
 
@@ -38,8 +39,9 @@
 struct shard_db {
     struct dict dict;
     struct expiry expiry;
-    int db;                /* its number; changes with SWAPDB */
-    struct shard_db *next; /* in shard.all_dbs */
+    struct timeheap fields; /* of entries: hashes with times of fields, see keyspace_fields.c */
+    int db;                 /* its number; changes with SWAPDB */
+    struct shard_db *next;  /* in shard.all_dbs */
     /* What shard_db_publish copies for readers without the lock. */
     _Atomic uint64_t n_keys, n_expires;
     _Atomic size_t table_bytes;
@@ -76,7 +78,7 @@ struct shard {
     struct block_table blocks;
     struct watch_table watches;
     int64_t now_ms; /* the latest now_ms given to ks_find: the clock of new entries */
-    _Atomic uint64_t hits, misses, expired;
+    _Atomic uint64_t hits, misses, expired, expired_fields;
 };
 
 struct keyspace {
@@ -119,6 +121,18 @@ struct entry *shard_db_peek(struct shard_db *sd, struct slice key);
 void shard_db_unlink(struct shard_db *sd, struct entry *e, uint64_t hash);
 /* Deletes an entry that is due: counts it, touches its watchers, calls the hook, frees it. */
 void expire_entry(struct keyspace *ks, int shard, struct shard_db *sd, struct entry *e, uint64_t hash);
+
+/* keyspace_fields.c */
+/* Around every change of an entry's value: detach while the old one is still there, reindex when the new one is. */
+void fields_detach(struct shard_db *sd, struct entry *e);
+void fields_reindex(struct shard_db *sd, struct entry *e);
+/* Up to max due fields of a hash go, with their events; with the last one the key. True: e is gone. */
+bool expire_fields(struct keyspace *ks, int shard, struct shard_db *sd, struct entry *e, int64_t now_ms, unsigned max,
+                   unsigned *ret_n);
+/* The same on the way of a look-up: all due fields, or none when they are many. */
+bool expire_fields_lazily(struct keyspace *ks, int shard, struct shard_db *sd, struct entry *e, int64_t now_ms);
+bool fields_have_due(const struct shard_db *sd, int64_t now_ms);
+unsigned fields_expire_db(struct keyspace *ks, int shard, struct shard_db *sd, int64_t now_ms, unsigned max);
 
 /* keyspace_watch.c */
 void watch_touch(struct keyspace *ks, int shard, int db, struct slice key);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "data/hash.h"
 #include "data/lazyfree.h"
 
 #define REHASH_BATCH 64 /* chains between two looks at the clock */
@@ -94,6 +95,7 @@ void ks_set_keep_expired(struct keyspace *ks, bool keep) {
 
 void ks_set_child_active(struct keyspace *ks, bool active) {
     atomic_store_explicit(&ks->dict_type.avoid_resize, active, memory_order_relaxed);
+    hash_avoid_resize(active);
 }
 
 /* ---- statistics ---- */
@@ -105,6 +107,7 @@ void ks_stats_get(const struct keyspace *ks, struct ks_stats *ret) {
         ret->hits += atomic_load_explicit(&s->hits, memory_order_relaxed);
         ret->misses += atomic_load_explicit(&s->misses, memory_order_relaxed);
         ret->expired += atomic_load_explicit(&s->expired, memory_order_relaxed);
+        ret->expired_fields += atomic_load_explicit(&s->expired_fields, memory_order_relaxed);
     }
 }
 
@@ -114,6 +117,7 @@ void ks_stats_reset(struct keyspace *ks) {
         atomic_store_explicit(&s->hits, 0, memory_order_relaxed);
         atomic_store_explicit(&s->misses, 0, memory_order_relaxed);
         atomic_store_explicit(&s->expired, 0, memory_order_relaxed);
+        atomic_store_explicit(&s->expired_fields, 0, memory_order_relaxed);
     }
     lazyfree_reset_stats();
 }
@@ -122,18 +126,15 @@ void ks_stats_reset(struct keyspace *ks) {
 
 static bool has_due(const struct shard_db *sd, int64_t now_ms) {
     const struct entry *e = expiry_first(&sd->expiry);
-    return e && is_due(e, now_ms);
+    return (e && is_due(e, now_ms)) || fields_have_due(sd, now_ms);
 }
 
-/* Deletes up to max due keys of one database. */
+/* Deletes up to max due keys, then fields, of one database. */
 static unsigned expire_db(struct keyspace *ks, int shard, struct shard_db *sd, int64_t now_ms, unsigned max) {
     unsigned n = 0;
-    while (n < max && has_due(sd, now_ms)) {
-        struct entry *e = expiry_first(&sd->expiry);
+    for (struct entry *e; n < max && (e = expiry_first(&sd->expiry)) && is_due(e, now_ms); n++)
         expire_entry(ks, shard, sd, e, dict_hash(entry_key(e)));
-        n++;
-    }
-    return n;
+    return n + fields_expire_db(ks, shard, sd, now_ms, max - n);
 }
 
 /* Starts where the last one stopped, so that a database with endless due keys does not starve the others. */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "data/hash.h"
 #include "data/lazyfree.h"
 #include "data/list.h"
 #include "data/zset.h"
@@ -27,6 +28,7 @@ static const struct obj_ops *const type_ops[OBJ_N_TYPES] = {
     [OBJ_STRING] = NULL, /* here */
     [OBJ_LIST] = &list_ops,
     [OBJ_ZSET] = &zset_ops,
+    [OBJ_HASH] = &hash_ops,
 };
 
 /* NULL: a string. */

@@ -78,10 +78,12 @@ static int make_engine(struct server *srv) {
 #else
     int n_shards = KS_MAX_SHARDS;
 #endif
-    struct ks_opts o = { .n_dbs = (int)cfg_get(&srv->cfg->databases),
-                         .n_shards = n_shards,
-                         .hooks = { .arg = srv, .expired = notify_expired, .added = notify_added },
-                         .one_thread = cfg_get(&srv->cfg->io_threads) == 1 };
+    struct ks_opts o = {
+        .n_dbs = (int)cfg_get(&srv->cfg->databases),
+        .n_shards = n_shards,
+        .hooks = { .arg = srv, .expired = notify_expired, .fields_expired = notify_fields_expired, .added = notify_added },
+        .one_thread = cfg_get(&srv->cfg->io_threads) == 1
+    };
     srv->ks = ks_new(&o);
     register_commands(srv);
     engine_init(&srv->eng, srv->ks, srv->table);

@@ -38,6 +38,13 @@ void notify_expired(void *srv, int db, struct slice key) {
     notify_keyspace(srv, 'x', "expired", db, key);
 }
 
+void notify_fields_expired(void *srv, int db, struct slice key, const struct slice *fields, unsigned n, bool is_key_gone) {
+    (void)fields;
+    (void)n;
+    notify_keyspace(srv, 'h', "hexpired", db, key);
+    if (is_key_gone) notify_keyspace(srv, 'g', "del", db, key);
+}
+
 void notify_evicted(void *srv, int db, struct slice key) {
     notify_keyspace(srv, 'e', "evicted", db, key);
 }

@@ -54,6 +54,15 @@ static void harness_added(void *arg, int db, struct slice key) {
     if (((struct harness *)arg)->eng.hooks.notify) harness_notify(arg, 'n', "new", db, key);
 }
 
+static void harness_fields_expired(void *arg, int db, struct slice key, const struct slice *fields, unsigned n,
+                                   bool is_key_gone) {
+    struct harness *h = arg;
+    (void)fields;
+    buf_printf(&h->log, "%u ", n);
+    harness_notify(arg, 'h', "hexpired", db, key);
+    if (is_key_gone) harness_notify(arg, 'g', "del", db, key);
+}
+
 static void harness_propagate(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv) {
     struct harness *h = arg;
     (void)c;
@@ -70,7 +79,9 @@ static void harness_wake(void *arg, struct cmd_waiter *w, unsigned slot) {
 
 /* extra: more commands, or NULL. */
 static void harness_init(struct harness *h, const struct cmd_spec *extra) {
-    struct ks_opts opts = { .n_dbs = 16, .n_shards = 8, .hooks = { .arg = h, .added = harness_added } };
+    struct ks_opts opts = { .n_dbs = 16,
+                            .n_shards = 8,
+                            .hooks = { .arg = h, .added = harness_added, .fields_expired = harness_fields_expired } };
     hash_seed_init();
     h->ks = ks_new(&opts);
     h->table = cmd_table_new();
