@@ -1,6 +1,8 @@
 /* Keys that are waited for: order, what signals and what does not, what shards are needed, what is left in the tables. */
 #include "data_test.h"
 
+#include "data/list.h"
+
 #define N_SHARDS 8
 
 struct waiter {
@@ -165,8 +167,7 @@ static void test_block_wrong_type_and_deletion_wake_only_nokey(void **state) {
         if (how == 4) ks_set_expire(ks, 0, e, T0 - 1);
         if (how == 4) assert_null(find_quietly(ks, 0, KEY(1), T0));
         if (how == 5) {
-            struct obj *o = obj_string_new_raw(0);
-            o->type = OBJ_LIST;
+            struct obj *o = list_new();
             ks_set(ks, 0, KEY(1), o, false);
         }
         assert_int_equal(serve_locked(ks), 1);
