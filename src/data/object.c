@@ -15,6 +15,7 @@
 #include "data/hash.h"
 #include "data/lazyfree.h"
 #include "data/list.h"
+#include "data/stream.h"
 #include "data/zset.h"
 
 #define INT_SIZE (offsetof(struct obj, u) + sizeof(int64_t))
@@ -28,6 +29,7 @@ static const struct obj_ops *const type_ops[OBJ_N_TYPES] = {
     [OBJ_STRING] = NULL, /* here */
     [OBJ_LIST] = &list_ops,
     [OBJ_ZSET] = &zset_ops,
+    [OBJ_STREAM] = &obj_ops_stream,
     [OBJ_HASH] = &hash_ops,
 };
 

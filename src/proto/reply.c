@@ -7,6 +7,7 @@
  * the general way. An error is counted and remembered even when the reply is muted (CLIENT REPLY OFF): errorstats count it. */
 #include "proto/reply.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -327,4 +328,12 @@ void reply_deferred_map(struct reply *r, struct reply_deferred d, size_t pairs) 
 
 void reply_deferred_set(struct reply *r, struct reply_deferred d, size_t n) {
     deferred_end(r, d, '~', n, 1);
+}
+
+void reply_deferred_bulk(struct reply *r, struct reply_deferred d, const void *p, size_t len) {
+    if (d.muted) return;
+    char text[REPLY_DEFERRED_BULK_MAX + 8];
+    assert(len <= REPLY_DEFERRED_BULK_MAX);
+    int n = snprintf(text, sizeof text, "$%zu\r\n%.*s\r\n", len, (int)len, (const char *)p);
+    obuf_patch(r->out, d.mark, text, (size_t)n);
 }

@@ -60,5 +60,8 @@ struct reply_deferred reply_deferred_begin(struct reply *r);
 void reply_deferred_array(struct reply *r, struct reply_deferred d, size_t n);
 void reply_deferred_map(struct reply *r, struct reply_deferred d, size_t pairs);
 void reply_deferred_set(struct reply *r, struct reply_deferred d, size_t n);
+/* A bulk string instead of an aggregate: a cursor that is known last. len at most REPLY_DEFERRED_BULK_MAX. */
+#define REPLY_DEFERRED_BULK_MAX 56
+void reply_deferred_bulk(struct reply *r, struct reply_deferred d, const void *p, size_t len);
 
 #endif

@@ -5,13 +5,30 @@ Run by hand for longer than the test does:
 
     /usr/bin/python3 tests/integration/differential.py --seconds 600 --seed 1 build/kettle-server
 
+What the families of commands send is in differential_*.py beside this file, each with
+    commands(gen)       functions that make a command (a list of words); all families are as likely as each other
+    skip(args)          optional: why this command is not compared, or None
+    normal(args, node)  optional: the rendering to compare (a string or list), or None: as it is
+    VALKEY_ONLY         optional, true: what 7.2 changed is too much to compare with redis-server 7.0
+    CONTENTS            optional: {type name: ([words before the key], [words after it], sort the reply?)}
+
 The reference is Debian's redis-server (7.0). Where 7.2 is meant to answer otherwise, skip() says so. Replies whose order
 is free (KEYS) are sorted, and a TTL may differ by the second that passed between the two servers.
 """
 import argparse
+import glob
+import importlib
+import os
 import random
 import sys
 import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+FAMILIES = [importlib.import_module(os.path.basename(path)[:-3])
+            for path in sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "differential_*.py")))]
+CONTENTS = {"string": (["GET"], [], False)}
+for family in FAMILIES:
+    CONTENTS.update(getattr(family, "CONTENTS", {}))
 
 KEYS = ["a", "b", "c", "k1", "k2", "{t}1", "{t}2", "num", "f", "", "bin\x00key"]
 BAD_INTS = ["x", "", "1.5", "9223372036854775808", " 1", "1 ", "+1", "-", "0x10", "01", "1e3"]
@@ -20,8 +37,12 @@ INTS = ["0", "1", "-1", "2", "7", "8", "15", "100", "-100", "255", "65536", "214
 
 
 class Generator:
-    def __init__(self, seed):
+    def __init__(self, seed, only=None, valkey=False):
+        """only: names of families ("streams"), whose commands are then nine in ten; the others are keys' and transactions'."""
         self.rng = random.Random(seed)
+        self.families = [f for f in FAMILIES if not only or f.__name__.replace("differential_", "") in only]
+        self.families = [f for f in self.families if valkey or not getattr(f, "VALKEY_ONLY", False)]
+        self.family_share = 0.9 if only else 0.6
 
     def key(self):
         return self.rng.choice(KEYS)
@@ -148,7 +169,12 @@ class Generator:
         return self.rng.choice([["MULTI"], ["EXEC"], ["EXEC"], ["DISCARD"], ["WATCH"] + self.some(1, 3, self.key),
                                 ["UNWATCH"], ["WATCH"], ["MULTI", "x"], ["MULTI"]])
 
+    def family_command(self):
+        return self.rng.choice(self.rng.choice(self.families).commands(self))()
+
     def command(self):
+        if self.families and self.rng.random() < self.family_share:
+            return self.family_command()
         roll = self.rng.random()
         if roll < 0.45:
             return self.string_command()
@@ -165,6 +191,10 @@ def as_bytes(arg):
 
 def skip(args):
     """Why this command is not compared, or None. What 7.2 answers differently from 7.0."""
+    for module in FAMILIES:
+        why = module.skip(args) if hasattr(module, "skip") else None
+        if why:
+            return why
     name = args[0].upper()
     if name in ("BITCOUNT", "BITPOS"):
         return None if well_formed_bits(args) else "7.2 checks the arguments before it looks for the key"
@@ -193,6 +223,10 @@ def well_formed_bits(args):
 
 def normal(args, node):
     """The rendering to compare."""
+    for module in FAMILIES:
+        shown = module.normal(args, node) if hasattr(module, "normal") else None
+        if shown is not None:
+            return shown
     name = args[0].upper()
     if name == "KEYS" and node.kind == "*":
         return sorted(n.render() for n in node.value)
@@ -205,9 +239,11 @@ class Difference(Exception):
     pass
 
 
-def compare(left, right, seed, seconds, limit=None, proto=None):
+def compare(left, right, seed, seconds, limit=None, proto=None, only=None):
     """left and right: functions that open a connection. Returns the number of commands compared."""
-    generator = Generator(seed)
+    with left() as conn:
+        left_is_valkey = "valkey" in str(conn.ok("INFO", "server"))
+    generator = Generator(seed, only, left_is_valkey)
     pairs = []
     for _ in range(2):
         pair = left(), right()
@@ -220,19 +256,21 @@ def compare(left, right, seed, seconds, limit=None, proto=None):
         conn.ok("FLUSHALL")
         conn.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")  # or DBSIZE would depend on when each server's cron runs
     history, count = [], 0
-    queued = [[], []]
+    queued, open_multi = [[], []], [False, False]
     deadline = time.monotonic() + seconds
     try:
         while time.monotonic() < deadline and (limit is None or count < limit):
             which = 0 if generator.rng.random() < 0.8 else 1
             args = generator.command()
-            if skip(args):
-                continue
+            if skip(args) or (open_multi[which] and args[0] in ("MULTI", "WATCH") and left_is_valkey):
+                continue  # Valkey 8 refuses these two inside MULTI in another way, which aborts the transaction
             history.append((which, args))
             raw = [as_bytes(a) for a in args]
             first, second = pairs[which]
             got = [conn.node(*raw) for conn in (first, second)]
             name = args[0].upper()
+            if name in ("MULTI", "EXEC", "DISCARD") and len(args) == 1:
+                open_multi[which] = name == "MULTI"
             if name == "EXEC" and got[0].kind == "*" and got[1].kind == "*" and len(got[0].value) == len(got[1].value):
                 inner = queued[which]
                 shown = [[normal(a, n) for a, n in zip(inner, node.value)] if len(inner) == len(node.value)
@@ -269,8 +307,15 @@ def same_contents(pair, seed, count, history):
         if names[0] != names[1]:
             raise Difference("seed %d after %d commands: keys differ in db %d: %r %r" % (seed, count, db, *names))
         for key in names[0]:
-            for command in ("GET", "PEXPIRETIME", "OBJECT ENCODING"):
-                values = [conn.node(*command.split(), key).render() for conn in pair]
+            kind = pair[0].ok("TYPE", key)
+            before, after, is_set = CONTENTS.get(kind, (["TYPE"], [], False))
+            for command in ("TYPE", "contents", "PEXPIRETIME", "OBJECT ENCODING"):
+                if command == "contents":
+                    nodes = [conn.node(*before, key, *after) for conn in pair]
+                    values = [sorted(n.render() for n in node.value) if is_set and node.kind in "*~" else node.render()
+                              for node in nodes]
+                else:
+                    values = [conn.node(*command.split(), key).render() for conn in pair]
                 if command == "PEXPIRETIME" and 0 < int(values[0][1:]) < 4000000000000:
                     values = [value[:6] for value in values]  # relative times: the two clocks read a little apart
                 if command == "OBJECT ENCODING" and sorted(values) == ['"embstr"', '"int"']:
@@ -283,9 +328,7 @@ def same_contents(pair, seed, count, history):
 
 
 def main():
-    import os
     import tempfile
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import certs
     import harness
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -294,6 +337,7 @@ def main():
     parser.add_argument("--transport", default="tcp", choices=["tcp", "tls-user", "tls-kernel"])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--only", action="append", help="a family: the NAME of differential_NAME.py; may be repeated")
     parser.add_argument("--keep-going", action="store_true", help="report a difference and go on with the next seed")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -308,7 +352,8 @@ def main():
             deadline = time.monotonic() + args.seconds
             while time.monotonic() < deadline:
                 try:
-                    total += compare(reference.connect, server.connect, seed, deadline - time.monotonic(), limit=5000)
+                    total += compare(reference.connect, server.connect, seed, deadline - time.monotonic(), limit=5000,
+                                     only=args.only)
                 except Difference as difference:
                     found += 1
                     print(difference)
