@@ -154,7 +154,8 @@ void acl_list_free(struct acl_entry *list, int n);
 /* A text with a user a line ("user bob on ..."), as in an ACL file. Either all of it is taken, and whoever is not in it is gone,
  * or nothing is, and err has what is wrong (path and lines named). The default user is made anew where the text has none. */
 bool acl_load_text(struct acl *a, const char *path, struct slice text, struct buf *err);
-void acl_save_text(struct acl *a, struct buf *out);
+/* quoted: for a configuration file, whose lines are split by other rules: words with quotes in them are quoted. */
+void acl_save_text(struct acl *a, struct buf *out, bool quoted);
 
 uint64_t acl_n_denied(const struct acl *a, enum acl_verdict v);
 void acl_reset_denied(struct acl *a);

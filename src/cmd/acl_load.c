@@ -127,13 +127,36 @@ bool acl_load_text(struct acl *a, const char *path, struct slice text, struct bu
     return true;
 }
 
-void acl_save_text(struct acl *a, struct buf *out) {
+static void put_quoted(struct buf *out, struct slice line) {
+    for (size_t at = 0; at < line.len;) {
+        const char *blank = memchr(line.ptr + at, ' ', line.len - at);
+        struct slice word = { line.ptr + at, blank ? (size_t)(blank - line.ptr) - at : line.len - at };
+        if (at) buf_append_char(out, ' ');
+        if (memchr(word.ptr, '"', word.len) || memchr(word.ptr, '\'', word.len)) {
+            str_quote(out, word);
+        } else {
+            buf_append(out, word.ptr, word.len);
+        }
+        at += word.len + 1;
+    }
+}
+
+void acl_save_text(struct acl *a, struct buf *out, bool quoted) {
     int n;
     struct acl_entry *list = acl_list(a, &n);
+    struct buf line = { 0 };
     for (int i = 0; i < n; i++) {
-        buf_printf(out, "user %s ", acl_account_name(list[i].account));
-        acl_user_describe(list[i].rules, out);
+        buf_clear(&line);
+        buf_printf(&line, "user %s ", acl_account_name(list[i].account));
+        acl_user_describe(list[i].rules, &line);
+        if (quoted) {
+            put_quoted(out, buf_slice(&line));
+        } else {
+            buf_append(out, line.data, line.len);
+        }
         buf_append_char(out, '\n');
     }
+    mem_wipe(line.data, line.cap);
+    buf_done(&line);
     acl_list_free(list, n);
 }

@@ -54,8 +54,6 @@ void acl_selector_init(struct acl_selector *s, int n_words, bool all_channels);
 void acl_selector_done(struct acl_selector *s);
 struct acl_selector *acl_user_add_selector(struct acl_user *u); /* zeroed: the caller fills it */
 void acl_user_finish(struct acl_user *u);                       /* before others see it */
-/* acl_text.c */
-void acl_selector_describe(const struct acl_selector *s, struct buf *out);
 /* acl_password.c */
 void acl_digest(struct slice password, unsigned char out[ACL_DIGEST_LEN]);
 bool acl_digest_from_hex(struct slice hex, unsigned char out[ACL_DIGEST_LEN]);

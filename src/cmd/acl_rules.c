@@ -216,11 +216,13 @@ static int selector_apply(struct acl_selector *s, const struct acl_env *env, int
         allow_all_commands(s, n_words, true);
     } else if (is_one_of(rule, "nocommands", "-@all")) {
         allow_all_commands(s, n_words, false);
-    } else if (rule.len && (rule.ptr[0] == '~' || rule.ptr[0] == '%')) {
+    } else if (rule.len == 0) {
+        return 0;
+    } else if (rule.ptr[0] == '~' || rule.ptr[0] == '%') {
         return apply_key(s, rule);
-    } else if (rule.len && rule.ptr[0] == '&') {
+    } else if (rule.ptr[0] == '&') {
         return apply_channel(s, rule);
-    } else if (rule.len && (rule.ptr[0] == '+' || rule.ptr[0] == '-')) {
+    } else if (rule.ptr[0] == '+' || rule.ptr[0] == '-') {
         bool allow = rule.ptr[0] == '+';
         struct slice name = behind(rule, 1);
         return name.len && name.ptr[0] == '@' ? apply_category(s, env, name, allow) : apply_command(s, env, name, allow);

@@ -120,8 +120,8 @@ void acl_set_remove_group(struct acl_set *s, int group) {
 }
 
 const struct acl_item *acl_set_next(const struct acl_set *s, const struct acl_item *it) {
-    const struct acl_item *end = s->item + s->n;
     if (s->n == 0) return NULL;
+    const struct acl_item *end = s->item + s->n;
     for (it = it ? it + 1 : s->item; it < end; it++)
         if (it->text) return it;
     return NULL;

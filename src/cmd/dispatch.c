@@ -278,6 +278,7 @@ static bool permitted(struct engine *e, struct session *s, struct cmd *cmd, int 
         s->close_after_reply = true;
         return false;
     }
+    atomic_store_explicit(&s->last_cmd, cmd, memory_order_relaxed); /* what the log shows of the client */
     acl_note_denied(e, s, v, s->in_multi ? ACL_MULTI : ACL_TOPLEVEL, cmd, argv, pos);
     char *why = acl_denied_text(v, acl_session_user(s), cmd, argv[pos], false), *text = mem_asprintf("NOPERM %s", why);
     reject(e, s, cmd, text);

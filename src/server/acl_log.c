@@ -87,10 +87,11 @@ void acl_log_add(struct acl_log *l, const struct acl_denial *d, const char *info
     if (!en && max) {
         en = entry_new(d, now_ms);
         en->id = l->next_id++;
-        list_push_front(&l->entries, &en->node);
         l->n++;
     }
     if (en) {
+        list_remove(&en->node);
+        list_push_front(&l->entries, &en->node);
         en->count++;
         en->updated_ms = now_ms;
         mem_free(en->info);

@@ -85,7 +85,7 @@ bool server_acl_load(struct server *srv, struct buf *err) {
 int server_acl_save(struct server *srv) {
     struct buf text = { 0 };
     char *path = config_str_dup(srv->cfg, &srv->cfg->aclfile);
-    acl_save_text(srv->eng.acl, &text);
+    acl_save_text(srv->eng.acl, &text, false);
     int r = config_replace_file(path, &text, 0600);
     if (r < 0) log_warning("Cannot write the ACL file %s: %s", path, strerror(-r));
     mem_wipe(text.data, text.cap);

@@ -187,7 +187,7 @@ static void config_rewrite_command(struct cmd_ctx *c) {
     struct server *srv = server_of(c);
     struct buf users = { 0 };
     bool with_users = !srv->cfg->aclfile || !*srv->cfg->aclfile; /* else they are ACL SAVE's */
-    if (with_users) acl_save_text(c->eng->acl, &users);
+    if (with_users) acl_save_text(c->eng->acl, &users, true);
     pthread_mutex_lock(&srv->config_set_lock);
     int r = config_rewrite(srv->cfg, (struct slice){ users.data ? users.data : "", users.len });
     pthread_mutex_unlock(&srv->config_set_lock);
