@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "data/hash.h"
 #include "data/lazyfree.h"
+#include "data/set.h"
 
 #define REHASH_BATCH 64 /* chains between two looks at the clock */
 
@@ -96,6 +97,7 @@ void ks_set_keep_expired(struct keyspace *ks, bool keep) {
 void ks_set_child_active(struct keyspace *ks, bool active) {
     atomic_store_explicit(&ks->dict_type.avoid_resize, active, memory_order_relaxed);
     hash_avoid_resize(active);
+    set_avoid_resize(active);
 }
 
 /* ---- statistics ---- */

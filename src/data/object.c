@@ -16,6 +16,7 @@
 #include "data/lazyfree.h"
 #include "data/list.h"
 #include "data/stream.h"
+#include "data/set.h"
 #include "data/zset.h"
 
 #define INT_SIZE (offsetof(struct obj, u) + sizeof(int64_t))
@@ -31,6 +32,7 @@ static const struct obj_ops *const type_ops[OBJ_N_TYPES] = {
     [OBJ_ZSET] = &zset_ops,
     [OBJ_STREAM] = &obj_ops_stream,
     [OBJ_HASH] = &hash_ops,
+    [OBJ_SET] = &set_ops,
 };
 
 /* NULL: a string. */
