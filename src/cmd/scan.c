@@ -42,7 +42,11 @@ bool scan_options(struct cmd_ctx *c, int first, unsigned allowed, struct scan_op
             ret->pattern = matches_all(pattern) ? (struct slice){ NULL, 0 } : pattern;
         } else if ((allowed & SCAN_TYPE) && slice_ieq(opt, "type") && has_value) {
             ret->type_name = c->argv[++i];
-        } else if ((allowed & SCAN_NOVALUES) && slice_ieq(opt, "novalues")) {
+        } else if (slice_ieq(opt, "novalues")) {
+            if (!(allowed & SCAN_NOVALUES)) {
+                reply_error(c->r, "ERR NOVALUES option can only be used in HSCAN");
+                return false;
+            }
             ret->novalues = true;
         } else {
             cmd_syntax_error(c);
