@@ -122,13 +122,7 @@ void cmd_signal_ready(struct cmd_ctx *c, int db, struct slice key) {
 /* ---- serving ---- */
 
 uint64_t engine_lock(struct engine *e, uint64_t mask, bool creates) {
-    ks_lock(e->ks, mask);
-    for (uint64_t more; (more = ks_wait_needs(e->ks, mask, creates)) != 0;) {
-        ks_unlock(e->ks, mask);
-        mask |= more; /* it only grows: an end comes */
-        ks_lock(e->ks, mask);
-    }
-    return mask;
+    return ks_lock_to_serve(e->ks, mask, creates);
 }
 
 struct serving {
@@ -193,10 +187,7 @@ static void serve_and_unlock(struct engine *e, uint64_t locked, unsigned slot) {
 }
 
 void engine_unlock(struct engine *e, uint64_t locked, unsigned slot) {
-    if (ks_has_ready(e->ks, locked))
-        serve_and_unlock(e, locked, slot);
-    else
-        ks_unlock(e->ks, locked);
+    if (!ks_unlock_unless_ready(e->ks, locked)) serve_and_unlock(e, locked, slot);
 }
 
 /* ---- unblocking ---- */

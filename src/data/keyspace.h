@@ -188,9 +188,13 @@ struct ks_wait {              /* embedded in what stands for the client; filled 
 /* All of w->mask locked. */
 void ks_wait_add(struct keyspace *ks, struct ks_wait *w);
 void ks_wait_remove(struct keyspace *ks, struct ks_wait *w); /* nothing when it does not wait */
-/* The shards that are to be locked besides, so that everybody can be served who waits for a key in the locked ones. `creates`:
- * the holder may make keys; else it can but delete them (expiry), for which few wait. Whoever changes keys locks what this says
- * (all anew: it may say more then), and calls ks_serve before unlocking; cmd/block.c has both. */
+/* ks_lock for who may change keys: locks these shards and all that are needed besides, so that everybody can be served who waits
+ * for a key in one of them. Returns what is locked. `creates`: the holder may make keys; else it can but delete them (expiry),
+ * for which few wait. Before it unlocks it calls ks_serve, if there is anything ready (cmd/block.c). */
+uint64_t ks_lock_to_serve(struct keyspace *ks, uint64_t mask, bool creates);
+/* ks_unlock, unless somebody is to be served first: false, and everything is still locked. */
+bool ks_unlock_unless_ready(struct keyspace *ks, uint64_t mask);
+/* What the waiters of these shards, which are locked, need besides. */
 uint64_t ks_wait_needs(const struct keyspace *ks, uint64_t locked, bool creates);
 /* The value of the key has more than before. ks_set signals by itself, and so does what deletes keys, for on_nokey. */
 void ks_signal_ready(struct keyspace *ks, int db, struct slice key);

@@ -203,30 +203,32 @@ void ks_wait_remove(struct keyspace *ks, struct ks_wait *w) {
 
 /* ---- signals ---- */
 
-static void signal_key(struct block_table *t, struct blocked_key *bk) {
+static void signal_key(struct shard *s, struct blocked_key *bk) {
     if (!list_empty(&bk->ready_node)) return;
+    s->is_ready = true;
     bk->signal = atomic_fetch_add_explicit(&signals, 1, memory_order_relaxed);
-    list_push_back(&t->ready, &bk->ready_node);
+    list_push_back(&s->blocks.ready, &bk->ready_node);
 }
 
 void block_signal(struct keyspace *ks, int shard, int db, struct slice key, bool is_gone) {
-    struct block_table *t = &ks->shards[shard].blocks;
-    struct blocked_key *bk = find(t, db, key);
-    if (bk && (!is_gone || bk->n_nokey)) signal_key(t, bk);
+    struct shard *s = &ks->shards[shard];
+    struct blocked_key *bk = find(&s->blocks, db, key);
+    if (bk && (!is_gone || bk->n_nokey)) signal_key(s, bk);
 }
 
 void ks_signal_ready(struct keyspace *ks, int db, struct slice key) {
     int shard = ks_shard_of(ks, key);
     KS_ASSERT_LOCKED(ks, shard);
-    block_signal(ks, shard, db, key, false);
+    if (!block_none(&ks->shards[shard])) block_signal(ks, shard, db, key, false);
 }
 
 void block_signal_db(struct keyspace *ks, int shard, int db, bool nokey_only) {
-    struct block_table *t = &ks->shards[shard].blocks;
+    struct shard *s = &ks->shards[shard];
+    struct block_table *t = &s->blocks;
     for (size_t i = 0; t->n && i < t->n_buckets; i++) {
         list_for_each(it, &t->buckets[i]) {
             struct blocked_key *bk = key_at(it);
-            if ((db < 0 || bk->db == db) && (bk->n_nokey || !nokey_only)) signal_key(t, bk);
+            if ((db < 0 || bk->db == db) && (bk->n_nokey || !nokey_only)) signal_key(s, bk);
         }
     }
 }
@@ -285,8 +287,9 @@ void ks_serve(struct keyspace *ks, uint64_t locked, int64_t now_ms, ks_serve_fn 
             drop_if_unused(t, bk);
     }
     for (uint64_t m = locked; m; m &= m - 1) {
-        struct block_table *t = &ks->shards[__builtin_ctzll(m)].blocks;
-        list_move_all(&t->ready, &t->left);
+        struct shard *s = &ks->shards[__builtin_ctzll(m)];
+        list_move_all(&s->blocks.ready, &s->blocks.left);
+        s->is_ready = !list_empty(&s->blocks.ready);
     }
 }
 

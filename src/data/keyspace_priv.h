@@ -70,6 +70,7 @@ struct shard {
     _Alignas(CACHE_LINE) pthread_mutex_t lock;
     int64_t clock_ms;                                     /* of the last command, see ks_now */
     _Atomic int owner;                                    /* thread id of the holder, 0 for none; kept when KS_TRACK_OWNER */
+    bool is_ready;                                        /* there may be something in blocks.ready */
     uint64_t needs;                                       /* blocks.needs[0].mask, where every command looks */
     _Alignas(CACHE_LINE) _Atomic(struct shard_db *) *dbs; /* [n_dbs], NULL where no key was ever set */
     struct shard_db *all_dbs;

@@ -45,6 +45,28 @@ void ks_unlock(struct keyspace *ks, uint64_t mask) {
     for (uint64_t m = mask; m; m &= m - 1) shard_unlock(ks, &ks->shards[__builtin_ctzll(m)]);
 }
 
+/* What a shard needs is known once it is locked, and stays so. Two rounds are rare, and each takes more: an end comes. */
+uint64_t ks_lock_to_serve(struct keyspace *ks, uint64_t mask, bool creates) {
+    for (;;) {
+        uint64_t needs = 0;
+        for (uint64_t m = mask; m; m &= m - 1) {
+            struct shard *s = &ks->shards[__builtin_ctzll(m)];
+            shard_lock(ks, s);
+            if (s->needs) needs |= creates ? s->needs : s->needs_nokey;
+        }
+        if (!(needs & ~mask)) return mask;
+        ks_unlock(ks, mask);
+        mask |= needs;
+    }
+}
+
+bool ks_unlock_unless_ready(struct keyspace *ks, uint64_t mask) {
+    for (uint64_t m = mask; m; m &= m - 1)
+        if (ks->shards[__builtin_ctzll(m)].is_ready) return false;
+    ks_unlock(ks, mask);
+    return true;
+}
+
 int64_t ks_now(struct keyspace *ks, uint64_t locked, int64_t now_ms) {
     for (uint64_t m = locked; m; m &= m - 1) {
         int64_t before = ks->shards[__builtin_ctzll(m)].clock_ms;
