@@ -22,7 +22,8 @@ bool str_to_long_double(struct slice s, long double *ret);
 /* Returns the length written, NUL not counted. buf >= STR_LL_MAX. */
 size_t str_from_ll(char *buf, int64_t v);
 size_t str_from_ull(char *buf, uint64_t v);
-/* Shortest form that reads back equal (RESP3 doubles, ZSCORE): "3", "3.1", "1e+20", "1e-7", "inf", "-inf", "nan". buf >= 64. */
+/* The form of RESP3 doubles and scores, which reads back equal: "3", "3.1", "1e+20", "1e-7", "inf", "-inf", "nan". Nearly always
+ * the shortest that does; redis-server's in every case. buf >= 64. */
 size_t str_from_double(char *buf, double v);
 /* INCRBYFLOAT's form: "%.17Lf" with the trailing zeros and point cut, "-0" as "0". buf >= STR_DOUBLE_MAX. */
 size_t str_from_long_double_human(char *buf, size_t cap, long double v);

@@ -2,9 +2,9 @@
  * Floating point and text, with redis-server's rules. Pure functions. Any thread. The programs leave LC_NUMERIC alone, so
  * strtod(3) and printf(3) speak C's decimal point.
  *
- * Scores are mostly integers and short decimals, and both ways of conversion have a fast path for those, which rests on one
- * fact (Clinger, 1990): when an integer below 2^53 is divided by a power of ten of at most 10^22, both are exact as doubles,
- * so the one rounding of the division gives the very double that reading the decimal gives.
+ * Scores are mostly integers and short decimals, and reading has a fast path for those, which rests on one fact (Clinger, 1990):
+ * when an integer below 2^53 is divided by a power of ten of at most 10^22, both are exact as doubles, so the one rounding of the
+ * division gives the very double that reading the decimal gives.
  */
 #include "base/str.h"
 
@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/str_digits.h"
 
 static const double pow10_exact[] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15 };
 
@@ -81,53 +83,11 @@ bool str_to_long_double(struct slice s, long double *ret) {
 
 /* ---- writing ---- */
 
-#define DIGITS_MAX 17 /* DBL_DECIMAL_DIG */
-
-/* digits[0..n) times 10^exp10, the last digit not 0. */
+/* digits[0..n) times 10^exp10. */
 struct decimal {
-    char digits[STR_LL_MAX];
+    char digits[STR_DIGITS_MAX];
     int n, exp10;
 };
-
-/* a > 0 that is an integer of at most 15 digits divided by 10^1..10^6. */
-static bool short_decimal(double a, struct decimal *ret) {
-    if (a >= 1e14 || a < 1e-6) return false;
-    for (int decimals = 1; decimals <= 6; decimals++) {
-        double scaled = a * pow10_exact[decimals];
-        if (scaled >= 1e15) return false;
-        uint64_t whole = (uint64_t)(scaled + 0.5);
-        if ((double)whole / pow10_exact[decimals] != a) continue;
-        ret->n = (int)str_from_ull(ret->digits, whole);
-        ret->exp10 = -decimals;
-        return true;
-    }
-    return false;
-}
-
-static bool reads_back(char *text, size_t cap, int precision, long double near, double a) {
-    snprintf(text, cap, "%.*Le", precision - 1, near);
-    return strtod(text, NULL) == a;
-}
-
-/* Any a > 0: the first precision that reads back equal. 15 digits always survive the way to a normal double and back, so what
- * is shorter shows as zeros at the end of them. */
-static void shortest_decimal(double a, struct decimal *ret) {
-    char text[DIGITS_MAX + 8]; /* "d.ddde-308" */
-    int exponent;
-    /* Below a power of two doubles lie twice as close as above it: when the nearest decimal is below and does not read back, one
-     * a little farther above may. */
-    bool uneven = frexp(a, &exponent) == 0.5;
-    for (int precision = a < DBL_MIN ? 1 : DBL_DIG; precision <= DIGITS_MAX; precision++) {
-        if (reads_back(text, sizeof text, precision, a, a)) break;
-        if (uneven && reads_back(text, sizeof text, precision, a * (1 + 0x1p-55L), a)) break;
-    }
-    const char *p = text;
-    ret->digits[0] = '0';
-    for (ret->n = 0; *p != 'e'; p++)
-        if (*p != '.') ret->digits[ret->n++] = *p;
-    ret->exp10 = (int)strtol(p + 1, NULL, 10) - ret->n + 1;
-    for (; ret->n > 1 && ret->digits[ret->n - 1] == '0'; ret->n--) ret->exp10++;
-}
 
 static size_t put_scientific(char *buf, const struct decimal *d) {
     char *p = buf;
@@ -181,10 +141,9 @@ size_t str_from_double(char *buf, double v) {
     if (v == 0) return put_text(buf, signbit(v) ? "-0" : "0");
     if (fabs(v) <= 0x1p62 && v == (double)(int64_t)v) return str_from_ll(buf, (int64_t)v); /* the bound is redis-server's */
     struct decimal d;
-    double a = fabs(v);
     size_t sign = v < 0;
     buf[0] = '-';
-    if (!short_decimal(a, &d)) shortest_decimal(a, &d);
+    d.n = str_double_digits(fabs(v), d.digits, &d.exp10);
     return sign + put_decimal(buf + sign, &d);
 }
 

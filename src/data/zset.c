@@ -363,11 +363,26 @@ static struct obj *small_from_items(const struct ztree_item *items, uint64_t n, 
     return obj_new(OBJ_ZSET, OBJ_ENC_LISTPACK, lp_shrink(lp));
 }
 
+/* What the builder holds, in order; c.items is the caller's to free. */
+static struct collect sorted_items(const struct zset_builder *b) {
+    struct collect c = { .items = mem_calloc(zset_builder_len(b) + 1, sizeof(*c.items)) };
+    dict_each(&b->z->members, collect_item, &c);
+    qsort(c.items, c.n, sizeof(*c.items), item_cmp);
+    return c;
+}
+
+void zset_builder_each(const struct zset_builder *b, void (*fn)(void *arg, const struct zset_item *item), void *arg) {
+    struct collect c = sorted_items(b);
+    for (uint64_t i = 0; i < c.n; i++) {
+        struct zset_item item = { c.items[i].score, zset_entry_member(c.items[i].e) };
+        fn(arg, &item);
+    }
+    mem_free(c.items);
+}
+
 struct obj *zset_builder_finish(struct zset_builder *b_take) {
     struct obj *o;
-    struct collect c = { .items = mem_calloc(zset_builder_len(b_take) + 1, sizeof(*c.items)) };
-    dict_each(&b_take->z->members, collect_item, &c);
-    qsort(c.items, c.n, sizeof(*c.items), item_cmp);
+    struct collect c = sorted_items(b_take);
     if (fits_small(c.n, c.longest) && b_take->bytes + c.n * ZSET_SCORE_MAX < LP_MAX_BYTES) {
         o = small_from_items(c.items, c.n, b_take->bytes);
     } else {

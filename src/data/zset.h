@@ -94,6 +94,8 @@ struct zset_builder *zset_builder_free(struct zset_builder *b); /* NULL is fine;
 double *zset_builder_at(struct zset_builder *b, struct slice member, bool *ret_new);
 bool zset_builder_remove(struct zset_builder *b, struct slice member);
 uint64_t zset_builder_len(const struct zset_builder *b);
+/* What it holds, in order; scores as they were set (the small encoding knows no -0). */
+void zset_builder_each(const struct zset_builder *b, void (*fn)(void *arg, const struct zset_item *item), void *arg);
 struct obj *zset_builder_finish(struct zset_builder *b_take); /* encoded by its size, maybe empty */
 
 /* ---- what came from outside ---- */

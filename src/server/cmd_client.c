@@ -401,6 +401,96 @@ void client_unblock_command(struct cmd_ctx *c) {
     reply_int(c->r, id > 0 && client_unblock(server_of(c), (uint64_t)id, is_error));
 }
 
+/* ---- client-side caching: this build never invalidates, so it never says it would ---- */
+
+static bool client_exists(struct server *srv, int64_t id) {
+    bool found = false;
+    for (int t = 0; t < srv->n_threads && !found; t++) {
+        struct io_thread *th = &srv->threads[t];
+        pthread_mutex_lock(&th->registry_lock);
+        list_for_each(n, &th->clients) found |= list_entry(n, struct client, node)->s.id == (uint64_t)id;
+        pthread_mutex_unlock(&th->registry_lock);
+    }
+    return found;
+}
+
+struct tracking_opts {
+    int64_t redirect;
+    bool bcast, optin, optout, prefix;
+};
+
+static bool tracking_redirect(struct cmd_ctx *c, struct tracking_opts *o, struct slice id) {
+    if (o->redirect != 0) {
+        reply_error(c->r, "ERR A client can only redirect to a single other client");
+        return false;
+    }
+    if (!cmd_arg_ll(c, id, &o->redirect, NULL)) return false;
+    if (client_exists(server_of(c), o->redirect)) return true;
+    reply_error(c->r, "ERR The client ID you want redirect to does not exist");
+    return false;
+}
+
+static bool tracking_options(struct cmd_ctx *c, struct tracking_opts *o) {
+    for (int i = 3; i < c->argc; i++) {
+        struct slice a = c->argv[i];
+        bool more = i + 1 < c->argc;
+        if (slice_ieq(a, "redirect") && more) {
+            if (!tracking_redirect(c, o, c->argv[++i])) return false;
+        } else if (slice_ieq(a, "bcast")) {
+            o->bcast = true;
+        } else if (slice_ieq(a, "optin")) {
+            o->optin = true;
+        } else if (slice_ieq(a, "optout")) {
+            o->optout = true;
+        } else if (slice_ieq(a, "prefix") && more) {
+            o->prefix = true;
+            i++;
+        } else if (!slice_ieq(a, "noloop")) { /* goes with everything */
+            cmd_syntax_error(c);
+            return false;
+        }
+    }
+    return true;
+}
+
+void client_tracking_command(struct cmd_ctx *c) {
+    struct tracking_opts o = { 0 };
+    if (!tracking_options(c, &o)) return;
+    int on = on_off(c, c->argv[2]);
+    if (on < 0) return;
+    if (on == 0) {
+        reply_ok(c->r);
+    } else if (o.prefix && !o.bcast) {
+        reply_error(c->r, "ERR PREFIX option requires BCAST mode to be enabled");
+    } else if (o.bcast && (o.optin || o.optout)) {
+        reply_error(c->r, "ERR OPTIN and OPTOUT are not compatible with BCAST");
+    } else if (o.optin && o.optout) {
+        reply_error(c->r, "ERR You can't specify both OPTIN mode and OPTOUT mode");
+    } else {
+        reply_error(c->r, "ERR client tracking is not available in this version of Kettle");
+    }
+}
+
+void client_caching_command(struct cmd_ctx *c) {
+    reply_error(c->r,
+                "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled");
+}
+
+void client_getredir_command(struct cmd_ctx *c) {
+    reply_int(c->r, -1);
+}
+
+void client_trackinginfo_command(struct cmd_ctx *c) {
+    reply_map(c->r, 3);
+    reply_bulk_cstr(c->r, "flags");
+    reply_set(c->r, 1);
+    reply_bulk_cstr(c->r, "off");
+    reply_bulk_cstr(c->r, "redirect");
+    reply_int(c->r, -1);
+    reply_bulk_cstr(c->r, "prefixes");
+    reply_array(c->r, 0);
+}
+
 void client_help_command(struct cmd_ctx *c) {
     static const char *const lines[] = {
         "CACHING (YES|NO)",

@@ -408,6 +408,11 @@ static void test_zset_dup_is_equal_and_apart(void **state) {
     }
 }
 
+static void compare_next(void *arg, const struct zset_item *item) {
+    const struct pair *p = &model[(*(size_t *)arg)++];
+    assert_true(item->score == p->score && slice_eq(item->member, slice_cstr(p->member)));
+}
+
 static void build(unsigned n) {
     struct zset_builder *b = zset_builder_new();
     obj_unref(set);
@@ -429,6 +434,9 @@ static void build(unsigned n) {
     }
     assert_false(zset_builder_remove(b, SLICE_LIT("absent")));
     assert_int_equal(zset_builder_len(b), n_model);
+    size_t at = 0;
+    zset_builder_each(b, compare_next, &at);
+    assert_int_equal(at, n_model);
     set = zset_builder_finish(b);
     assert_int_equal(set->enc, n_model <= 128 ? OBJ_ENC_LISTPACK : OBJ_ENC_SKIPLIST);
     compare();

@@ -1,0 +1,318 @@
+/*
+ * Sorted sets, several at once: ZUNION, ZINTER, ZDIFF, the forms that store, ZINTERCARD. A source may be a plain set: its members
+ * have score 1.
+ *
+ * The result is collected in a builder (a table of members), sorted once at the end, and replied or stored. Sources are gone
+ * through from the smallest to the largest, as redis-server does: what sums of floating-point scores come to depends on it.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "cmd/cmd_zset.h"
+
+enum combine_op { OP_UNION, OP_INTER, OP_DIFF };
+enum aggregate { AGG_SUM, AGG_MIN, AGG_MAX };
+
+struct source {
+    const struct obj *o; /* NULL: the key is absent */
+    uint64_t len;
+    double weight;
+};
+
+struct combine {
+    enum combine_op op;
+    bool is_store, card_only, with_scores;
+    enum aggregate aggregate;
+    uint64_t limit; /* ZINTERCARD; 0: none */
+    struct source *sources;
+    int n_sources;
+};
+
+/* ---- sources ---- */
+
+struct source_iter {
+    const struct obj *o;
+    struct zset_iter zset;
+};
+
+/* From the highest member downwards. */
+static void source_start(struct source_iter *it, const struct source *s) {
+    it->o = s->o;
+    if (s->o) zset_iter_init(&it->zset, s->o, s->len - 1, true);
+}
+
+static bool source_next(struct source_iter *it, struct zset_item *ret) {
+    return it->o && zset_iter_next(&it->zset, ret);
+}
+
+static bool source_score(const struct source *s, struct slice member, double *ret) {
+    return s->o && zset_score(s->o, member, ret);
+}
+
+static uint64_t source_len(const struct obj *o) {
+    return zset_len(o);
+}
+
+/* ---- arithmetic ---- */
+
+static double weighted(double score, double weight) {
+    double v = score * weight;
+    return isnan(v) ? 0 : v; /* 0 times infinity */
+}
+
+static double aggregated(double a, double b, enum aggregate how) {
+    if (how == AGG_MIN) return b < a ? b : a;
+    if (how == AGG_MAX) return b > a ? b : a;
+    double sum = a + b;
+    return isnan(sum) ? 0 : sum; /* inf and -inf */
+}
+
+/* ---- the three operations ---- */
+
+static void unite(const struct combine *m, struct zset_builder *b) {
+    for (int i = 0; i < m->n_sources; i++) {
+        struct source_iter it;
+        struct zset_item item;
+        source_start(&it, &m->sources[i]);
+        while (source_next(&it, &item)) {
+            bool is_new;
+            double *at = zset_builder_at(b, item.member, &is_new), v = weighted(item.score, m->sources[i].weight);
+            *at = is_new ? v : aggregated(*at, v, m->aggregate);
+        }
+    }
+}
+
+/* Whether the member is in all sources but the first; *score is aggregated over all. */
+static bool in_others(const struct combine *m, const struct zset_item *item, double *score) {
+    *score = weighted(item->score, m->sources[0].weight);
+    for (int i = 1; i < m->n_sources; i++) {
+        const struct source *s = &m->sources[i];
+        double other = item->score;
+        if (s->o != m->sources[0].o && !source_score(s, item->member, &other)) return false;
+        /* Here a product that is not a number is added as it is, in redis-server too: the sum is 0 then. */
+        *score = aggregated(*score, other * s->weight, m->aggregate);
+    }
+    return true;
+}
+
+/* Into b, or counted only. */
+static uint64_t intersect(const struct combine *m, struct zset_builder *b) {
+    struct source_iter it;
+    struct zset_item item;
+    double score;
+    uint64_t n = 0;
+    bool is_new;
+    source_start(&it, &m->sources[0]);
+    while (source_next(&it, &item)) {
+        if (!in_others(m, &item, &score)) continue;
+        n++;
+        if (b)
+            *zset_builder_at(b, item.member, &is_new) = score;
+        else if (n == m->limit)
+            break;
+    }
+    return n;
+}
+
+/* Looks up each member of the first source in the others. */
+static void subtract_by_looking(const struct combine *m, struct zset_builder *b) {
+    struct source_iter it;
+    struct zset_item item;
+    bool is_new;
+    source_start(&it, &m->sources[0]);
+    while (source_next(&it, &item)) {
+        bool found = false;
+        double other;
+        for (int i = 1; !found && i < m->n_sources; i++)
+            found = m->sources[i].o == m->sources[0].o || source_score(&m->sources[i], item.member, &other);
+        if (!found) *zset_builder_at(b, item.member, &is_new) = item.score;
+    }
+}
+
+/* Takes all of the first source and then each member of the others away. */
+static void subtract_by_removing(const struct combine *m, struct zset_builder *b) {
+    struct source_iter it;
+    struct zset_item item;
+    bool is_new;
+    source_start(&it, &m->sources[0]);
+    while (source_next(&it, &item)) *zset_builder_at(b, item.member, &is_new) = item.score;
+    for (int i = 1; i < m->n_sources && zset_builder_len(b); i++) {
+        source_start(&it, &m->sources[i]);
+        while (zset_builder_len(b) && source_next(&it, &item)) zset_builder_remove(b, item.member);
+    }
+}
+
+static void subtract(const struct combine *m, struct zset_builder *b) {
+    double looking = (double)m->sources[0].len * (m->n_sources - 1), removing = 0;
+    for (int i = 0; i < m->n_sources; i++) removing += (double)m->sources[i].len;
+    if (m->sources[0].len == 0) return;
+    if (looking / 2 <= removing) /* it stops at the first source that has the member */
+        subtract_by_looking(m, b);
+    else
+        subtract_by_removing(m, b);
+}
+
+/* ---- arguments ---- */
+
+static bool find_sources(struct cmd_ctx *c, struct combine *m, int first) {
+    for (int i = 0; i < m->n_sources; i++) {
+        struct entry *e = cmd_find_read(c, c->argv[first + i]);
+        m->sources[i].weight = 1;
+        if (!e) continue;
+        const struct obj *o = entry_value(e);
+        if (o->type != OBJ_ZSET) {
+            cmd_wrongtype(c);
+            return false;
+        }
+        m->sources[i].o = o;
+        m->sources[i].len = source_len(o);
+    }
+    return true;
+}
+
+static bool weights_option(struct cmd_ctx *c, struct combine *m, int *at) {
+    for (int i = 0; i < m->n_sources; i++)
+        if (!cmd_arg_double(c, c->argv[++*at], &m->sources[i].weight, "ERR weight value is not a float")) return false;
+    return true;
+}
+
+static bool aggregate_option(struct cmd_ctx *c, struct combine *m, struct slice word) {
+    if (slice_ieq(word, "sum"))
+        m->aggregate = AGG_SUM;
+    else if (slice_ieq(word, "min"))
+        m->aggregate = AGG_MIN;
+    else if (slice_ieq(word, "max"))
+        m->aggregate = AGG_MAX;
+    else {
+        cmd_syntax_error(c);
+        return false;
+    }
+    return true;
+}
+
+static bool limit_option(struct cmd_ctx *c, struct combine *m, struct slice a) {
+    int64_t v;
+    if (!cmd_arg_ll_range(c, a, 0, INT64_MAX, &v, "ERR LIMIT can't be negative")) return false;
+    m->limit = (uint64_t)v;
+    return true;
+}
+
+static bool combine_options(struct cmd_ctx *c, struct combine *m, int first) {
+    bool has_scores = m->op != OP_DIFF && !m->card_only;
+    for (int i = first; i < c->argc; i++) {
+        struct slice a = c->argv[i];
+        int after = c->argc - i - 1;
+        if (has_scores && after >= m->n_sources && slice_ieq(a, "weights")) {
+            if (!weights_option(c, m, &i)) return false;
+        } else if (has_scores && after >= 1 && slice_ieq(a, "aggregate")) {
+            if (!aggregate_option(c, m, c->argv[++i])) return false;
+        } else if (!m->is_store && !m->card_only && slice_ieq(a, "withscores")) {
+            m->with_scores = true;
+        } else if (m->card_only && after >= 1 && slice_ieq(a, "limit")) {
+            if (!limit_option(c, m, c->argv[++i])) return false;
+        } else {
+            cmd_syntax_error(c);
+            return false;
+        }
+    }
+    return true;
+}
+
+static int source_cmp(const void *a, const void *b) {
+    const struct source *x = a, *y = b;
+    return (x->len > y->len) - (x->len < y->len);
+}
+
+/* Stable: sources of the same size stay in the order they were given in. */
+static void sort_sources(struct combine *m) {
+    bool in_order = true;
+    for (int i = 1; i < m->n_sources; i++) in_order = in_order && source_cmp(&m->sources[i - 1], &m->sources[i]) <= 0;
+    if (!in_order) qsort(m->sources, (size_t)m->n_sources, sizeof(*m->sources), source_cmp);
+}
+
+/* ---- the commands ---- */
+
+struct result_reply {
+    struct cmd_ctx *c;
+    bool with_scores;
+};
+
+static void reply_result_item(void *arg, const struct zset_item *item) {
+    const struct result_reply *r = arg;
+    zset_reply_item(r->c, item, r->with_scores);
+}
+
+static void reply_result(struct cmd_ctx *c, const struct zset_builder *b, bool with_scores) {
+    struct result_reply r = { c, with_scores };
+    zset_reply_begin(c, zset_builder_len(b), with_scores);
+    zset_builder_each(b, reply_result_item, &r);
+}
+
+static void run(struct cmd_ctx *c, struct combine *m) {
+    static const char *const events[] = { "zunionstore", "zinterstore", "zdiffstore" };
+    if (m->op != OP_DIFF) sort_sources(m);
+    if (m->card_only) {
+        reply_int(c->r, (int64_t)intersect(m, NULL));
+        return;
+    }
+    struct zset_builder *b = zset_builder_new();
+    if (m->op == OP_UNION)
+        unite(m, b);
+    else if (m->op == OP_INTER)
+        intersect(m, b);
+    else
+        subtract(m, b);
+    if (m->is_store) {
+        zset_store(c, c->argv[1], zset_builder_finish(b), events[m->op]);
+    } else {
+        reply_result(c, b, m->with_scores);
+        zset_builder_free(b);
+    }
+}
+
+/* numkeys is argv[at]. */
+static void combine(struct cmd_ctx *c, struct combine m, int at) {
+    int64_t n;
+    if (!cmd_arg_ll(c, c->argv[at], &n, NULL)) return;
+    if (n < 1) {
+        reply_errorf(c->r, "ERR at least 1 input key is needed for '%s' command", c->cmd->full_name);
+        return;
+    }
+    if (n > c->argc - at - 1) {
+        cmd_syntax_error(c);
+        return;
+    }
+    m.n_sources = (int)n;
+    m.sources = mem_calloc((size_t)n, sizeof(*m.sources));
+    if (find_sources(c, &m, at + 1) && combine_options(c, &m, at + 1 + m.n_sources)) run(c, &m);
+    mem_free(m.sources);
+}
+
+void zset_zunion_command(struct cmd_ctx *c) {
+    combine(c, (struct combine){ .op = OP_UNION }, 1);
+}
+
+void zset_zinter_command(struct cmd_ctx *c) {
+    combine(c, (struct combine){ .op = OP_INTER }, 1);
+}
+
+void zset_zdiff_command(struct cmd_ctx *c) {
+    combine(c, (struct combine){ .op = OP_DIFF }, 1);
+}
+
+void zset_zunionstore_command(struct cmd_ctx *c) {
+    combine(c, (struct combine){ .op = OP_UNION, .is_store = true }, 2);
+}
+
+void zset_zinterstore_command(struct cmd_ctx *c) {
+    combine(c, (struct combine){ .op = OP_INTER, .is_store = true }, 2);
+}
+
+void zset_zdiffstore_command(struct cmd_ctx *c) {
+    combine(c, (struct combine){ .op = OP_DIFF, .is_store = true }, 2);
+}
+
+void zset_zintercard_command(struct cmd_ctx *c) {
+    combine(c, (struct combine){ .op = OP_INTER, .card_only = true }, 1);
+}
