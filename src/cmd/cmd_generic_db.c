@@ -27,6 +27,7 @@ static bool flush_mode(struct cmd_ctx *c, bool *ret_async) {
 static void flush_dbs(struct cmd_ctx *c, int db) {
     bool async;
     if (!flush_mode(c, &async)) return;
+    if (c->eng->hooks.flushed) c->eng->hooks.flushed(c->eng->hooks.arg, c, db);
     ks_touch_watched_all(c->ks, db); /* before: it marks the keys that exist */
     cmd_dirty(c, ks_flush(c->ks, db, async));
     /* Said even when nothing was there: the log must empty a replica that has more than it should. */

@@ -56,7 +56,7 @@ void list_brpop_command(struct cmd_ctx *c) {
 void list_blmpop_command(struct cmd_ctx *c) {
     int64_t deadline_us;
     struct list_mpop m;
-    if (!cmd_arg_timeout(c, c->argv[1], CMD_TIMEOUT_SECONDS, &deadline_us) || !list_mpop_args(c, 2, &m)) return;
+    if (!list_mpop_args(c, 2, &m) || !cmd_arg_timeout(c, c->argv[1], CMD_TIMEOUT_SECONDS, &deadline_us)) return;
     if (!list_mpop(c, &m)) wait_for(c, m.keys, m.n_keys, deadline_us);
 }
 

@@ -211,6 +211,8 @@ void dispatch_run(struct cmd_ctx *c) {
     cmd->spec->run(c);
     crash_note_command(NULL);
     if (c->is_stale) return;
+    if (__builtin_expect(c->s->tracks_reads, 0) && (cmd->flags & CMD_READONLY) && c->eng->hooks.read)
+        c->eng->hooks.read(c->eng->hooks.arg, c);
     uint64_t usec = clock_ticks_us(clock_ticks() - c->start);
     if (!c->blocked) figures_note(c->eng->figures, c->s->slot, cmd, usec);
     if (c->s->reply.errors) {

@@ -31,7 +31,10 @@ struct engine_hooks {
     /* No lock held. A command that blocks comes twice: with c->blocked when it begins to wait, and with c->retry, and the time
      * that all its runs took, once it has been served; but only once when its client is unblocked otherwise. */
     void (*after)(void *arg, struct cmd_ctx *c, uint64_t usec);
-    void (*modified)(void *arg, int db, struct slice key);                               /* shard lock held */
+    void (*modified)(void *arg, struct cmd_ctx *c, int db, struct slice key); /* shard lock held */
+    void (*flushed)(void *arg, struct cmd_ctx *c, int db); /* FLUSHDB, FLUSHALL (db -1); all shard locks held */
+    /* A read-only command of a session with tracks_reads has run; its shards are still locked. */
+    void (*read)(void *arg, struct cmd_ctx *c);
     void (*notify)(void *arg, char cls, const char *event, int db, struct slice key);    /* shard lock held */
     void (*propagate)(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv); /* shard lock held */
     /* A blocked client has been served: its thread (w->s.home) is to call block_finish soon. slot: of the calling thread. No lock

@@ -14,7 +14,7 @@
 void cmd_modified(struct cmd_ctx *c, int db, struct slice key) {
     ks_touch_watched(c->ks, db, key);
     cmd_dirty(c, 1);
-    if (c->eng->hooks.modified) c->eng->hooks.modified(c->eng->hooks.arg, db, key);
+    if (c->eng->hooks.modified) c->eng->hooks.modified(c->eng->hooks.arg, c, db, key);
 }
 
 void cmd_dirty(struct cmd_ctx *c, uint64_t n) {

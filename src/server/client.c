@@ -10,6 +10,7 @@
  * ends. A blocked client (client_block.c) keeps in qbuf what it sends meanwhile, and reading stops when that is much.
  */
 #include "server/client.h"
+#include "server/tracking.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -37,6 +38,21 @@
 
 static struct client *client_of_conn(struct conn *conn) {
     return list_entry(conn, struct client, conn);
+}
+
+static struct slice id_of(const void *item) {
+    return (struct slice){ (const char *)&((const struct client *)item)->s.id, sizeof(uint64_t) };
+}
+
+static struct dict_type id_type = { .key = id_of };
+
+void client_ids_init(struct io_thread *th) {
+    dict_init(&th->by_id, &id_type);
+}
+
+struct client *client_by_id(struct io_thread *th, uint64_t id) {
+    struct slice key = { (const char *)&id, sizeof id };
+    return dict_find(&th->by_id, dict_hash(key), key);
 }
 
 /* ---- figures ---- */
@@ -464,10 +480,16 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
     return NULL;
 }
 
+static bool is_client_command(const struct cmd *cmd) {
+    return cmd->parent && strcmp(cmd->parent->spec->name, "client") == 0;
+}
+
 void client_after_command(void *arg, struct cmd_ctx *ctx, uint64_t usec) {
     struct io_thread *th = client_of(ctx->s)->th;
-    (void)arg;
+    struct client *c = client_of(ctx->s);
     (void)usec;
+    if (ctx->s->tracks_reads) tracking_trim(arg);
+    if (c->caching && !ctx->s->in_multi && !is_client_command(ctx->cmd)) c->caching = false;
     if (mail_waits(&th->mail)) mail_deliver(th);
 }
 
@@ -559,6 +581,8 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     pthread_mutex_unlock(&th->registry_lock);
     list_remove(&c->paused_node);
     pubsub_forget(c);
+    tracking_forget(c);
+    dict_remove(&th->by_id, dict_hash(id_of(c)), id_of(c));
     if (c->counted_tls) tls_count_close(&c->srv->tls, tls_mode(conn));
     session_done(&c->s, c->srv->ks);
     resp_parser_done(&c->parser);
@@ -626,9 +650,11 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     c->kind = kind;
     list_init(&c->node);
     list_init(&c->paused_node);
+    list_init(&c->tracking_node);
     resp_parser_init(&c->parser);
     session_init(&c->s, &c->conn.out, atomic_fetch_add(&srv->next_client_id, 1));
     c->s.owner = c;
+    dict_insert(&th->by_id, dict_hash(id_of(c)), c);
     c->s.home = th;
     c->s.parser = &c->parser;
     c->s.slot = (unsigned)th->index;
@@ -688,10 +714,13 @@ void client_set_string(struct client *c, char **field, struct slice v) {
 
 static const char *flags_text(struct client *c, char *out) {
     char *p = out;
-    unsigned f = atomic_load_explicit(&c->flags, memory_order_relaxed);
+    unsigned f = atomic_load_explicit(&c->flags, memory_order_relaxed), tracking = tracking_flags(c);
     if (f & CLIENT_PUBSUB) *p++ = 'P';
     if (atomic_load_explicit(&c->s.multi_count, memory_order_relaxed) >= 0) *p++ = 'x';
     if (f & CLIENT_BLOCKED) *p++ = 'b';
+    if (tracking & TRACKING_ON) *p++ = 't';
+    if (tracking & TRACKING_BROKEN_REDIR) *p++ = 'R';
+    if (tracking & TRACKING_BCAST) *p++ = 'B';
     if (atomic_load_explicit(&c->s.dirty_cas, memory_order_relaxed)) *p++ = 'd';
     if (f & CLIENT_CLOSING) *p++ = 'c';
     if (f & CLIENT_UNIX) *p++ = 'U';
@@ -720,7 +749,8 @@ void client_format(struct client *c, struct buf *out) {
         " qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=%zu rbp=%zu obl=%zu oll=0 omem=%zu tot-mem=%zu events=%s cmd=%s",
         qbuf, qfree, mmem, omem, omem, RLX(c->out_bytes), omem, sizeof *c + qbuf + qfree + omem + mmem,
         RLX(c->out_bytes) ? "rw" : "r", last ? last->full_name : "NULL");
-    buf_printf(out, " user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s tls=%s", c->s.user ? c->s.user : "(superuser)",
-               RLX(c->s.resp), c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "", c->tls_text ? c->tls_text : "no");
+    buf_printf(out, " user=%s redir=%lld resp=%d lib-name=%s lib-ver=%s tls=%s", c->s.user ? c->s.user : "(superuser)",
+               tracking_flags(c) & TRACKING_ON ? (long long)tracking_redirect(c) : -1, RLX(c->s.resp),
+               c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "", c->tls_text ? c->tls_text : "no");
     buf_printf(out, " tls-user=%s", c->tls_user ? c->tls_user : "");
 }

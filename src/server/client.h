@@ -45,7 +45,10 @@ struct client {
     int64_t created_us;
     int64_t soft_limit_since_us;
     uint64_t bytes_in_seen, bytes_out_seen;
-    struct client_subs *subs; /* pubsub.c; NULL: never listened to anything */
+    _Atomic(struct tracker *) tracker; /* tracking.c; NULL: none yet. Others may read under the registry_lock */
+    struct list tracking_node;         /* th->tracking, or in no list */
+    bool caching;                      /* CLIENT CACHING was said for the next command */
+    struct client_subs *subs;          /* pubsub.c; NULL: never listened to anything */
     /* for CLIENT LIST */
     _Atomic int64_t last_us; /* monotonic time of the last interaction */
     _Atomic unsigned flags;
@@ -53,9 +56,11 @@ struct client {
     _Atomic size_t qbuf_len, qbuf_free, out_bytes, out_mem, multi_mem;
 };
 
+void client_ids_init(struct io_thread *th); /* start-up */
 void client_accept(struct io_thread *th, int fd, enum listener_kind kind);
-void client_format(struct client *c, struct buf *out); /* CLIENT LIST line without newline; owner's registry_lock held */
-void client_close(struct client *c);                   /* owner: after what is queued is sent */
+void client_format(struct client *c, struct buf *out);          /* CLIENT LIST line without newline; owner's registry_lock held */
+struct client *client_by_id(struct io_thread *th, uint64_t id); /* owner; NULL: th has none of that id */
+void client_close(struct client *c);                            /* owner: after what is queued is sent */
 /* Owner: something was put into the output queue that is no reply: it is sent soon, and limits are looked at. Closing, if it
  * comes to that, is not finished inside this call. */
 void client_pushed(struct client *c);

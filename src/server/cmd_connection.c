@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "server/client.h"
+#include "server/tracking.h"
 
 static bool try_auth(struct cmd_ctx *c, struct slice user, struct slice pass) {
     if (auth_login(client_of(c->s), user, pass, c->argv[0])) return true;
@@ -150,6 +151,7 @@ static void reset_command(struct cmd_ctx *c) {
     struct client *cl = client_of(c->s);
     session_discard(c->s, c->ks);
     pubsub_forget(cl);
+    tracking_disable(cl);
     session_set_resp(c->s, 2);
     atomic_store(&c->s->db, 0);
     auth_forget(cl);

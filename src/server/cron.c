@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "cmd/figures.h"
 #include "server/client.h"
+#include "server/tracking.h"
 
 #define EXPIRE_BATCH 100       /* keys deleted under one hold of a shard's lock */
 #define EXPIRE_BUDGET_US 10000 /* of one turn of the cron */
@@ -116,6 +117,7 @@ static void cron_fired(struct loop_timer *t) {
         srv->cron_loops++;
         expire_and_rehash(srv);
         client_pause_end(srv, clock_wall_ms());
+        tracking_trim(srv); /* CONFIG SET may have made the table smaller */
         sample(srv);
         tls_watch_tick(srv);
         check_shutdown(th);

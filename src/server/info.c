@@ -19,6 +19,8 @@
 #include "cmd/figures.h"
 #include "server/client.h"
 #include "server/topics.h"
+#include "server/tracking.h"
+#include "server/tracking_table.h"
 
 #define RLX(x) ((unsigned long long)atomic_load_explicit(&(x), memory_order_relaxed))
 
@@ -97,9 +99,9 @@ static void section_clients(struct server *srv, struct buf *o) {
         RLX(srv->n_clients), (long long)cfg_get(&srv->cfg->maxclients), in_max);
     buf_printf(
         o,
-        "client_recent_max_output_buffer:%zu\r\nblocked_clients:%llu\r\ntracking_clients:0\r\npubsub_clients:%llu\r\nwatching_"
+        "client_recent_max_output_buffer:%zu\r\nblocked_clients:%llu\r\ntracking_clients:%llu\r\npubsub_clients:%llu\r\nwatching_"
         "clients:%llu\r\n",
-        out_max, blocked, RLX(srv->pubsub->clients), watching);
+        out_max, blocked, RLX(srv->tracking->clients), RLX(srv->pubsub->clients), watching);
     buf_printf(o,
                "clients_in_timeout_table:%llu\r\ntotal_watched_keys:%llu\r\ntotal_blocking_keys:%llu\r\ntotal_blocking_keys_on_"
                "nokey:%llu\r\n",
@@ -242,8 +244,11 @@ static void stats_of_keys(struct server *srv, struct buf *o) {
     buf_append_cstr(o, "latest_fork_usec:0\r\n"
                        "total_forks:0\r\nmigrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
                        "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n"
-                       "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\ntracking_total_keys:0\r\n"
-                       "tracking_total_items:0\r\ntracking_total_prefixes:0\r\n");
+                       "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\n");
+    buf_printf(o, "tracking_total_keys:%llu\r\ntracking_total_items:%llu\r\ntracking_total_prefixes:%llu\r\n",
+               (unsigned long long)tracking_table_keys(srv->tracking->table),
+               (unsigned long long)tracking_table_items(srv->tracking->table),
+               (unsigned long long)prefixes_count(srv->tracking->prefixes));
 }
 
 static void section_stats(struct server *srv, struct buf *o) {

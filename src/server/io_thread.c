@@ -14,6 +14,7 @@
 #include "net/listen.h"
 #include "server/client.h"
 #include "server/pubsub.h"
+#include "server/tracking.h"
 
 #define SHUTDOWN_US 1500000 /* clients get this long to read what is queued */
 
@@ -268,6 +269,7 @@ bool io_threads_relisten(struct server *srv) {
 static void before_sleep(void *arg) {
     struct io_thread *th = arg;
     client_finish_woken(th);
+    tracking_broadcast(th);
     if (mail_waits(&th->mail)) mail_deliver(th);
     conn_thread_flush(&th->conns);
     /* A handshake's end may have run commands. */
@@ -315,6 +317,8 @@ int io_threads_init(struct server *srv, int n) {
         th->woken_again.fn = woken_again_fired;
         inbox_init(&th->mail.box);
         th->subscriptions = subscriptions_new();
+        client_ids_init(th);
+        list_init(&th->tracking);
     }
     return 0;
 }
@@ -377,6 +381,7 @@ void io_threads_join(struct server *srv) {
         conn_thread_done(&th->conns);
         th->loop = loop_free(th->loop);
         th->subscriptions = subscriptions_free(th->subscriptions);
+        dict_clear(&th->by_id, NULL);
         pthread_mutex_destroy(&th->registry_lock);
     }
 }

@@ -18,6 +18,7 @@
 #include "base/rand.h"
 #include "server/client.h"
 #include "server/notify.h"
+#include "server/tracking.h"
 
 /* gcc defines a macro for -fsanitize=thread, clang answers a question. */
 #if defined(__has_feature)
@@ -92,7 +93,11 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.before = client_before_command;
     srv->eng.hooks.after = client_after_command;
     srv->eng.hooks.notify = notify_keyspace;
+    srv->eng.hooks.modified = tracking_modified;
+    srv->eng.hooks.flushed = tracking_flushed;
+    srv->eng.hooks.read = tracking_read;
     srv->pubsub = pubsub_new();
+    srv->tracking = tracking_new();
     srv->eng.hooks.wake = client_wake;
     srv->eng.hooks.denied = server_access_denied;
     acl_init(&srv->eng);
@@ -188,6 +193,7 @@ static void tear_down(struct server *srv) {
     srv->table = cmd_table_free(srv->table);
     srv->ks = ks_free(srv->ks);
     srv->pubsub = pubsub_free(srv->pubsub);
+    srv->tracking = tracking_free(srv->tracking);
     tls_watch_stop(srv);
     tls_done(&srv->tls);
     process_remove_pidfile_at_exit(NULL);

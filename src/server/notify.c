@@ -11,6 +11,7 @@
 #include "server/pubsub.h"
 #include "server/server.h"
 #include "server/topics.h"
+#include "server/tracking.h"
 
 static bool has_listeners(struct server *srv) {
     return topics_count(srv->pubsub->topics[PUBSUB_CHANNEL]) || topics_count(srv->pubsub->topics[PUBSUB_PATTERN]);
@@ -36,6 +37,7 @@ void notify_keyspace(void *arg, char cls, const char *event, int db, struct slic
 
 void notify_expired(void *srv, int db, struct slice key) {
     notify_keyspace(srv, 'x', "expired", db, key);
+    tracking_gone(srv, key);
 }
 
 void notify_fields_expired(void *srv, int db, struct slice key, const struct slice *fields, unsigned n, bool is_key_gone) {
@@ -47,6 +49,7 @@ void notify_fields_expired(void *srv, int db, struct slice key, const struct sli
 
 void notify_evicted(void *srv, int db, struct slice key) {
     notify_keyspace(srv, 'e', "evicted", db, key);
+    tracking_gone(srv, key);
 }
 
 void notify_added(void *srv, int db, struct slice key) {

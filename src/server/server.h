@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "cmd/batch.h"
 #include "cmd/dispatch.h"
+#include "data/dict.h"
 #include "net/conn.h"
 #include "net/loop.h"
 #include "server/acl_log.h"
@@ -61,8 +62,12 @@ struct io_thread {
     struct list *scan_at;                             /* idle check goes on here */
     _Alignas(64) struct mailbox mail;                 /* mail_post: any thread; on a cache line of its own */
     _Alignas(64) struct subscriptions *subscriptions; /* of its clients, pubsub.c */
-    struct list paused;                               /* clients put off by CLIENT PAUSE */
-    struct list woken; /* cmd_waiter.node: clients of this thread that it has served itself, until the turn's end */
+    struct dict by_id;                                /* its clients by session.id */
+    struct list tracking;                             /* client.tracking_node: those with tracking on */
+    struct changed *changed;                          /* keys changed in this turn that BCAST clients are to be told of */
+    size_t changed_n, changed_cap;
+    struct list paused; /* clients put off by CLIENT PAUSE */
+    struct list woken;  /* cmd_waiter.node: clients of this thread that it has served itself, until the turn's end */
     /* statistics: written by the owner, read by any (relaxed) */
     _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
     _Atomic uint64_t n_clients, n_blocked, n_block_timers;
@@ -88,8 +93,9 @@ struct server {
     int n_threads;
     struct tls_state tls;
     struct server_stats stats;
-    struct pubsub *pubsub;   /* who listens to what, pubsub.h; its own locks */
-    _Atomic int n_backed_up; /* threads with too much mail, mail.c */
+    struct tracking *tracking; /* client-side caching, tracking.h; its own locks */
+    struct pubsub *pubsub;     /* who listens to what, pubsub.h; its own locks */
+    _Atomic int n_backed_up;   /* threads with too much mail, mail.c */
     _Atomic uint64_t next_client_id;
     _Atomic int64_t n_clients; /* all threads; counts connections in handshake too */
     /* CLIENT PAUSE; changed under pause_lock, read without; pause_all below */
