@@ -1,6 +1,83 @@
-/* The table of the dump family: what COMMAND tells about it and the dispatcher enforces. */
-#include "cmd/cmd.h"
+/*
+ * DUMP and RESTORE: the table, as redis-server 7.2 publishes it; the commands themselves are in cmd_dump.c.
+ */
+#include "cmd/cmd_dump.h"
 
+static const char *const dump_tips[] = { "nondeterministic_output", NULL };
+static const struct cmd_arg dump_args[] = {
+    { .name = "key", .type = ARG_KEY },
+    { 0 },
+};
+static const struct cmd_arg restore_args[] = {
+    { .name = "key", .type = ARG_KEY },
+    { .name = "ttl", .type = ARG_INTEGER },
+    { .name = "serialized-value", .type = ARG_STRING },
+    { .name = "replace", .type = ARG_PURE_TOKEN, .token = "REPLACE", .since = "3.0.0", .flags = ARG_OPTIONAL },
+    { .name = "absttl", .type = ARG_PURE_TOKEN, .token = "ABSTTL", .since = "5.0.0", .flags = ARG_OPTIONAL },
+    { .name = "seconds", .type = ARG_INTEGER, .token = "IDLETIME", .since = "5.0.0", .flags = ARG_OPTIONAL },
+    { .name = "frequency", .type = ARG_INTEGER, .token = "FREQ", .since = "5.0.0", .flags = ARG_OPTIONAL },
+    { 0 },
+};
+static const struct cmd_history restore_history[] = {
+    { "3.0.0", "Option `REPLACE`." },
+    { "5.0.0", "Option `ABSTTL`." },
+    { "5.0.0", "Options `IDLETIME` and `FREQ`." },
+    { 0 },
+};
 const struct cmd_spec cmd_specs_dump[] = {
+    { .name = "dump",
+      .run = dump_dump_command,
+      .arity = 2,
+      .flags = CMD_READONLY,
+      .cats = CAT_KEYSPACE,
+      .keys = { { .flags = KEY_RO | KEY_ACCESS,
+                  .begin = KEY_BEGIN_INDEX,
+                  .index = 1,
+                  .find = KEY_FIND_RANGE,
+                  .lastkey = 0,
+                  .keystep = 1,
+                  .limit = 0 } },
+      .summary = "The value of a key as bytes that RESTORE takes.",
+      .since = "2.6.0",
+      .complexity = "O(N), N the size of the value.",
+      .group = "generic",
+      .tips = dump_tips,
+      .args = dump_args },
+    { .name = "restore",
+      .run = dump_restore_command,
+      .arity = -4,
+      .flags = CMD_WRITE | CMD_DENYOOM,
+      .cats = CAT_KEYSPACE | CAT_DANGEROUS,
+      .keys = { { .flags = KEY_OW | KEY_UPDATE,
+                  .begin = KEY_BEGIN_INDEX,
+                  .index = 1,
+                  .find = KEY_FIND_RANGE,
+                  .lastkey = 0,
+                  .keystep = 1,
+                  .limit = 0 } },
+      .summary = "Makes a key of the bytes that DUMP gave.",
+      .since = "2.6.0",
+      .complexity = "O(N), N the size of the value.",
+      .group = "generic",
+      .args = restore_args,
+      .history = restore_history },
+    { .name = "restore-asking",
+      .run = dump_restore_command,
+      .arity = -4,
+      .flags = CMD_WRITE | CMD_DENYOOM | CMD_ASKING,
+      .cats = CAT_KEYSPACE | CAT_DANGEROUS,
+      .keys = { { .flags = KEY_OW | KEY_UPDATE,
+                  .begin = KEY_BEGIN_INDEX,
+                  .index = 1,
+                  .find = KEY_FIND_RANGE,
+                  .lastkey = 0,
+                  .keystep = 1,
+                  .limit = 0 } },
+      .summary = "RESTORE for a slot that is being moved.",
+      .since = "3.0.0",
+      .complexity = "O(N), N the size of the value.",
+      .group = "server",
+      .args = restore_args,
+      .history = restore_history },
     { 0 },
 };

@@ -6,7 +6,7 @@
  * Memory for a string is taken as its bytes come, never by what a length claims. */
 #include "data/rdb_io.h"
 
-#include <lzf.h>
+#include <liblzf/lzf.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
