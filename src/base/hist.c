@@ -86,6 +86,12 @@ uint64_t hist_count(const struct hist *h) {
     return n;
 }
 
+uint64_t hist_count_upto(const struct hist *h, uint64_t value) {
+    uint64_t n = 0;
+    for (unsigned i = 0; i < BUCKETS && bucket_low(i) <= value; i++) n += load(h, i);
+    return n;
+}
+
 uint64_t hist_max(const struct hist *h) {
     return atomic_load_explicit(&h->max, RLX);
 }

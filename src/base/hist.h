@@ -13,6 +13,7 @@ void hist_free(struct hist *h);
 void hist_add(struct hist *h, uint64_t value);     /* unit is the caller's */
 void hist_add_own(struct hist *h, uint64_t value); /* the same, cheaper: no other thread may add meanwhile */
 uint64_t hist_count(const struct hist *h);
+uint64_t hist_count_upto(const struct hist *h, uint64_t value); /* values up to this one, give or take its bucket's width */
 uint64_t hist_percentile(const struct hist *h,
                          double p); /* p 0..100; highest value of the bucket, but not above the max; 0 when empty */
 uint64_t hist_max(const struct hist *h);

@@ -44,6 +44,7 @@ void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t) {
     e->ks = ks;
     e->table = t;
     atomic_store(&e->proto_max_bulk_len, 512ULL << 20);
+    atomic_store(&e->ran_from_us, UINT64_MAX);
     e->errors = mem_zalloc(sizeof *e->errors);
     e->figures = figures_new(cmd_ids(t));
     pthread_mutex_init(&e->errors->lock, NULL);
@@ -220,6 +221,8 @@ void dispatch_run(struct cmd_ctx *c) {
         note_errors(c->eng, c->s);
     }
     c->usec = usec;
+    if (__builtin_expect(usec >= atomic_load_explicit(&c->eng->ran_from_us, memory_order_relaxed), 0) && c->eng->hooks.ran)
+        c->eng->hooks.ran(c->eng->hooks.arg, c, usec);
 }
 
 /* False when the gate moved before the locks were held: nothing was done. */

@@ -31,6 +31,9 @@ struct engine_hooks {
     /* No lock held. A command that blocks comes twice: with c->blocked when it begins to wait, and with c->retry, and the time
      * that all its runs took, once it has been served; but only once when its client is unblocked otherwise. */
     void (*after)(void *arg, struct cmd_ctx *c, uint64_t usec);
+    /* After each command that took engine.ran_from_us or more, those inside EXEC and scripts too; its locks are still held. One
+     * that blocks comes with c->blocked, and with c->retry, on whatever thread, whenever it is run again. */
+    void (*ran)(void *arg, struct cmd_ctx *c, uint64_t usec);
     void (*modified)(void *arg, struct cmd_ctx *c, int db, struct slice key); /* shard lock held */
     void (*flushed)(void *arg, struct cmd_ctx *c, int db); /* FLUSHDB, FLUSHALL (db -1); all shard locks held */
     /* A read-only command of a session with tracks_reads has run; its shards are still locked. */
@@ -60,8 +63,9 @@ struct engine {
     _Atomic uint64_t gate;
     /* settings read by commands; relaxed atomics, CONFIG SET writes them */
     _Atomic uint64_t proto_max_bulk_len;
-    _Atomic bool notify_on;     /* hooks.notify is wanted */
-    _Atomic bool auth_required; /* the default user has a password */
+    _Atomic uint64_t ran_from_us; /* hooks.ran is called for commands that took so long; UINT64_MAX: never */
+    _Atomic bool notify_on;       /* hooks.notify is wanted */
+    _Atomic bool auth_required;   /* the default user has a password */
     _Atomic bool lazy_user_del, lazy_expire, lazy_server_del, lazy_user_flush;
     /* counters, relaxed */
     _Atomic uint64_t n_error_replies;

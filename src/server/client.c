@@ -10,6 +10,8 @@
  * ends. A blocked client (client_block.c) keeps in qbuf what it sends meanwhile, and reading stops when that is much.
  */
 #include "server/client.h"
+#include "server/monitor.h"
+#include "server/observe.h"
 #include "server/tracking.h"
 
 #include <assert.h>
@@ -475,6 +477,9 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
     if (grows && over_maxmemory(srv)) return "OOM command not allowed when used memory > 'maxmemory'.";
     const char *refusal = pubsub_refusal(client_of(s), cmd);
     if (refusal) return refusal;
+    if ((atomic_load_explicit(&client_of(s)->flags, memory_order_relaxed) & CLIENT_MONITOR) &&
+        (flags & (CMD_WRITE | CMD_READONLY | CMD_MAY_REPLICATE)))
+        return "ERR Replica can't interact with the keyspace"; /* what redis-server calls a monitor, too */
     bool sends_mail = flags & (CMD_WRITE | CMD_MAY_REPLICATE);
     *ret_postpone = client_pause_covers(srv, flags) || (sends_mail && mail_is_backed_up(client_of(s)->th));
     return NULL;
@@ -487,7 +492,7 @@ static bool is_client_command(const struct cmd *cmd) {
 void client_after_command(void *arg, struct cmd_ctx *ctx, uint64_t usec) {
     struct io_thread *th = client_of(ctx->s)->th;
     struct client *c = client_of(ctx->s);
-    (void)usec;
+    if (ctx->retry) observe_waited(arg, ctx, usec);
     if (ctx->s->tracks_reads) tracking_trim(arg);
     if (c->caching && !ctx->s->in_multi && !is_client_command(ctx->cmd)) c->caching = false;
     if (mail_waits(&th->mail)) mail_deliver(th);
@@ -582,6 +587,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     list_remove(&c->paused_node);
     pubsub_forget(c);
     tracking_forget(c);
+    monitor_stop(c);
     dict_remove(&th->by_id, dict_hash(id_of(c)), id_of(c));
     if (c->counted_tls) tls_count_close(&c->srv->tls, tls_mode(conn));
     session_done(&c->s, c->srv->ks);
@@ -651,6 +657,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     list_init(&c->node);
     list_init(&c->paused_node);
     list_init(&c->tracking_node);
+    list_init(&c->monitor_node);
     resp_parser_init(&c->parser);
     session_init(&c->s, &c->conn.out, atomic_fetch_add(&srv->next_client_id, 1));
     c->s.owner = c;
@@ -715,6 +722,7 @@ void client_set_string(struct client *c, char **field, struct slice v) {
 static const char *flags_text(struct client *c, char *out) {
     char *p = out;
     unsigned f = atomic_load_explicit(&c->flags, memory_order_relaxed), tracking = tracking_flags(c);
+    if (f & CLIENT_MONITOR) *p++ = 'O';
     if (f & CLIENT_PUBSUB) *p++ = 'P';
     if (atomic_load_explicit(&c->s.multi_count, memory_order_relaxed) >= 0) *p++ = 'x';
     if (f & CLIENT_BLOCKED) *p++ = 'b';

@@ -15,7 +15,8 @@ enum client_flag {
     CLIENT_NO_EVICT = 8,
     CLIENT_NO_TOUCH = 16,
     CLIENT_PUBSUB = 32, /* listens to a channel or pattern */
-    CLIENT_BLOCKED = 64
+    CLIENT_BLOCKED = 64,
+    CLIENT_MONITOR = 128
 };
 
 struct client {
@@ -47,6 +48,7 @@ struct client {
     uint64_t bytes_in_seen, bytes_out_seen;
     _Atomic(struct tracker *) tracker; /* tracking.c; NULL: none yet. Others may read under the registry_lock */
     struct list tracking_node;         /* th->tracking, or in no list */
+    struct list monitor_node;          /* th->monitors, or in no list */
     bool caching;                      /* CLIENT CACHING was said for the next command */
     struct client_subs *subs;          /* pubsub.c; NULL: never listened to anything */
     /* for CLIENT LIST */
@@ -64,6 +66,9 @@ void client_close(struct client *c);                            /* owner: after 
 /* Owner: something was put into the output queue that is no reply: it is sent soon, and limits are looked at. Closing, if it
  * comes to that, is not finished inside this call. */
 void client_pushed(struct client *c);
+static inline bool client_takes_pushes(const struct client *c) { /* nothing comes behind the last reply */
+    return !conn_is_closing(&c->conn) && !c->s.close_after_reply;
+}
 void client_resume_paused(struct io_thread *th);
 void client_arm_unpause(struct io_thread *th); /* the timer that ends the pause of th's clients */
 void client_check_idle(struct client *c, int64_t now_us);

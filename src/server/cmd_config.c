@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "data/limits.h"
 #include "server/client.h"
+#include "server/observe.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
@@ -47,6 +48,7 @@ void server_apply_all(struct server *srv) {
     ks_use_lfu(srv->ks, policy == CFG_VOLATILE_LFU || policy == CFG_ALLKEYS_LFU);
     ks_lfu_params(srv->ks, (int)cfg_get(&cfg->lfu_log_factor), (int)cfg_get(&cfg->lfu_decay_time));
     apply_limits(cfg);
+    observe_update(srv);
     log_set_level((enum log_level)cfg_get(&cfg->loglevel));
     acl_set_all_channels(e->acl, cfg_get(&cfg->acl_pubsub_default));
 }

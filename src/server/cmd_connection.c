@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "server/client.h"
+#include "server/monitor.h"
 #include "server/tracking.h"
 
 static bool try_auth(struct cmd_ctx *c, struct slice user, struct slice pass) {
@@ -152,6 +153,7 @@ static void reset_command(struct cmd_ctx *c) {
     session_discard(c->s, c->ks);
     pubsub_forget(cl);
     tracking_disable(cl);
+    monitor_stop(cl);
     session_set_resp(c->s, 2);
     atomic_store(&c->s->db, 0);
     auth_forget(cl);

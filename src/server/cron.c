@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "cmd/figures.h"
 #include "server/client.h"
+#include "server/latency.h"
 #include "server/tracking.h"
 
 #define EXPIRE_BATCH 100       /* keys deleted under one hold of a shard's lock */
@@ -38,16 +39,19 @@ static void expire_and_rehash(struct server *srv) {
     int64_t start = clock_mono_us(), now_ms = clock_wall_ms();
     int n = ks_n_shards(srv->ks);
     bool capped = false;
+    unsigned expired = 0;
     for (int s = 0; s < n; s++) {
         bool more = true;
         while (more && clock_mono_us() - start < EXPIRE_BUDGET_US) {
             uint64_t locked = engine_lock(&srv->eng, 1ULL << s, false);
-            ks_expire_cycle(srv->ks, s, now_ms, EXPIRE_BATCH, &more);
+            expired += ks_expire_cycle(srv->ks, s, now_ms, EXPIRE_BATCH, &more);
             engine_unlock(&srv->eng, locked, 0);
         }
         capped |= more;
     }
-    atomic_fetch_add_explicit(&srv->stats.expire_us, (uint64_t)(clock_mono_us() - start), memory_order_relaxed);
+    uint64_t took = (uint64_t)(clock_mono_us() - start);
+    atomic_fetch_add_explicit(&srv->stats.expire_us, took, memory_order_relaxed);
+    if (expired) latency_note(srv, "expire-cycle", took); /* else it only waited for locks */
     if (capped) atomic_fetch_add_explicit(&srv->stats.expire_time_cap, 1, memory_order_relaxed);
     if (!cfg_get(&srv->cfg->activerehashing)) return;
     start = clock_mono_us();

@@ -319,6 +319,7 @@ int io_threads_init(struct server *srv, int n) {
         th->subscriptions = subscriptions_new();
         client_ids_init(th);
         list_init(&th->tracking);
+        list_init(&th->monitors);
     }
     return 0;
 }

@@ -18,6 +18,7 @@
 #include "base/rand.h"
 #include "server/client.h"
 #include "server/notify.h"
+#include "server/observe.h"
 #include "server/tracking.h"
 
 /* gcc defines a macro for -fsanitize=thread, clang answers a question. */
@@ -54,7 +55,8 @@ static void print_usage(FILE *f) {
 
 static void register_commands(struct server *srv) {
     const struct cmd_spec *const families[] = {
-        cmd_specs_connection, cmd_specs_acl, cmd_specs_client, cmd_specs_server, cmd_specs_config, cmd_specs_pubsub, NULL,
+        cmd_specs_connection, cmd_specs_acl,    cmd_specs_client,  cmd_specs_server,
+        cmd_specs_config,     cmd_specs_pubsub, cmd_specs_observe, NULL,
     };
     srv->table = cmd_table_new();
     cmd_table_register_data(srv->table);
@@ -98,6 +100,8 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.read = tracking_read;
     srv->pubsub = pubsub_new();
     srv->tracking = tracking_new();
+    srv->eng.hooks.ran = observe_ran;
+    observe_init(srv);
     srv->eng.hooks.wake = client_wake;
     srv->eng.hooks.denied = server_access_denied;
     acl_init(&srv->eng);
@@ -194,6 +198,7 @@ static void tear_down(struct server *srv) {
     srv->ks = ks_free(srv->ks);
     srv->pubsub = pubsub_free(srv->pubsub);
     srv->tracking = tracking_free(srv->tracking);
+    observe_done(srv);
     tls_watch_stop(srv);
     tls_done(&srv->tls);
     process_remove_pidfile_at_exit(NULL);

@@ -230,7 +230,7 @@ static void append_tail(struct client *c, struct event *e) {
 }
 
 static void send_to(struct client *c, struct event *e, struct slice head) {
-    if (conn_is_closing(&c->conn)) return;
+    if (!client_takes_pushes(c)) return;
     obuf_append(&c->conn.out, c->s.reply.resp >= 3 ? ">" : "*", 1);
     obuf_append(&c->conn.out, head.ptr, head.len);
     append_tail(c, e);

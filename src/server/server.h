@@ -63,6 +63,7 @@ struct io_thread {
     _Alignas(64) struct mailbox mail;                 /* mail_post: any thread; on a cache line of its own */
     _Alignas(64) struct subscriptions *subscriptions; /* of its clients, pubsub.c */
     struct dict by_id;                                /* its clients by session.id */
+    struct list monitors;                             /* client.monitor_node */
     struct list tracking;                             /* client.tracking_node: those with tracking on */
     struct changed *changed;                          /* keys changed in this turn that BCAST clients are to be told of */
     size_t changed_n, changed_cap;
@@ -93,9 +94,14 @@ struct server {
     int n_threads;
     struct tls_state tls;
     struct server_stats stats;
-    struct tracking *tracking; /* client-side caching, tracking.h; its own locks */
-    struct pubsub *pubsub;     /* who listens to what, pubsub.h; its own locks */
-    _Atomic int n_backed_up;   /* threads with too much mail, mail.c */
+    struct tracking *tracking;        /* client-side caching, tracking.h; its own locks */
+    struct slowlog *slowlog;          /* its own lock */
+    struct latency *latency;          /* its own lock */
+    _Atomic int n_monitors;           /* monitor.c */
+    _Atomic uint64_t monitor_threads; /* mask: threads that have monitors */
+    pthread_mutex_t observe_lock;     /* one observe_update at a time */
+    struct pubsub *pubsub;            /* who listens to what, pubsub.h; its own locks */
+    _Atomic int n_backed_up;          /* threads with too much mail, mail.c */
     _Atomic uint64_t next_client_id;
     _Atomic int64_t n_clients; /* all threads; counts connections in handshake too */
     /* CLIENT PAUSE; changed under pause_lock, read without; pause_all below */
@@ -139,7 +145,8 @@ struct io_thread *io_thread_self(void); /* the caller's; NULL when it is none */
 void cron_start(struct io_thread *th); /* every thread: idle clients; thread 0: everything else */
 
 /* ---- registration of commands that live here ---- */
-extern const struct cmd_spec cmd_specs_acl[], cmd_specs_client[], cmd_specs_server[], cmd_specs_config[], cmd_specs_pubsub[];
+extern const struct cmd_spec cmd_specs_acl[], cmd_specs_client[], cmd_specs_server[], cmd_specs_config[], cmd_specs_pubsub[],
+    cmd_specs_observe[];
 
 /* ---- cmd_config.c ---- */
 const char *server_apply_config(void *srv, const char *const *names, int n,

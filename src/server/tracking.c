@@ -149,7 +149,7 @@ static void wire_unref(struct wire *w) {
 static void push_to(struct client *c, const struct wire *w, bool redirected) {
     static const char push[] = ">2\r\n$10\r\ninvalidate\r\n",
                       message[] = "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n";
-    if (conn_is_closing(&c->conn)) return;
+    if (!client_takes_pushes(c)) return;
     bool resp3 = c->s.reply.resp >= 3;
     if (!resp3 && !(redirected && pubsub_is_listening(c))) return; /* RESP2 has no way to say it */
     struct obuf *out = &c->conn.out;
@@ -177,7 +177,7 @@ static void broken_arrived(struct inbox_msg *msg, void *owner) {
     struct client *c = client_by_id(owner, b->who->id);
     bool still = c && (flags_of(b->who) & TRACKING_ON) && tracking_redirect(c) == b->redirect;
     if (still) atomic_fetch_or(&b->who->flags, TRACKING_BROKEN_REDIR);
-    if (still && c->s.reply.resp >= 3 && !conn_is_closing(&c->conn)) {
+    if (still && c->s.reply.resp >= 3 && client_takes_pushes(c)) {
         char text[80];
         int n = snprintf(text, sizeof text, ">2\r\n$21\r\ntracking-redir-broken\r\n:%llu\r\n", (unsigned long long)b->redirect);
         obuf_append(&c->conn.out, text, (size_t)n);
