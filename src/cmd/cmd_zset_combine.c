@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "cmd/cmd_zset.h"
+#include "data/set.h"
 
 enum combine_op { OP_UNION, OP_INTER, OP_DIFF };
 enum aggregate { AGG_SUM, AGG_MIN, AGG_MAX };
@@ -31,27 +32,40 @@ struct combine {
 
 /* ---- sources ---- */
 
-struct source_iter {
-    const struct obj *o;
-    struct zset_iter zset;
+typedef bool item_fn(void *arg, const struct zset_item *item);
+
+struct set_walk {
+    item_fn *fn;
+    void *arg;
 };
 
-/* From the highest member downwards. */
-static void source_start(struct source_iter *it, const struct source *s) {
-    it->o = s->o;
-    if (s->o) zset_iter_init(&it->zset, s->o, s->len - 1, true);
+static bool set_walk_visit(void *arg, const struct set_member *m) {
+    const struct set_walk *w = arg;
+    char tmp[STR_LL_MAX];
+    struct zset_item item = { 1, set_member_text(m, tmp) };
+    return w->fn(w->arg, &item);
 }
 
-static bool source_next(struct source_iter *it, struct zset_item *ret) {
-    return it->o && zset_iter_next(&it->zset, ret);
+/* Every member until fn gives false; of a sorted set from the highest downwards. */
+static void source_each(const struct source *s, item_fn *fn, void *arg) {
+    struct zset_iter it;
+    struct zset_item item;
+    if (!s->o) return;
+    if (s->o->type == OBJ_SET) {
+        struct set_walk w = { fn, arg };
+        set_each(s->o, set_walk_visit, &w);
+        return;
+    }
+    zset_iter_init(&it, s->o, s->len - 1, true);
+    while (zset_iter_next(&it, &item) && fn(arg, &item)) {
+    }
 }
 
 static bool source_score(const struct source *s, struct slice member, double *ret) {
-    return s->o && zset_score(s->o, member, ret);
-}
-
-static uint64_t source_len(const struct obj *o) {
-    return zset_len(o);
+    if (!s->o) return false;
+    if (s->o->type == OBJ_ZSET) return zset_score(s->o, member, ret);
+    *ret = 1;
+    return set_has(s->o, member);
 }
 
 /* ---- arithmetic ---- */
@@ -70,16 +84,25 @@ static double aggregated(double a, double b, enum aggregate how) {
 
 /* ---- the three operations ---- */
 
-static void unite(const struct combine *m, struct zset_builder *b) {
-    for (int i = 0; i < m->n_sources; i++) {
-        struct source_iter it;
-        struct zset_item item;
-        source_start(&it, &m->sources[i]);
-        while (source_next(&it, &item)) {
-            bool is_new;
-            double *at = zset_builder_at(b, item.member, &is_new), v = weighted(item.score, m->sources[i].weight);
-            *at = is_new ? v : aggregated(*at, v, m->aggregate);
-        }
+struct run {
+    const struct combine *m;
+    const struct source *from; /* being gone through */
+    struct zset_builder *b;    /* NULL: members are counted only */
+    uint64_t n;
+};
+
+static bool unite_item(void *arg, const struct zset_item *item) {
+    struct run *r = arg;
+    bool is_new;
+    double *at = zset_builder_at(r->b, item->member, &is_new), v = weighted(item->score, r->from->weight);
+    *at = is_new ? v : aggregated(*at, v, r->m->aggregate);
+    return true;
+}
+
+static void unite(struct run *r) {
+    for (int i = 0; i < r->m->n_sources; i++) {
+        r->from = &r->m->sources[i];
+        source_each(r->from, unite_item, r);
     }
 }
 
@@ -96,61 +119,52 @@ static bool in_others(const struct combine *m, const struct zset_item *item, dou
     return true;
 }
 
-/* Into b, or counted only. */
-static uint64_t intersect(const struct combine *m, struct zset_builder *b) {
-    struct source_iter it;
-    struct zset_item item;
+static bool intersect_item(void *arg, const struct zset_item *item) {
+    struct run *r = arg;
     double score;
-    uint64_t n = 0;
     bool is_new;
-    source_start(&it, &m->sources[0]);
-    while (source_next(&it, &item)) {
-        if (!in_others(m, &item, &score)) continue;
-        n++;
-        if (b)
-            *zset_builder_at(b, item.member, &is_new) = score;
-        else if (n == m->limit)
-            break;
-    }
-    return n;
+    if (!in_others(r->m, item, &score)) return true;
+    r->n++;
+    if (r->b) *zset_builder_at(r->b, item->member, &is_new) = score;
+    return r->b || r->n != r->m->limit;
 }
 
-/* Looks up each member of the first source in the others. */
-static void subtract_by_looking(const struct combine *m, struct zset_builder *b) {
-    struct source_iter it;
-    struct zset_item item;
-    bool is_new;
-    source_start(&it, &m->sources[0]);
-    while (source_next(&it, &item)) {
-        bool found = false;
-        double other;
-        for (int i = 1; !found && i < m->n_sources; i++)
-            found = m->sources[i].o == m->sources[0].o || source_score(&m->sources[i], item.member, &other);
-        if (!found) *zset_builder_at(b, item.member, &is_new) = item.score;
-    }
+static bool subtract_item(void *arg, const struct zset_item *item) {
+    struct run *r = arg;
+    const struct combine *m = r->m;
+    bool found = false, is_new;
+    double other;
+    for (int i = 1; !found && i < m->n_sources; i++)
+        found = m->sources[i].o == m->sources[0].o || source_score(&m->sources[i], item->member, &other);
+    if (!found) *zset_builder_at(r->b, item->member, &is_new) = item->score;
+    return true;
 }
 
-/* Takes all of the first source and then each member of the others away. */
-static void subtract_by_removing(const struct combine *m, struct zset_builder *b) {
-    struct source_iter it;
-    struct zset_item item;
+static bool take_item(void *arg, const struct zset_item *item) {
+    struct run *r = arg;
     bool is_new;
-    source_start(&it, &m->sources[0]);
-    while (source_next(&it, &item)) *zset_builder_at(b, item.member, &is_new) = item.score;
-    for (int i = 1; i < m->n_sources && zset_builder_len(b); i++) {
-        source_start(&it, &m->sources[i]);
-        while (zset_builder_len(b) && source_next(&it, &item)) zset_builder_remove(b, item.member);
-    }
+    *zset_builder_at(r->b, item->member, &is_new) = item->score;
+    return true;
 }
 
-static void subtract(const struct combine *m, struct zset_builder *b) {
+static bool remove_item(void *arg, const struct zset_item *item) {
+    struct run *r = arg;
+    zset_builder_remove(r->b, item->member);
+    return zset_builder_len(r->b) > 0;
+}
+
+/* Either looks each member of the first source up in the others, or takes all of the first and then each member of the others
+ * away. */
+static void subtract(struct run *r) {
+    const struct combine *m = r->m;
     double looking = (double)m->sources[0].len * (m->n_sources - 1), removing = 0;
     for (int i = 0; i < m->n_sources; i++) removing += (double)m->sources[i].len;
-    if (m->sources[0].len == 0) return;
-    if (looking / 2 <= removing) /* it stops at the first source that has the member */
-        subtract_by_looking(m, b);
-    else
-        subtract_by_removing(m, b);
+    if (looking / 2 <= removing) { /* it stops at the first source that has the member */
+        source_each(&m->sources[0], subtract_item, r);
+        return;
+    }
+    source_each(&m->sources[0], take_item, r);
+    for (int i = 1; i < m->n_sources && zset_builder_len(r->b); i++) source_each(&m->sources[i], remove_item, r);
 }
 
 /* ---- arguments ---- */
@@ -161,12 +175,12 @@ static bool find_sources(struct cmd_ctx *c, struct combine *m, int first) {
         m->sources[i].weight = 1;
         if (!e) continue;
         const struct obj *o = entry_value(e);
-        if (o->type != OBJ_ZSET) {
+        if (o->type != OBJ_ZSET && o->type != OBJ_SET) {
             cmd_wrongtype(c);
             return false;
         }
         m->sources[i].o = o;
-        m->sources[i].len = source_len(o);
+        m->sources[i].len = o->type == OBJ_SET ? set_len(o) : zset_len(o);
     }
     return true;
 }
@@ -251,23 +265,21 @@ static void reply_result(struct cmd_ctx *c, const struct zset_builder *b, bool w
 
 static void run(struct cmd_ctx *c, struct combine *m) {
     static const char *const events[] = { "zunionstore", "zinterstore", "zdiffstore" };
+    struct run r = { .m = m, .b = m->card_only ? NULL : zset_builder_new() };
     if (m->op != OP_DIFF) sort_sources(m);
-    if (m->card_only) {
-        reply_int(c->r, (int64_t)intersect(m, NULL));
-        return;
-    }
-    struct zset_builder *b = zset_builder_new();
     if (m->op == OP_UNION)
-        unite(m, b);
+        unite(&r);
     else if (m->op == OP_INTER)
-        intersect(m, b);
+        source_each(&m->sources[0], intersect_item, &r);
     else
-        subtract(m, b);
-    if (m->is_store) {
-        zset_store(c, c->argv[1], zset_builder_finish(b), events[m->op]);
+        subtract(&r);
+    if (m->card_only) {
+        reply_int(c->r, (int64_t)r.n);
+    } else if (m->is_store) {
+        zset_store(c, c->argv[1], zset_builder_finish(r.b), events[m->op]);
     } else {
-        reply_result(c, b, m->with_scores);
-        zset_builder_free(b);
+        reply_result(c, r.b, m->with_scores);
+        zset_builder_free(r.b);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "data/hash.h"
 #include "data/lazyfree.h"
 #include "data/set.h"
+#include "data/zset.h"
 
 #define REHASH_BATCH 64 /* chains between two looks at the clock */
 
@@ -120,6 +121,7 @@ void ks_set_child_active(struct keyspace *ks, bool active) {
     atomic_store_explicit(&ks->dict_type.avoid_resize, active, memory_order_relaxed);
     hash_avoid_resize(active);
     set_avoid_resize(active);
+    zset_avoid_resize(active);
 }
 
 /* ---- statistics ---- */

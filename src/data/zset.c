@@ -30,6 +30,10 @@ static struct slice entry_member(const void *item) {
 
 static struct dict_type member_type = { .key = entry_member };
 
+void zset_avoid_resize(bool avoid) {
+    atomic_store_explicit(&member_type.avoid_resize, avoid, memory_order_relaxed);
+}
+
 static struct zset *zs_of(const struct obj *o) {
     assert(o->enc == OBJ_ENC_SKIPLIST);
     return o->u.ptr;

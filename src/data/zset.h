@@ -104,6 +104,8 @@ struct obj *zset_builder_finish(struct zset_builder *b_take); /* encoded by its 
 struct obj *zset_from_listpack(unsigned char *lp_take);
 const unsigned char *zset_listpack(const struct obj *o); /* the bytes of the small encoding; NULL: it is the large one */
 
+void zset_avoid_resize(bool avoid); /* a child process is active: tables stay where they are */
+
 extern const struct obj_ops zset_ops;
 bool zset_check(const struct obj *o); /* for tests: every invariant */
 

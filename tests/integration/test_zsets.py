@@ -432,6 +432,23 @@ def test_zunion_zinter_zdiff(z):
     """)
 
 
+def test_plain_sets_have_score_one(z):
+    zrun(z, """
+        ZADD z 5 a 6 1 7 c => :3
+        SADD ints 1 2 3 => :3
+        SADD words a b c => :3
+        ZUNION 2 ints z WITHSCORES => <2 1, 3 1, a 5, 1 7, c 7>
+        ZUNION 2 ints words WEIGHTS 2 3 WITHSCORES => <1 2, 2 2, 3 2, a 3, b 3, c 3>
+        ZINTER 2 z words WITHSCORES => <a 6, c 8>
+        ZINTER 3 z words ints => []
+        ZINTERCARD 2 words words => :3
+        ZDIFF 2 z words WITHSCORES => <1 6>
+        ZDIFF 2 words z WITHSCORES => <b 1>
+        ZUNIONSTORE d 1 words => :3
+        ZRANGE d 0 -1 WITHSCORES => <a 1, b 1, c 1>
+    """)
+
+
 def test_scores_that_are_not_numbers_become_zero(z):
     zrun(z, """
         ZADD a inf x -inf y 0 z => :3
