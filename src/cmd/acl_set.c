@@ -20,13 +20,13 @@ static unsigned first_slot(const struct acl_set *s, struct slice text, int group
     return (unsigned)(h ^ h >> 32) & (unsigned)(s->n_slots - 1);
 }
 
+/* Removed items keep their slots, since a search must not end there, until others take them. */
 static void index_item(struct acl_set *s, int i) {
     unsigned at = first_slot(s, acl_item_text(&s->item[i]), s->item[i].group);
-    while (s->slot[at] >= 0) at = (at + 1) & (unsigned)(s->n_slots - 1);
+    while (s->slot[at] >= 0 && s->item[s->slot[at]].text) at = (at + 1) & (unsigned)(s->n_slots - 1);
     s->slot[at] = i;
 }
 
-/* Removed items keep their slots until then: they must not end a search. */
 static void rebuild_index(struct acl_set *s) {
     mem_free(s->slot);
     s->slot = NULL;
