@@ -54,6 +54,8 @@ def show(conn, kind, key):
                     "zset": ("ZRANGE", key, 0, -1, "WITHSCORES"), "hash": ("HGETALL", key)}[kind])
     if kind in ("set", "intset"):
         return sorted(got)
+    if kind == "zset":  # 7.0 prints more digits of a score
+        return [(member, float(score)) for member, score in zip(got[::2], got[1::2])]
     return sorted(zip(got[::2], got[1::2])) if kind == "hash" else got
 
 
