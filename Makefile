@@ -42,8 +42,12 @@ OPT_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 OPT_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SAN := $(OPT_$(VARIANT))
 
+# Scripts, in the server only: Lua and what of Lua's modules Debian has as libraries.
+CFLAGS_lua := $(shell pkg-config --cflags lua5.1)
+LIBS_lua := $(shell pkg-config --libs lua5.1 lua5.1-cjson lua5.1-bitop)
+
 # User CFLAGS and LDFLAGS come last, so that a packager can override.
-K_CFLAGS := -std=gnu11 $(WARN) $(SAN) -fno-strict-aliasing -fPIC -fvisibility=hidden -pthread -D_GNU_SOURCE -Isrc -Isrc/ktls
+K_CFLAGS := -std=gnu11 $(WARN) $(SAN) -fno-strict-aliasing -fPIC -fvisibility=hidden -pthread -D_GNU_SOURCE -Isrc -Isrc/ktls $(CFLAGS_lua)
 K_LDFLAGS := $(SAN) -pthread -rdynamic
 LIBS_ssl := -lssl -lcrypto
 LIBS := $(LIBS_ssl) -luring -llzf -lm -ldl
@@ -109,7 +113,7 @@ endef
 $(foreach l,$(LAYERS),$(eval $(call archive_rule,$(l))))
 
 $(OUT)/kettle-server: $(OBJ)/server/main.o $(ARCHIVES_server)
-	$(Q)$(CC) $(K_LDFLAGS) $(LTO) -o $@ $< -Wl,--start-group $(ARCHIVES_server) -Wl,--end-group $(LDFLAGS) $(LIBS)
+	$(Q)$(CC) $(K_LDFLAGS) $(LTO) -o $@ $< -Wl,--start-group $(ARCHIVES_server) -Wl,--end-group $(LDFLAGS) $(LIBS_lua) $(LIBS)
 $(OUT)/kettle-cli: $(OBJ)/tools/main_cli.o $(ARCHIVES_tools)
 	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_tools) -Wl,--end-group $(LDFLAGS) $(LIBS) -ledit
 $(OUT)/kettle-benchmark: $(OBJ)/tools/main_benchmark.o $(ARCHIVES_tools)
@@ -163,7 +167,7 @@ unit_archives = $(foreach l,$(UNIT_LAYERS_$(1)),$(if $(OBJS_$(l)),$(OUT)/lib/lib
 define unit_rule
 $(OUT)/unit/$(1): tests/unit/$(1).c $(call unit_archives,$(firstword $(subst /, ,$(1)))) $(OBJ)/.flags
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(K_CFLAGS) -Itests/support -Itests/unit/$$(firstword $$(subst /, ,$(1))) -MMD -MP $$(CFLAGS) -o $$@ $$< -Wl,--start-group $(call unit_archives,$(firstword $(subst /, ,$(1)))) -Wl,--end-group $$(K_LDFLAGS) $$(LDFLAGS) -lcmocka $$(LIBS)
+	$$(Q)$$(CC) $$(K_CFLAGS) -Itests/support -Itests/unit/$$(firstword $$(subst /, ,$(1))) -MMD -MP $$(CFLAGS) -o $$@ $$< -Wl,--start-group $(call unit_archives,$(firstword $(subst /, ,$(1)))) -Wl,--end-group $$(K_LDFLAGS) $$(LDFLAGS) -lcmocka $(if $(filter cmd/% server/%,$(1)),$$(LIBS_lua)) $$(LIBS)
 endef
 $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(patsubst tests/unit/%.c,%,$(t)))))
 
@@ -202,7 +206,7 @@ FUZZ_SECONDS ?= 60
 
 $(OUT)/fuzz-bin/%: tests/fuzz/%.c $(ARCHIVES_all) $(OBJ)/.flags
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(K_CFLAGS) -MMD -MP $(CFLAGS) -o $@ $< -fsanitize=fuzzer -Wl,--start-group $(ARCHIVES_all) -Wl,--end-group $(K_LDFLAGS) $(LDFLAGS) $(LIBS)
+	$(Q)$(CC) $(K_CFLAGS) -MMD -MP $(CFLAGS) -o $@ $< -fsanitize=fuzzer -Wl,--start-group $(ARCHIVES_all) -Wl,--end-group $(K_LDFLAGS) $(LDFLAGS) $(LIBS_lua) $(LIBS)
 
 .PHONY: fuzz-build fuzz-run fuzz asan tsan check lint layers clean help install
 fuzz-build: $(FUZZ)

@@ -49,6 +49,10 @@ void *mem_try_alloc(size_t size) {
     return malloc(size ? size : 1);
 }
 
+void *mem_try_realloc(void *ptr, size_t size) {
+    return realloc(ptr, size);
+}
+
 void mem_free(void *ptr) {
     free(ptr);
 }

@@ -42,6 +42,7 @@ enum cmd_flag {
     CMD_MOVABLEKEYS = 1 << 18,
     CMD_NO_MANDATORY_KEYS = 1 << 19,
     /* not printed */
+    CMD_SCRIPT = 1 << 23,     /* runs Lua, and may take its time */
     CMD_ALL_SHARDS = 1 << 24, /* runs with every shard locked (FLUSHALL, KEYS, RANDOMKEY, SWAPDB...) */
     CMD_SELF_LOCK =
         1 << 25, /* runs unlocked; takes locks through dispatch_lock()/dispatch_unlock() itself (SCAN, EXEC, DEBUG SLEEP) */
@@ -209,8 +210,11 @@ struct cmd_ctx {
     bool deny_blocking; /* scripts: whoever runs a command from inside another one sets it */
     bool retry;         /* run again for a client that waited: a key it waits for is ready */
     bool blocked;       /* out: the client waits, nothing was replied */
-    uint64_t start;     /* clock_ticks() when its locks were held */
-    uint64_t usec;      /* time it took, set when it has run */
+    bool failed;        /* out: what was replied is an error, and has been counted already */
+    const struct cmd_ctx
+        *script;    /* the EVAL or FCALL that runs this; NULL: none. Its session is the client's, s is the script's */
+    uint64_t start; /* clock_ticks() when its locks were held */
+    uint64_t usec;  /* time it took, set when it has run */
 };
 
 /* ---- helpers for families ---- */
@@ -275,6 +279,7 @@ void cmd_signal_ready(struct cmd_ctx *c, int db, struct slice key);
 void cmd_table_register_data(struct cmd_table *t);
 extern const struct cmd_spec cmd_specs_string[], cmd_specs_bitmap[], cmd_specs_generic[], cmd_specs_transaction[],
     cmd_specs_command[], cmd_specs_connection[], cmd_specs_list[], cmd_specs_hash[], cmd_specs_set[], cmd_specs_zset[],
-    cmd_specs_geo[], cmd_specs_stream[], cmd_specs_hll[], cmd_specs_sort[], cmd_specs_dump[], cmd_specs_wait[];
+    cmd_specs_geo[], cmd_specs_stream[], cmd_specs_hll[], cmd_specs_sort[], cmd_specs_dump[], cmd_specs_wait[],
+    cmd_specs_script[];
 
 #endif

@@ -25,6 +25,7 @@
 #include "cmd/acl.h"
 #include "cmd/exec.h"
 #include "cmd/figures.h"
+#include "cmd/script/script.h"
 
 #define MAX_ERROR_CODES 128 /* a script or module inventing codes must not grow the table without end */
 
@@ -48,10 +49,12 @@ void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t) {
     e->errors = mem_zalloc(sizeof *e->errors);
     e->figures = figures_new(cmd_ids(t));
     pthread_mutex_init(&e->errors->lock, NULL);
+    e->scripts = scripts_new(e);
 }
 
 void engine_done(struct engine *e) {
     if (!e->errors) return;
+    e->scripts = scripts_free(e->scripts);
     pthread_mutex_destroy(&e->errors->lock);
     mem_free(e->errors);
     e->errors = NULL;
@@ -212,14 +215,13 @@ void dispatch_run(struct cmd_ctx *c) {
     cmd->spec->run(c);
     crash_note_command(NULL);
     if (c->is_stale) return;
-    if (__builtin_expect(c->s->tracks_reads, 0) && (cmd->flags & CMD_READONLY) && c->eng->hooks.read)
+    if (__builtin_expect(c->s->tracks_reads, 0) && (cmd->flags & (CMD_READONLY | CMD_SCRIPT)) == CMD_READONLY &&
+        c->eng->hooks.read)
         c->eng->hooks.read(c->eng->hooks.arg, c);
     uint64_t usec = clock_ticks_us(clock_ticks() - c->start);
     if (!c->blocked) figures_note(c->eng->figures, c->s->slot, cmd, usec);
-    if (c->s->reply.errors) {
-        atomic_fetch_add_explicit(&cmd->failed, 1, memory_order_relaxed);
-        note_errors(c->eng, c->s);
-    }
+    if (c->s->reply.errors || c->failed) atomic_fetch_add_explicit(&cmd->failed, 1, memory_order_relaxed);
+    note_errors(c->eng, c->s);
     c->usec = usec;
     if (__builtin_expect(usec >= atomic_load_explicit(&c->eng->ran_from_us, memory_order_relaxed), 0) && c->eng->hooks.ran)
         c->eng->hooks.ran(c->eng->hooks.arg, c, usec);

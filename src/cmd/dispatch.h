@@ -43,11 +43,13 @@ struct engine_hooks {
     /* A blocked client has been served: its thread (w->s.home) is to call block_finish soon. slot: of the calling thread. No lock
      * held. */
     void (*wake)(void *arg, struct cmd_waiter *w, unsigned slot);
+    bool (*out_of_memory)(void *arg);                                         /* maxmemory is exceeded */
     void (*denied)(void *arg, struct session *s, const struct acl_denial *d); /* access was refused; shard locks may be held */
 };
 
 struct acl;
 struct engine_errors;
+struct scripts;
 struct figures;
 
 struct engine {
@@ -57,6 +59,7 @@ struct engine {
     struct engine_errors *errors; /* errorstats; own lock */
     struct figures *figures;      /* commandstats, latencystats */
     void *server;                 /* for families that live in server/ */
+    struct scripts *scripts;      /* interpreters, cached scripts, functions */
     struct acl *acl;              /* users; NULL: none, everything is allowed */
     _Atomic uint64_t acl_version; /* moves with every change of a user; 0: no users */
     /* Moved by dispatch_close_gate: what hooks.before allowed under an older value must be asked again. */

@@ -427,6 +427,10 @@ static bool over_maxmemory(struct server *srv) {
     return atomic_load_explicit(&srv->stats.memory_sample, memory_order_relaxed) > limit;
 }
 
+bool client_out_of_memory(void *srv) {
+    return over_maxmemory(srv);
+}
+
 /* ---- CLIENT PAUSE ---- */
 
 static bool client_pause_covers(struct server *srv, unsigned flags) {

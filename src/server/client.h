@@ -82,6 +82,7 @@ void client_block_kill(
     struct client *c); /* CLIENT KILL: not to be served any more. Any thread, under the owner's registry_lock */
 /* CLIENT UNBLOCK: true when the client was blocked, and is no longer served. Any thread. */
 bool client_unblock(struct server *srv, uint64_t id, bool is_error);
+bool client_out_of_memory(void *srv); /* engine_hooks.out_of_memory */
 const char *client_before_command(void *srv, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                                   bool *ret_postpone);
 void client_after_command(void *srv, struct cmd_ctx *ctx, uint64_t usec);

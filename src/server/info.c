@@ -17,6 +17,7 @@
 #include "base/counter.h"
 #include "base/str.h"
 #include "cmd/figures.h"
+#include "cmd/script/script.h"
 #include "server/client.h"
 #include "server/topics.h"
 #include "server/tracking.h"
@@ -161,6 +162,20 @@ static void memory_ratios(struct buf *o, const struct mem_stats *m) {
                (long long)m->rss - (long long)m->allocated);
 }
 
+static void scripts_memory(struct buf *o, struct server *srv) {
+    struct scripts_figures f;
+    scripts_figures_get(srv->eng.scripts, &f);
+    human(o, "used_memory_lua", f.vm_eval);
+    buf_printf(o, "used_memory_vm_eval:%llu\r\nused_memory_scripts_eval:%llu\r\n", (unsigned long long)f.vm_eval,
+               (unsigned long long)f.scripts_eval);
+    buf_printf(o, "number_of_cached_scripts:%llu\r\nnumber_of_functions:%llu\r\nnumber_of_libraries:%llu\r\n",
+               (unsigned long long)f.n_scripts, (unsigned long long)f.n_functions, (unsigned long long)f.n_libraries);
+    buf_printf(o, "used_memory_vm_functions:%llu\r\n", (unsigned long long)f.vm_functions);
+    human(o, "used_memory_vm_total", f.vm_eval + f.vm_functions);
+    buf_printf(o, "used_memory_functions:%llu\r\n", (unsigned long long)f.functions);
+    human(o, "used_memory_scripts", f.scripts_eval + f.functions);
+}
+
 static void section_memory(struct server *srv, struct buf *o) {
     static const char *const policies[] = { "noeviction",   "volatile-lru", "volatile-lfu", "volatile-random",
                                             "volatile-ttl", "allkeys-lru",  "allkeys-lfu",  "allkeys-random" };
@@ -175,10 +190,7 @@ static void section_memory(struct server *srv, struct buf *o) {
                m.resident);
     human(o, "total_system_memory", (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
     /* No scripts, no functions. */
-    buf_append_cstr(o, "used_memory_lua:0\r\nused_memory_vm_eval:0\r\nused_memory_lua_human:0B\r\nused_memory_scripts_eval:0\r\n"
-                       "number_of_cached_scripts:0\r\nnumber_of_functions:0\r\nnumber_of_libraries:0\r\n"
-                       "used_memory_vm_functions:0\r\nused_memory_vm_total:0\r\nused_memory_vm_total_human:0B\r\n"
-                       "used_memory_functions:0\r\nused_memory_scripts:0\r\nused_memory_scripts_human:0B\r\n");
+    scripts_memory(o, srv);
     human(o, "maxmemory", (uint64_t)cfg_get(&srv->cfg->maxmemory));
     buf_printf(o, "maxmemory_policy:%s\r\n", policies[cfg_get(&srv->cfg->maxmemory_policy) & 7]);
     memory_ratios(o, &m);

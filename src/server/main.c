@@ -94,6 +94,7 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.arg = srv;
     srv->eng.hooks.before = client_before_command;
     srv->eng.hooks.after = client_after_command;
+    srv->eng.hooks.out_of_memory = client_out_of_memory;
     srv->eng.hooks.notify = notify_keyspace;
     srv->eng.hooks.modified = tracking_modified;
     srv->eng.hooks.flushed = tracking_flushed;
