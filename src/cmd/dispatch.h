@@ -34,6 +34,8 @@ struct engine_hooks {
     /* After each command that took engine.ran_from_us or more, those inside EXEC and scripts too; its locks are still held. One
      * that blocks comes with c->blocked, and with c->retry, on whatever thread, whenever it is run again. */
     void (*ran)(void *arg, struct cmd_ctx *c, uint64_t usec);
+    /* A command that runs others inside, and has CMD_SKIP_MONITOR for that, is about to run: MONITOR shows it before them. */
+    void (*show)(void *arg, struct cmd_ctx *c);
     void (*modified)(void *arg, struct cmd_ctx *c, int db, struct slice key); /* shard lock held */
     void (*flushed)(void *arg, struct cmd_ctx *c, int db); /* FLUSHDB, FLUSHALL (db -1); all shard locks held */
     /* A read-only command of a session with tracks_reads has run; its shards are still locked. */

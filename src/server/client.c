@@ -494,12 +494,14 @@ static bool is_client_command(const struct cmd *cmd) {
 }
 
 void client_after_command(void *arg, struct cmd_ctx *ctx, uint64_t usec) {
-    struct io_thread *th = client_of(ctx->s)->th;
     struct client *c = client_of(ctx->s);
     if (ctx->retry) observe_waited(arg, ctx, usec);
-    if (ctx->s->tracks_reads) tracking_trim(arg);
+    if (ctx->s->tracks_reads) {
+        if (ctx->retry && (ctx->cmd->flags & CMD_READONLY)) tracking_read(arg, ctx); /* its runs were without the client */
+        tracking_trim(arg);
+    }
     if (c->caching && !ctx->s->in_multi && !is_client_command(ctx->cmd)) c->caching = false;
-    if (mail_waits(&th->mail)) mail_deliver(th);
+    if (mail_waits(&c->th->mail)) mail_deliver(c->th);
 }
 
 /* ---- life of a connection ---- */

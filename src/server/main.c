@@ -18,6 +18,7 @@
 #include "base/rand.h"
 #include "server/client.h"
 #include "server/notify.h"
+#include "server/monitor.h"
 #include "server/observe.h"
 #include "server/tracking.h"
 
@@ -102,6 +103,7 @@ static int make_engine(struct server *srv) {
     srv->pubsub = pubsub_new();
     srv->tracking = tracking_new();
     srv->eng.hooks.ran = observe_ran;
+    srv->eng.hooks.show = monitor_show;
     observe_init(srv);
     srv->eng.hooks.wake = client_wake;
     srv->eng.hooks.denied = server_access_denied;

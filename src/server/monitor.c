@@ -98,3 +98,7 @@ void monitor_feed(struct server *srv, struct cmd_ctx *c) {
     }
     buf_done(&text);
 }
+
+void monitor_show(void *srv, struct cmd_ctx *c) {
+    if (monitor_count(srv)) monitor_feed(srv, c);
+}

@@ -14,5 +14,6 @@ void monitor_start(struct client *c);  /* the client's thread */
 void monitor_stop(struct client *c);   /* the client's thread; nothing when it does not monitor */
 /* The command has run, or is about to. Any thread; locks may be held. */
 void monitor_feed(struct server *srv, struct cmd_ctx *c);
+void monitor_show(void *srv, struct cmd_ctx *c); /* engine_hooks.show */
 
 #endif

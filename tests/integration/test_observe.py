@@ -224,30 +224,32 @@ def spikes(conn):
 
 
 def test_latency_events(spikes):
-    for seconds in ("0.02", "0.05", "0.03"):
+    for seconds in ("0.02", "0.3", "0.05"):
         spikes("DEBUG", "SLEEP", seconds)
         time.sleep(1.05)
     history = spikes("LATENCY HISTORY command")
-    assert len(history) == 3 and [20 <= history[0][1] < 45, 50 <= history[1][1] < 75, 30 <= history[2][1] < 55] == [True] * 3
-    assert history[0][0] < history[1][0] < history[2][0]
+    times, values = [entry[0] for entry in history], [entry[1] for entry in history]
+    assert len(history) == 3 and values[0] >= 20 and values[1] >= 300 and values[2] >= 50 and times == sorted(set(times))
     latest = [entry for entry in spikes("LATENCY LATEST") if entry[0] == b"command"][0]
-    assert latest == [b"command", history[2][0], history[2][1], history[1][1]]
-    graph = spikes("LATENCY GRAPH command").decode()
-    lines = graph.split("\n")
-    assert lines[0] == "command - high %d ms, low %d ms (all time high %d ms)" % (
-        history[1][1], history[0][1], history[1][1])
-    assert lines[1] == "-" * 80 and lines[2] == " # " and lines[3][1] == lines[5][1] == "|" and lines[5][0] == "_"
-    assert [line[:1] for line in lines[7:]][:2] in (["3", "s"], ["4", "s"])
+    assert latest == [b"command", times[2], values[2], max(values)]
+    lines = spikes("LATENCY GRAPH command").decode().split("\n")
+    assert lines[0] == "command - high %d ms, low %d ms (all time high %d ms)" % (max(values), min(values), max(values))
+    assert lines[1] == "-" * 80 and lines[2][values.index(max(values))] == "#" and lines[5][values.index(min(values))] == "_"
+    assert re.match(r"\d\d\d$", lines[7]) and lines[8] == "sss"
     assert b"command: 3 latency spikes" in spikes("LATENCY DOCTOR")
     assert spikes("LATENCY RESET command nosuch") == 1 and spikes("LATENCY HISTORY command") == []
 
 
 def test_latency_of_one_second_is_one_sample(spikes):
-    wait_for(lambda: time.time() % 1 < 0.3, what="the beginning of a second")
-    spikes("DEBUG", "SLEEP", "0.04")
-    spikes("DEBUG", "SLEEP", "0.02")
-    history = spikes("LATENCY HISTORY command")
-    assert len(history) == 1 and 40 <= history[0][1] < 70
+    for _ in range(5):  # a slow machine may need more than what is left of the second
+        spikes("LATENCY RESET")
+        wait_for(lambda: time.time() % 1 < 0.3, what="the beginning of a second")
+        spikes("DEBUG", "SLEEP", "0.04")
+        spikes("DEBUG", "SLEEP", "0.02")
+        history = spikes("LATENCY HISTORY command")
+        if len(history) == 1:
+            break
+    assert len(history) == 1 and history[0][1] >= 40
 
 
 def test_latency_errors(c):
