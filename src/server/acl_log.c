@@ -5,6 +5,7 @@
 
 #define MERGE_MS 60000 /* equal refusals further apart are two entries */
 #define MERGE_LOOK 10  /* so many of the newest are looked at for an equal one */
+#define TEXT_MAX 1024  /* of a key, channel or name: whoever is refused must not fill the memory */
 
 struct entry_of_log {
     struct list node;
@@ -81,11 +82,19 @@ static struct entry_of_log *entry_new(const struct acl_denial *d, int64_t now_ms
     return en;
 }
 
-void acl_log_add(struct acl_log *l, const struct acl_denial *d, const char *info, int64_t now_ms, size_t max) {
+static struct slice cut(struct slice text) {
+    if (text.len > TEXT_MAX) text.len = TEXT_MAX;
+    return text;
+}
+
+void acl_log_add(struct acl_log *l, const struct acl_denial *denial, const char *info, int64_t now_ms, size_t max) {
+    struct acl_denial d = *denial;
+    d.object = cut(d.object);
+    d.user = cut(d.user);
     pthread_mutex_lock(&l->lock);
-    struct entry_of_log *en = max ? find_same(l, d, now_ms) : NULL;
+    struct entry_of_log *en = max ? find_same(l, &d, now_ms) : NULL;
     if (!en && max) {
-        en = entry_new(d, now_ms);
+        en = entry_new(&d, now_ms);
         en->id = l->next_id++;
         l->n++;
     }

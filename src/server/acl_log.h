@@ -16,7 +16,7 @@ struct acl_log {
 
 void acl_log_init(struct acl_log *l);
 void acl_log_done(struct acl_log *l);
-/* info: the client's line of CLIENT LIST. max: acllog-max-len. */
+/* Texts are cut at 1,024 bytes. info: the client's line of CLIENT LIST. max: acllog-max-len. */
 void acl_log_add(struct acl_log *l, const struct acl_denial *d, const char *info, int64_t now_ms, size_t max);
 void acl_log_reset(struct acl_log *l);
 void acl_log_reply(struct acl_log *l, struct reply *r, size_t count, int64_t now_ms); /* the newest ones, as ACL LOG shows them */

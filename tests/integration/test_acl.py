@@ -434,6 +434,47 @@ def test_deluser_is_done_when_it_says_so(acl, as_user):
     thread.join()
 
 
+def test_users_change_while_clients_work(server, acl):
+    """Log-ins, refusals, subscriptions, changes and deletions on all threads at once: every reply is one that may be."""
+    deadline = time.monotonic() + 1.5 * server.env.factor
+    problems = []
+
+    def client(number):
+        name = "user%d" % (number % 3)
+        while time.monotonic() < deadline and not problems:
+            try:
+                with server.connect() as c:
+                    for command in (("AUTH", name, "x"), ("SUBSCRIBE" if number % 2 else "GET", "ch1"), ("PING",)):
+                        reply = c(*command)
+                        if isinstance(reply, ReplyError) and not reply.startswith(("WRONGPASS", "NOPERM")):
+                            problems.append((command, reply))
+                    for _ in range(20):
+                        c.pipeline([("SET", "k%d" % number, "v"), ("MULTI",), ("GET", "k1"), ("ACL", "WHOAMI"), ("EXEC",)])
+            except (EOFError, OSError, ValueError, AssertionError):
+                pass  # closed: the user was deleted, or may not listen any more
+
+    def administrator():
+        with server.connect() as c:
+            number = 0
+            while time.monotonic() < deadline and not problems:
+                name = "user%d" % (number % 3)
+                number += 1
+                for command in (["ACL", "SETUSER", name, "on", ">x", "+@all", "-acl", "+acl|whoami", "~k*", "&ch*"],
+                                ["ACL", "LIST"], ["ACL", "LOG"], ["ACL", "SETUSER", name, "resetchannels", "resetkeys", "~ch1"],
+                                ["ACL", "GETUSER", name], ["ACL", "DELUSER", name]):
+                    reply = c(*command)
+                    if isinstance(reply, ReplyError):
+                        problems.append((command, reply))
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(6)] + [threading.Thread(target=administrator)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert acl.ok("PING") == "PONG"
+
+
 def test_client_kill_user(acl, as_user):
     acl.ok("ACL SETUSER alice on >x +@all ~*")
     c = as_user("alice")
@@ -463,6 +504,8 @@ def test_log(server, acl, as_user):
     assert len(logged(acl, "2")) == 2 and logged(acl, "0") == [] and logged(acl, "-1") == []
     stats = acl.info("stats")
     assert [stats["acl_access_denied_" + what] for what in ("auth", "cmd", "key", "channel")] == ["2", "1", "5", "0"]
+    c("GET", "long" * 1000)
+    assert logged(acl)[0]["object"] == "long" * 256
     assert acl.err("ACL LOG x") == "ERR value is not an integer or out of range"
     acl.ok("CONFIG SET acllog-max-len 2")
     c("GET d")
