@@ -114,6 +114,13 @@ void mem_stats_get(struct mem_stats *ret) {
     ret->rss = rss_bytes();
 }
 
+void mem_purge_in_background(bool on) {
+    bool was = false;
+    size_t len = sizeof was;
+    if (mallctl("background_thread", &was, &len, NULL, 0) == 0 && was != on)
+        mallctl("background_thread", NULL, NULL, &on, sizeof on);
+}
+
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 
@@ -121,6 +128,10 @@ const char *mem_allocator_name(void) {
     return "jemalloc-" TEXT(JEMALLOC_VERSION_MAJOR) "." TEXT(JEMALLOC_VERSION_MINOR) "." TEXT(JEMALLOC_VERSION_BUGFIX);
 }
 #else
+void mem_purge_in_background(bool on) {
+    (void)on;
+}
+
 void mem_stats_get(struct mem_stats *ret) {
     struct mallinfo2 mi = mallinfo2();
     ret->allocated = mi.uordblks + mi.hblkhd;

@@ -3,6 +3,7 @@
 #ifndef KETTLE_BASE_ALLOC_H
 #define KETTLE_BASE_ALLOC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* size 0 gives a valid pointer that may be freed. */
@@ -29,6 +30,10 @@ struct mem_stats {
     size_t rss;       /* resident set of the process, /proc/self/statm */
 };
 void mem_stats_get(struct mem_stats *ret);
+
+/* Whether the allocator gives freed pages back to the system on a thread of its own; otherwise that happens when someone frees or
+ * allocates, so not while nothing does. Without jemalloc nothing happens. Not before a fork that the process lives on in. */
+void mem_purge_in_background(bool on);
 
 /* "jemalloc-5.3.0" or "libc": what INFO's mem_allocator says. Static string. */
 const char *mem_allocator_name(void);

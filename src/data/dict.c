@@ -40,6 +40,7 @@
 #define META_CHAINED 0x80
 #define META_COUNT 0x07
 #define GROW_FILL 1        /* grow at one item per slot */
+#define GROW_FILL_DENSE 2  /* the same of a dense table */
 #define GROW_FILL_AVOID 4  /* the same while resizing is to be avoided */
 #define SHRINK_DIV 8       /* shrink below one item per 8 slots */
 #define SHRINK_SHIFT_MAX 4 /* by at most 16 at a time: a scan step visits that many buckets in a row */
@@ -217,6 +218,10 @@ static void rehash_start(struct dict *d, uint64_t n_buckets) {
     }
 }
 
+static uint64_t grow_fill(const struct dict *d) {
+    return d->type->dense ? GROW_FILL_DENSE : GROW_FILL;
+}
+
 static void grow_if_full(struct dict *d) {
     if (!d->t[0].buckets) {
         table_init(&d->t[0], 1);
@@ -224,8 +229,8 @@ static void grow_if_full(struct dict *d) {
     }
     if (d->paused || dict_is_rehashing(d)) return;
     uint64_t slots = table_n(&d->t[0]) * SLOTS;
-    if (d->t[0].used < slots * (resize_avoided(d) ? GROW_FILL_AVOID : GROW_FILL)) return;
-    rehash_start(d, buckets_for(d->t[0].used + 1));
+    if (d->t[0].used < slots * (resize_avoided(d) ? GROW_FILL_AVOID : grow_fill(d))) return;
+    rehash_start(d, buckets_for(d->t[0].used / grow_fill(d) + 1));
 }
 
 /* To a quarter or half full, so that the next few insertions do not grow it again. */
@@ -248,7 +253,7 @@ static inline void step_if_rehashing(struct dict *d) {
 bool dict_rehash(struct dict *d, unsigned n_chains) {
     if (d->paused || resize_avoided(d)) return false;
     if (!dict_is_rehashing(d)) {
-        if (d->t[0].buckets && d->t[0].used > table_n(&d->t[0]) * SLOTS * GROW_FILL) grow_if_full(d);
+        if (d->t[0].buckets && d->t[0].used > table_n(&d->t[0]) * SLOTS * grow_fill(d)) grow_if_full(d);
         shrink_if_sparse(d);
     }
     for (unsigned i = 0; i < n_chains && dict_is_rehashing(d); i++) rehash_step(d);

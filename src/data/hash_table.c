@@ -70,7 +70,7 @@ static struct slice name_of_item(const void *item) {
     return field_name(item);
 }
 
-static struct dict_type table_type = { .key = name_of_item };
+static struct dict_type table_type = { .key = name_of_item, .dense = true };
 
 void hash_avoid_resize(bool avoid) {
     atomic_store_explicit(&table_type.avoid_resize, avoid, memory_order_relaxed);

@@ -38,7 +38,7 @@ static void *item_new(struct slice text) {
     return p;
 }
 
-static struct dict_type table_type = { .key = item_text };
+static struct dict_type table_type = { .key = item_text, .dense = true };
 
 void set_avoid_resize(bool avoid) {
     atomic_store_explicit(&table_type.avoid_resize, avoid, memory_order_relaxed);

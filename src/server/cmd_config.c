@@ -49,6 +49,7 @@ void server_apply_all(struct server *srv) {
     ks_lfu_params(srv->ks, (int)cfg_get(&cfg->lfu_log_factor), (int)cfg_get(&cfg->lfu_decay_time));
     apply_limits(cfg);
     observe_update(srv);
+    mem_purge_in_background(cfg_get(&cfg->jemalloc_bg_thread));
     log_set_level((enum log_level)cfg_get(&cfg->loglevel));
     acl_set_all_channels(e->acl, cfg_get(&cfg->acl_pubsub_default));
 }

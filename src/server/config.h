@@ -66,7 +66,7 @@ struct config {
     /* memory */
     cfg_int maxmemory, maxmemory_policy /* enum as Redis's */, lfu_log_factor, lfu_decay_time, lazyfree_lazy_eviction,
         lazyfree_lazy_expire, lazyfree_lazy_server_del, lazyfree_lazy_user_del, lazyfree_lazy_user_flush, active_expire_effort,
-        activerehashing;
+        activerehashing, jemalloc_bg_thread;
     /* encodings: data/limits.h */
     cfg_int hash_max_listpack_entries, hash_max_listpack_value, list_max_listpack_size, list_compress_depth,
         set_max_intset_entries, set_max_listpack_entries, set_max_listpack_value, zset_max_listpack_entries,

@@ -194,7 +194,7 @@ const struct directive directives[] = {
     INTD("active-defrag-cycle-min", NO_FIELD, 1, 99, "1", 0),
     INTD("active-defrag-cycle-max", NO_FIELD, 1, 99, "25", 0),
     INTD("active-defrag-max-scan-fields", NO_FIELD, 1, LONG_MAX, "1000", 0),
-    BOOLD("jemalloc-bg-thread", NO_FIELD, "yes", 0),
+    BOOLD("jemalloc-bg-thread", F(jemalloc_bg_thread), "yes", 0),
     ENUMD("oom-score-adj", NO_FIELD, oom_modes, "no", 0),
     { .name = "oom-score-adj-values", .kind = DIR_WORDS, .off = NO_FIELD, .def = "0 200 800", .flags = DIR_MULTI_ARG },
     /* statistics */

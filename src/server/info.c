@@ -241,9 +241,11 @@ static void stats_of_keys(struct server *srv, struct buf *o) {
     struct ks_stats ks;
     ks_stats_get(srv->ks, &ks);
     buf_printf(o,
-               "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_keys:%llu\r\nexpired_stale_perc:0.00\r\n"
+               "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_subkeys:%llu\r\nexpired_keys:%llu\r\n"
+               "expired_stale_perc:0.00\r\n"
                "expired_time_cap_reached_count:%llu\r\nexpire_cycle_cpu_milliseconds:%llu\r\n",
-               (unsigned long long)ks.expired, RLX(srv->stats.expire_time_cap), RLX(srv->stats.expire_us) / 1000);
+               (unsigned long long)ks.expired_fields, (unsigned long long)ks.expired, RLX(srv->stats.expire_time_cap),
+               RLX(srv->stats.expire_us) / 1000);
     buf_printf(o,
                "evicted_keys:0\r\nevicted_clients:0\r\ntotal_eviction_exceeded_time:0\r\ncurrent_eviction_exceeded_time:0\r\n"
                "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\n",
