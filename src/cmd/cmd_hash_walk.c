@@ -95,7 +95,7 @@ static bool rand_options(struct cmd_ctx *c, int64_t *ret_count, bool *ret_withva
     }
     *ret_withvalues = c->argc == 4;
     int64_t max = *ret_withvalues ? INT64_MAX / 2 : INT64_MAX;
-    if (*ret_count >= -PICK_MAX_REPEATS && *ret_count <= max) return true;
+    if (*ret_count >= -max && *ret_count <= max) return pick_allows(c, *ret_count);
     reply_error(c->r, "ERR value is out of range");
     return false;
 }

@@ -163,9 +163,7 @@ static bool rand_count(struct cmd_ctx *c, int64_t *ret) {
         return false;
     }
     if (!cmd_arg_ll_range(c, c->argv[2], -INT64_MAX, INT64_MAX, ret, NULL)) return false;
-    if (*ret >= -PICK_MAX_REPEATS) return true;
-    reply_error(c->r, "ERR value is out of range");
-    return false;
+    return pick_allows(c, *ret);
 }
 
 void set_randmember_command(struct cmd_ctx *c) {

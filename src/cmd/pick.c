@@ -3,6 +3,14 @@
 
 #include "base/alloc.h"
 #include "base/rand.h"
+#include "cmd/dispatch.h"
+
+bool pick_allows(struct cmd_ctx *c, int64_t count) {
+    uint64_t max = atomic_load_explicit(&c->eng->proto_max_bulk_len, memory_order_relaxed) / 8;
+    if (count >= 0 || 0 - (uint64_t)count <= max) return true;
+    reply_error(c->r, "ERR value is out of range");
+    return false;
+}
 
 void pick_shuffle(void **refs, size_t size, size_t n) {
     for (size_t i = 0; i < n; i++) {

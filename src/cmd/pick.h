@@ -11,10 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cmd/cmd.h"
 #include "data/dict.h"
 
-/* Draws that may repeat: more than this many are refused, since a few bytes of request must not ask for all of the memory. */
-#define PICK_MAX_REPEATS (1LL << 26)
+/* Whether so many draws that may repeat are replied (count < 0), since a few bytes of request must not ask for all of the memory:
+ * an eighth of proto-max-bulk-len, 64 million unless changed. Replies the error. */
+bool pick_allows(struct cmd_ctx *c, int64_t count);
 
 static inline bool pick_is_few(uint64_t n, uint64_t size) {
     return n < size / 3;
