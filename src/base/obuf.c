@@ -8,7 +8,8 @@
  *   reference   cap == 0, data elsewhere  [ sent | start ... end ]                      release(arg) when it leaves the queue
  *
  * Sizes: the first chunk has 1 KiB; one that follows a full chunk has four times its size, up to OBUF_CHUNK. So a connection
- * with short replies holds 1 KiB, one with long replies pays few allocations. After a reference it starts at 1 KiB again:
+ * with short replies holds 1 KiB, one with long replies pays few allocations. A connection whose last batch of replies took more
+ * gets a first chunk for as much: the batches of a pipeline leave as one piece each. After a reference it starts at 1 KiB again:
  * a row of large values needs little between them.
  *
  * A mark is a chunk whose data starts MARK_ROOM bytes in: what follows the mark is appended to the same chunk, and the patch
@@ -81,6 +82,8 @@ static struct obuf_seg *chunk_push(struct obuf *ob, size_t total) {
 static struct obuf_seg *chunk_grow(struct obuf *ob, size_t at_least) {
     size_t total = FIRST_CHUNK, need = at_least + sizeof(struct obuf_seg);
     if (ob->tail && ob->tail->cap) total = (ob->tail->cap + sizeof(struct obuf_seg)) * 4;
+    if (!ob->tail)
+        while (total < ob->before + sizeof(struct obuf_seg) && total < OBUF_CHUNK) total *= 2;
     if (total > OBUF_CHUNK) total = OBUF_CHUNK;
     return chunk_push(ob, total > need ? total : need);
 }
@@ -181,6 +184,10 @@ int obuf_iov(const struct obuf *ob, struct iovec *iov, int max, size_t *ret_byte
     return n;
 }
 
+static void count_own(struct obuf *ob, size_t n) {
+    ob->own = (uint16_t)(ob->own + n < OBUF_CHUNK ? ob->own + n : OBUF_CHUNK);
+}
+
 void obuf_consume(struct obuf *ob, size_t n) {
     assert(n <= ob->bytes);
     ob->bytes -= n;
@@ -192,6 +199,7 @@ void obuf_consume(struct obuf *ob, size_t n) {
             return;
         }
         n -= left;
+        if (s->cap) count_own(ob, s->end);
         if (s == ob->tail && s->cap) { /* kept for the next reply */
             s->start = s->end = 0;
             return;
@@ -238,7 +246,10 @@ void obuf_clear(struct obuf *ob) {
 }
 
 void obuf_trim(struct obuf *ob) {
-    if (ob->bytes == 0) obuf_clear(ob);
+    if (ob->bytes) return;
+    obuf_clear(ob);
+    ob->before = ob->own;
+    ob->own = 0;
 }
 
 size_t obuf_copy(const struct obuf *ob, char *out, size_t cap) {

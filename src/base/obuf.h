@@ -5,6 +5,7 @@
 #define KETTLE_BASE_OBUF_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/uio.h>
 
 struct obuf_seg;
@@ -15,6 +16,8 @@ struct obuf {
     size_t bytes; /* left to send */
     size_t mem;   /* bytes of memory held: own chunks, and what references keep alive (output buffer limits count it) */
     unsigned nsegs;
+    uint16_t own;    /* bytes of chunks sent since the queue was last empty, at most OBUF_CHUNK */
+    uint16_t before; /* the same of the time before: so large the first chunk is made */
 };
 
 #define OBUF_CHUNK 16384 /* bytes of a usual chunk with its header: one TLS record's worth */

@@ -319,10 +319,19 @@ static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int ar
 
 /* A short name as a number, with its length in the highest byte. 0: too long. */
 static uint64_t name_number(struct slice name) {
-    uint64_t n = 0;
-    if (name.len > 7) return 0;
-    for (size_t i = 0; i < name.len; i++) n = n << 8 | (unsigned char)name.ptr[i];
-    return n | (uint64_t)name.len << 56;
+    const unsigned char *p = (const unsigned char *)name.ptr;
+    size_t len = name.len;
+    uint64_t n;
+    if (len > 7 || len == 0) return 0;
+    if (len >= 4) { /* two reads that overlap */
+        uint32_t first, last;
+        memcpy(&first, p, 4);
+        memcpy(&last, p + len - 4, 4);
+        n = first | (uint64_t)last << (8 * (len - 4));
+    } else {
+        n = p[0] | (uint64_t)p[len / 2] << (8 * (len / 2)) | (uint64_t)p[len - 1] << (8 * (len - 1));
+    }
+    return n | (uint64_t)len << 56;
 }
 
 /* Clients send the same command again and again, spelled the same. */

@@ -124,14 +124,21 @@ static inline enum step find_header_end(struct resp_parser *p, const char *buf, 
     return STEP_OK;
 }
 
+/* "*" and one digit, which nearly every command begins with, whole. 0: anything else. */
+static inline int short_count(const char *h, size_t len) {
+    return len >= 4 && h[1] >= '1' && h[1] <= '9' && h[2] == '\r' ? h[1] - '0' : 0;
+}
+
 /* "*N\r\n". STEP_OK with multibulk_left still -1: an empty command, skipped. */
 static enum step parse_count(struct resp_parser *p, const struct resp_limits *lim, const char *buf, size_t len) {
-    size_t cr = 0;
-    enum step s = find_header_end(p, buf, len, &cr, "Protocol error: too big mbulk count string");
-    if (s != STEP_OK) return s;
-    int64_t n = 0;
-    if (!header_number(buf + p->pos + 1, cr - p->pos - 1, &n) || n > INT_MAX)
-        return fail(p, "Protocol error: invalid multibulk length");
+    size_t cr = p->pos + 2;
+    int64_t n = short_count(buf + p->pos, len - p->pos);
+    if (n == 0) {
+        enum step s = find_header_end(p, buf, len, &cr, "Protocol error: too big mbulk count string");
+        if (s != STEP_OK) return s;
+        if (!header_number(buf + p->pos + 1, cr - p->pos - 1, &n) || n > INT_MAX)
+            return fail(p, "Protocol error: invalid multibulk length");
+    }
     if (n > UNAUTH_MAX_ARGS && !lim->authenticated) return fail(p, "Protocol error: unauthenticated multibulk length");
     p->pos = cr + 2;
     p->argc = 0;
