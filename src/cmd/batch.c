@@ -10,6 +10,11 @@
 
 #include "cmd/exec.h"
 
+bool batch_begin(struct batch *b, const struct engine *e, const struct session *s) {
+    b->n = 0;
+    return ks_is_large(e->ks, atomic_load_explicit(&s->db, memory_order_relaxed), b->turn++);
+}
+
 bool batch_add(struct batch *b, struct engine *e, struct session *s, int argc, const struct slice *argv, size_t end) {
     if (b->n == BATCH_MAX || argc > BATCH_MAX_ARGS || s->in_multi) return false;
     const struct cmd *cmd = dispatch_look_up(e, s, argc, argv);

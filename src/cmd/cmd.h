@@ -214,6 +214,7 @@ struct cmd_ctx {
     const struct cmd_ctx
         *script;    /* the EVAL or FCALL that runs this; NULL: none. Its session is the client's, s is the script's */
     uint64_t start; /* clock_ticks() when its locks were held */
+    uint64_t end;   /* the same when it had run */
     uint64_t usec;  /* time it took, set when it has run */
 };
 

@@ -218,7 +218,8 @@ void dispatch_run(struct cmd_ctx *c) {
     if (__builtin_expect(c->s->tracks_reads, 0) && (cmd->flags & (CMD_READONLY | CMD_SCRIPT)) == CMD_READONLY &&
         c->eng->hooks.read)
         c->eng->hooks.read(c->eng->hooks.arg, c);
-    uint64_t usec = clock_ticks_us(clock_ticks() - c->start);
+    c->end = clock_ticks();
+    uint64_t usec = clock_ticks_us(c->end - c->start);
     if (!c->blocked) figures_note(c->eng->figures, c->s->slot, cmd, usec);
     if (c->s->reply.errors || c->failed) atomic_fetch_add_explicit(&cmd->failed, 1, memory_order_relaxed);
     note_errors(c->eng, c->s);
@@ -234,13 +235,16 @@ static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int ar
     c.db = atomic_load_explicit(&s->db, memory_order_relaxed);
     if (!(cmd->flags & CMD_SELF_LOCK)) c.locked = dispatch_shards(e, cmd, argc, argv);
     if (c.locked) c.locked = engine_lock(e, c.locked, !(cmd->flags & CMD_READONLY));
-    c.start = clock_ticks();
+    /* The counter takes as long to read as a short command's look-up: where nothing was waited for, the end of the one before
+     * will do. */
+    c.start = s->ended && ks_is_one_thread(e->ks) ? s->ended : clock_ticks();
     c.now_ms =
         ks_now(e->ks, c.locked, clock_wall_at_us(c.start) / 1000); /* with the locks held: in a shard, time does not go back */
     if (!c.locked || !dispatch_is_stale(&c)) dispatch_run(&c);
     if (c.locked) engine_unlock(e, c.locked, s->slot);
     ks_no_hint();
     if (c.is_stale) return false;
+    if (s->in_row) s->ended = c.end;
     if (c.blocked)
         *ret = DISPATCH_BLOCKED;
     else

@@ -202,12 +202,24 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
     return e;
 }
 
+static bool is_large(const struct keyspace *ks, const struct shard_db *sd) {
+    return sd && atomic_load_explicit(&sd->table_bytes, memory_order_relaxed) * (size_t)ks->n_shards >= PREFETCH_MIN;
+}
+
+bool ks_is_large(const struct keyspace *ks, int db, unsigned any) {
+    return is_large(ks, shard_db_get(ks, (int)(any & (unsigned)(ks->n_shards - 1)), db));
+}
+
+bool ks_is_one_thread(const struct keyspace *ks) {
+    return ks->one_thread;
+}
+
 /* Three rounds, each of which has what the one before asked for: bucket, entry, value. What was found is not kept from one to the
  * next: the lock is given back meanwhile. */
 static void prefetch_round(struct keyspace *ks, int db, const struct ks_hint *h, int round) {
     int shard = (int)(h->slot & (unsigned)(ks->n_shards - 1));
     struct shard_db *sd = shard_db_get(ks, shard, db);
-    if (!sd || atomic_load_explicit(&sd->table_bytes, memory_order_relaxed) * (size_t)ks->n_shards < PREFETCH_MIN) return;
+    if (!is_large(ks, sd)) return;
     if (!ks_trylock_shard(ks, shard)) return;
     const struct entry *e = round == 0 ? NULL : dict_probe(&sd->dict, h->hash);
     if (round == 0)

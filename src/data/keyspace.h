@@ -77,6 +77,10 @@ struct ks_hint {
 };
 void ks_hint_make(struct ks_hint *ret, struct slice key);
 void ks_use_hint(const struct ks_hint *h);
+/* Whether the tables of a database are so large that look-ups wait for memory: ks_prefetch pays. A guess by one shard, another
+ * one for each `any`. No lock needed. */
+bool ks_is_large(const struct keyspace *ks, int db, unsigned any);
+bool ks_is_one_thread(const struct keyspace *ks); /* ks_opts.one_thread */
 /* Has what look-ups of n keys will read brought into the processor's cache, where the tables are large. No lock may be held; a
  * shard that is locked by another thread is passed over. */
 void ks_prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n);

@@ -102,7 +102,7 @@ struct ktls_probe {
     /* 0 works, else the errno that setsockopt or the data test gave */
     int result[KTLS_N_VERSIONS][KTLS_N_CIPHERS][KTLS_N_DIRS];
     int rekey;         /* TLS 1.3 second TLS_TX/TLS_RX: 0 works, else errno (EBUSY before 6.14) */
-    int expect_no_pad; /* TLS_RX_EXPECT_NO_PAD: 0 works, else errno */
+    int expect_no_pad; /* TLS_RX_EXPECT_NO_PAD: 0 works, padded records too (EBADMSG: those not), else errno */
     char kernel[65];   /* uname release */
     int read_seq;      /* getsockopt(TLS_TX, TLS_RX) tells the record sequence numbers: 0 works, else errno */
 };

@@ -306,6 +306,12 @@ static void leave_openssl(struct ktls_conn *conn, const struct ktls_keys keys[KT
     ktls_keep_keys12(conn, keys);
 }
 
+static void expect_no_padding(const struct ktls_conn *conn) {
+    struct ktls_probe probe;
+    if (conn->version == KTLS_TLS13 && ktls_probe(&probe) == 0 && probe.expect_no_pad == 0)
+        ktls_kernel_expect_no_padding(conn->fd);
+}
+
 static int enter_kernel(struct ktls_conn *conn, const struct ktls_keys keys[KTLS_N_DIRS]) {
     bool half = conn->ctx->policy == KTLS_POLICY_TX;
     conn->mode = half ? KTLS_MODE_TX : KTLS_MODE_KERNEL;
@@ -313,6 +319,7 @@ static int enter_kernel(struct ktls_conn *conn, const struct ktls_keys keys[KTLS
     int r = half ? ktls_user_start(conn, keys, conn->seq) : 0;
     if (r < 0) return ktls_fail(conn, r, -1, 0, "the receiving key: %s", ktls_strerror(r));
     leave_openssl(conn, keys);
+    if (!half) expect_no_padding(conn);
     ktls_meters_start(conn);
     if (half)
         KTLS_COUNT(mode_tx);

@@ -249,6 +249,11 @@ bool ktls_kernel_is_tcp(int fd);
 int ktls_kernel_set_key(int fd, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher,
                         const struct ktls_keys *keys, uint64_t seq);
 /* The sequence number of the next record of that direction: how many were protected by the present key. 0 or -errno. */
+/* TLS 1.3 says what a record is behind its text and its padding, so the kernel opens it into memory of its own and copies. With
+ * this it opens it where the reader wants it, and again when the record turns out to be padded or no data. Who pads all records
+ * makes the kernel open each twice, which is no more than as many records more would cost. The receiving key must be there. 0 or
+ * -errno. Only where the probe says that it works: Linux 6.1 and 6.12 have it and garble padded records. */
+int ktls_kernel_expect_no_padding(int fd);
 int ktls_kernel_get_seq(int fd, enum ktls_dir dir, enum ktls_version version, enum ktls_cipher cipher, uint64_t *ret_seq);
 void ktls_kernel_clear_error(int fd); /* forgets the socket's pending error */
 /* 1: the next record is not data. 0: it is, or there is none, or FIN. -errno. Consumes nothing. */

@@ -18,6 +18,9 @@
 #ifndef SOL_TLS
 #define SOL_TLS 282
 #endif
+#ifndef TLS_RX_EXPECT_NO_PAD
+#define TLS_RX_EXPECT_NO_PAD 4
+#endif
 #ifndef TCP_ULP
 #define TCP_ULP 31
 #endif
@@ -88,6 +91,11 @@ int ktls_kernel_set_key(int fd, enum ktls_dir dir, enum ktls_version version, en
         r = -errno;
     OPENSSL_cleanse(&u, sizeof u);
     return r;
+}
+
+int ktls_kernel_expect_no_padding(int fd) {
+    int one = 1;
+    return setsockopt(fd, SOL_TLS, TLS_RX_EXPECT_NO_PAD, &one, sizeof one) < 0 ? -errno : 0;
 }
 
 static int cipher_type(enum ktls_cipher cipher) {

@@ -227,13 +227,13 @@ static enum resp_result parse_ahead(struct client *c, char *data, size_t len, si
     };
     struct resp_parser *p = &c->parser;
     struct batch *b = &c->th->batch;
-    b->n = 0;
+    bool ahead = batch_begin(b, &c->srv->eng, &c->s) && lim.authenticated;
     for (;;) {
         size_t used = 0;
         enum resp_result r = resp_parse(p, &lim, data + *at, len - *at, &used);
         *at += used;
         if (r != RESP_COMMAND || *at == len || !is_in_buffer(p)) return r;
-        if (!lim.authenticated || !batch_add(b, &c->srv->eng, &c->s, p->argc, p->argv, *at)) return r;
+        if (!ahead || !batch_add(b, &c->srv->eng, &c->s, p->argc, p->argv, *at)) return r;
     }
 }
 
@@ -248,8 +248,7 @@ static bool may_run(const struct client *c) {
     return list_empty(&c->paused_node) && !c->s.waiter;
 }
 
-/* Runs what is whole in data. Returns how many bytes are done with; the rest is to be kept. */
-static size_t run_commands(struct client *c, char *data, size_t len) {
+static size_t run_whole(struct client *c, char *data, size_t len) {
     struct engine *eng = &c->srv->eng;
     struct batch *b = &c->th->batch;
     size_t off = 0, at = 0;
@@ -286,6 +285,15 @@ static size_t run_commands(struct client *c, char *data, size_t len) {
         if (!goes_on(c)) return len;
     }
     return conn_is_closing(&c->conn) ? len : off;
+}
+
+/* Runs what is whole in data. Returns how many bytes are done with; the rest is to be kept. */
+static size_t run_commands(struct client *c, char *data, size_t len) {
+    c->s.in_row = true;
+    size_t done = run_whole(c, data, len);
+    c->s.in_row = false;
+    c->s.ended = 0;
+    return done;
 }
 
 static void keep(struct client *c, const char *data, size_t len) {

@@ -2,6 +2,7 @@
  * ktls-probe: tells whether this kernel can do TLS, what of it, and what to do where it cannot.
  * Exit status: 0 the kernel can (at least one suite, both directions), 1 it cannot, 2 wrong usage.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,7 +52,10 @@ static void print_reasons(const struct ktls_probe *p) {
                        ktls_reason_remedy(KTLS_REASON_CIPHER));
     if (p->rekey)
         printf("A connection whose peer sends KeyUpdate is closed in order: changing keys needs Linux 6.14 or later.\n");
-    if (p->expect_no_pad) printf("TLS_RX_EXPECT_NO_PAD needs Linux 6.0 or later.\n");
+    if (p->expect_no_pad == EBADMSG)
+        printf("TLS_RX_EXPECT_NO_PAD is not used: this kernel garbles padded records with it.\n");
+    else if (p->expect_no_pad)
+        printf("TLS_RX_EXPECT_NO_PAD needs Linux 6.0 or later.\n");
 }
 
 #define ADVISORIES_MAX 16

@@ -294,6 +294,34 @@ static void test_obuf_consume_all_keeps_one_chunk_for_the_next_reply(void **stat
     assert_null(ob.head);
 }
 
+static void test_obuf_first_chunk_is_for_as_much_as_the_time_before(void **state) {
+    (void)state;
+    struct obuf ob = { 0 };
+    char text[3000];
+    struct iovec iov[8];
+    memset(text, 'x', sizeof text);
+    for (int round = 0; round < 3; round++) { /* in pieces of 100: one piece to send from the second time on */
+        for (size_t at = 0; at < sizeof text; at += 100) obuf_append(&ob, text + at, 100);
+        assert_int_equal(obuf_iov(&ob, iov, 8, NULL), round == 0 ? 2 : 1);
+        obuf_consume(&ob, 1000); /* sent in part */
+        obuf_consume(&ob, 2000);
+        obuf_trim(&ob);
+        assert_int_equal(ob.mem, 0);
+    }
+    obuf_append(&ob, text, 10);
+    assert_true(ob.mem > sizeof text);
+    obuf_consume(&ob, 10);
+    obuf_trim(&ob);
+    obuf_append(&ob, text, 10); /* and little again after little */
+    assert_true(ob.mem <= 1024);
+    obuf_append_ref(&ob, text, sizeof text, NULL, NULL); /* what is not the queue's own does not count */
+    obuf_consume(&ob, 10 + sizeof text);
+    obuf_trim(&ob);
+    obuf_append(&ob, text, 10);
+    assert_true(ob.mem <= 1024);
+    obuf_clear(&ob);
+}
+
 static void test_obuf_truncate_after_partial_send_counts_what_is_left(void **state) {
     (void)state;
     struct obuf ob = { 0 };
@@ -517,6 +545,7 @@ int main(void) {
         cmocka_unit_test(test_obuf_queued_bytes_never_move),
         cmocka_unit_test(test_obuf_iov_is_limited_to_max),
         cmocka_unit_test(test_obuf_consume_all_keeps_one_chunk_for_the_next_reply),
+        cmocka_unit_test(test_obuf_first_chunk_is_for_as_much_as_the_time_before),
         cmocka_unit_test(test_obuf_truncate_after_partial_send_counts_what_is_left),
         cmocka_unit_test(test_obuf_copy_stops_at_cap),
         cmocka_unit_test(test_obuf_random_operations_equal_model),

@@ -4,7 +4,16 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <linux/tls.h>
+
 #include "ktls_test.h"
+
+#ifndef SOL_TLS
+#define SOL_TLS 282
+#endif
+#ifndef TLS_RX_EXPECT_NO_PAD
+#define TLS_RX_EXPECT_NO_PAD 4
+#endif
 
 /* 100 KB each way, then close_notify each way. */
 static void exchange(struct session *s) {
@@ -249,6 +258,28 @@ static void test_handshake_kernel_peer_half_closes_behind_finished(void **state)
     session_end(&s);
 }
 
+/* So that it opens a record where the reader wants it; TLS 1.2 has no padding. */
+static void test_handshake_kernel_expects_no_padding(void **state) {
+    (void)state;
+    NEED_KERNEL_TLS();
+    struct ktls_probe probe;
+    assert_int_equal(ktls_probe(&probe), 0);
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        struct session s;
+        struct ktls_ctx_opts o = server_opts(KTLS_POLICY_REQUIRE);
+        session_open(&s, &o, version, NULL);
+        int set = -1;
+        socklen_t len = sizeof set;
+        int r = getsockopt(s.fd[1], SOL_TLS, TLS_RX_EXPECT_NO_PAD, &set, &len);
+        if (version == TLS1_3_VERSION) {
+            assert_true(r < 0 ? probe.expect_no_pad : set == (probe.expect_no_pad == 0)); /* not where padded records suffer */
+        } else {
+            assert_true(r < 0 || set == 0);
+        }
+        session_end(&s);
+    }
+}
+
 static void test_handshake_mutual_tls_tells_subject(void **state) {
     (void)state;
     struct ktls_ctx_opts o = server_opts(KTLS_POLICY_AUTO);
@@ -278,6 +309,7 @@ int main(void) {
         cmocka_unit_test(test_resumption_user),
         cmocka_unit_test(test_resumption_kernel_abbreviated_handshake),
         cmocka_unit_test(test_handshake_kernel_peer_half_closes_behind_finished),
+        cmocka_unit_test(test_handshake_kernel_expects_no_padding),
         cmocka_unit_test(test_handshake_mutual_tls_tells_subject),
     };
     return cmocka_run_group_tests(tests, setup_pki, teardown_pki);
