@@ -21,6 +21,7 @@
 #include "net/loop.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -30,6 +31,9 @@
 
 #define HEAP_ARITY 4
 #define HEAP_FIRST 64
+#define YIELD_MIN_EVENTS 4 /* in a turn: the loop is busy */
+#define YIELD_MAX_US 5000  /* a slice or two of others */
+#define YIELD_PAUSE_US 100000
 
 static int open_backend(struct loop *l, enum loop_backend want) {
     if (want != LOOP_EPOLL) {
@@ -84,6 +88,23 @@ void loop_set_before_sleep(struct loop *l, void (*fn)(void *arg), void *arg) {
 
 void loop_submit(struct loop *l) {
     if (l->ops->submit) l->ops->submit(l);
+}
+
+void loop_set_yields(struct loop *l, bool yields) {
+    l->yields = yields;
+}
+
+/* With more busy threads than processors, the clients' among them, a thread that sleeps is woken by the first request that comes,
+ * in place of the client that was about to send the next ones: turns of one request, each with a wake-up and two switches. One
+ * that stays runnable comes back when those have run, and finds their requests together. Whoever computes for long on this
+ * processor would keep it from coming back: after such a yield there is none for a while. */
+void loop_before_wait(struct loop *l) {
+    if (!l->yields || l->n_events < YIELD_MIN_EVENTS) return;
+    int64_t began = clock_mono_us();
+    if (began < l->yield_from_us) return;
+    sched_yield();
+    int64_t now = clock_mono_us();
+    if (now - began > YIELD_MAX_US) l->yield_from_us = now + YIELD_PAUSE_US;
 }
 
 /* ---- inbox ---- */

@@ -43,6 +43,9 @@ void loop_set_owner(struct loop *l, void *owner);
 int64_t loop_now_us(const struct loop *l); /* monotonic, taken once a turn */
 /* Called once before each wait, after all events of the turn: the place to flush batched output. */
 void loop_set_before_sleep(struct loop *l, void (*fn)(void *arg), void *arg);
+/* Other threads of the process run loops too: a loop that was busy a moment ago lets others have the processor before it waits.
+ */
+void loop_set_yields(struct loop *l, bool yields);
 /* Sends that were asked for start now and not only with the wait: before something that takes its time. */
 void loop_submit(struct loop *l);
 

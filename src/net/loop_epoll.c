@@ -305,7 +305,9 @@ static int timeout_ms(int64_t us) {
 
 static void epoll_turn(struct loop *l, int64_t timeout_us) {
     struct epoll_be *be = be_of(l);
+    if (timeout_us) loop_before_wait(l);
     int n = epoll_wait(be->fd, be->events, MAX_EVENTS, timeout_ms(timeout_us));
+    if (n > 0) l->n_events = (unsigned)n;
     l->now_us = clock_mono_us();
     be->n_events = n > 0 ? n : 0;
     bool woken = false;

@@ -44,6 +44,9 @@ struct loop {
     int64_t now_us;
     int uring_errno; /* LOOP_AUTO: why it is not io_uring */
     unsigned turn_no;
+    bool yields;
+    unsigned n_events;     /* of the last turn that had any; the back end's to set */
+    int64_t yield_from_us; /* not before */
     void (*before_sleep)(void *arg);
     void *before_sleep_arg;
     struct list closing;      /* ios closed, on_closed not yet called */
@@ -62,6 +65,8 @@ static inline unsigned loop_max_accepts(const struct loop_acceptor *a) {
 }
 /* accept(2): errors of the connection itself, already pending on it when it was taken. */
 bool loop_is_peers_error(int err);
+/* The back end is about to wait: see loop_set_yields. */
+void loop_before_wait(struct loop *l);
 /* The wake-up descriptor is readable. */
 void loop_woken(struct loop *l);
 

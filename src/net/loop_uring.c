@@ -692,7 +692,8 @@ static void completion(struct loop *l, uint64_t data, int res, unsigned cqe_flag
 static void reap(struct loop *l) {
     struct uring_be *be = be_of(l);
     struct io_uring_cqe *cqes[CQE_BATCH], copy[CQE_BATCH];
-    for (unsigned left = CQ_ENTRIES; left > 0;) {
+    unsigned left = CQ_ENTRIES;
+    while (left > 0) {
         unsigned n = io_uring_peek_batch_cqe(&be->ring, cqes, left < CQE_BATCH ? left : CQE_BATCH);
         if (n == 0) break;
         for (unsigned i = 0; i < n; i++) copy[i] = *cqes[i];
@@ -700,6 +701,7 @@ static void reap(struct loop *l) {
         for (unsigned i = 0; i < n; i++) completion(l, copy[i].user_data, copy[i].res, copy[i].flags);
         left -= n;
     }
+    if (left < CQ_ENTRIES) l->n_events = CQ_ENTRIES - left;
 }
 
 static bool has_queued_connections(const struct uring_be *be) {
@@ -738,6 +740,7 @@ static void uring_turn(struct loop *l, int64_t timeout_us) {
     bool hurry =
         has_queued_connections(be) || be->sends_queued || be->delivered || !list_empty(&be->ready) || !list_empty(&l->closing);
     be->sends_queued = be->delivered = false;
+    if (!hurry && timeout_us) loop_before_wait(l);
     enter(be, hurry ? 0 : timeout_us);
     l->now_us = clock_mono_us();
     reap(l);

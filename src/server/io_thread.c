@@ -307,6 +307,7 @@ int io_threads_init(struct server *srv, int n) {
             return r;
         }
         loop_set_owner(th->loop, th);
+        loop_set_yields(th->loop, n > 1);
         loop_set_before_sleep(th->loop, before_sleep, th);
         pthread_mutex_init(&th->registry_lock, NULL);
         list_init(&th->clients);

@@ -267,6 +267,32 @@ static void test_recv_data_then_end(void **state) {
     probe_done(&p, -1);
 }
 
+/* Busy turns of a loop that lets others have the processor, then timers and a wait; an idle one does not spin. */
+static void test_yielding_receives_and_sleeps(void **state) {
+    (void)state;
+    enum { N = 8, ROUNDS = 20 };
+    struct probe p[N];
+    int peer[N];
+    loop_set_yields(loop, true);
+    for (int i = 0; i < N; i++) {
+        probe_init(&p[i], &peer[i]);
+        loop_recv_start(&p[i].io);
+    }
+    for (int round = 1; round <= ROUNDS; round++) {
+        for (int i = 0; i < N; i++) assert_true(send_all(peer[i], "x", 1));
+        run_ms(2);
+        for (int wait = 0; wait < 100 && p[N - 1].got_len < (size_t)round; wait++) run_ms(5);
+        for (int i = 0; i < N; i++) assert_int_equal(p[i].got_len, round);
+    }
+    struct rusage before, after;
+    getrusage(RUSAGE_THREAD, &before);
+    run_ms(200);
+    getrusage(RUSAGE_THREAD, &after);
+    assert_true(after.ru_stime.tv_sec + after.ru_utime.tv_sec - before.ru_stime.tv_sec - before.ru_utime.tv_sec <= 1);
+    assert_true(after.ru_nvcsw + after.ru_nivcsw - before.ru_nvcsw - before.ru_nivcsw < 50);
+    for (int i = 0; i < N; i++) probe_done(&p[i], peer[i]);
+}
+
 static void test_recv_stopped_gets_nothing(void **state) {
     (void)state;
     struct probe p;
@@ -610,6 +636,7 @@ int main(void) {
         loop_test(test_inbox_left_over_is_run_at_free),
         loop_test(test_stop_from_another_thread),
         loop_test(test_recv_data_then_end),
+        loop_test(test_yielding_receives_and_sleeps),
         loop_test(test_recv_stopped_gets_nothing),
         loop_test(test_hang_up_nobody_waits_for_does_not_spin),
         loop_test(test_send_to_a_full_socket_completes_in_parts),
