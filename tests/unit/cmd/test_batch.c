@@ -3,7 +3,7 @@
 
 #include "cmd/batch.h"
 
-#define N_KEYS 400000 /* enough for tables that are worth it */
+#define N_KEYS 700000 /* enough for tables that are worth it */
 
 static bool add(struct harness *h, struct batch *b, int argc, const struct slice *argv) {
     return batch_add(b, &h->eng, &h->s, argc, argv, 0);
