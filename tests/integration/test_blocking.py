@@ -91,14 +91,10 @@ def test_timeout_is_exact(conn, env):
 
 
 def test_many_timeouts_end_in_order(conn, clients):
-    waiting = []
+    waiting = [(100 + 20 * ((i * 7) % 20), clients()) for i in range(20)]
     start = time.monotonic()
-    for i in range(20):
-        other = clients()
-        ms = 100 + 20 * ((i * 7) % 20)
+    for ms, other in waiting:
         other.send(encode("WAIT", "1", str(ms)))
-        waiting.append((ms, other))
-    wait_blocked(conn, 20)
     for ms, other in sorted(waiting, key=lambda item: item[0]):
         assert other.read().py == 0
         assert (time.monotonic() - start) * 1000 >= ms - 1
@@ -185,7 +181,6 @@ def test_idle_timeout_spares_blocked_clients(make_server):
         admin.ok("CONFIG", "SET", "timeout", "1")
         assert idle.closed(timeout=10)
         assert waiting.read().py == 0
-        assert admin.closed() or True
 
 
 def test_shutdown_with_blocked_clients(make_server):
