@@ -95,7 +95,6 @@ static struct cmd_waiter *waiter_new(const struct cmd_ctx *c, const struct cmd_b
     w->timed_out = b->timed_out;
     w->deadline_us = b->deadline_us;
     w->ticks = clock_ticks() - c->start;
-    list_init(&w->node);
     return w;
 }
 
@@ -130,7 +129,6 @@ struct serving {
     uint64_t locked;
     int64_t now_ms;
     unsigned slot;
-    struct cmd_waiter *first, **last; /* served */
 };
 
 /* The client's thread logs it (tell_after). */
@@ -169,21 +167,14 @@ static void serve(void *arg, struct ks_wait *wait) {
     }
     int serving = BLOCK_SERVING; /* or DROPPED by now: its thread frees it, when it gets the locks */
     bool is_kept = atomic_compare_exchange_strong(&w->state, &serving, c.blocked ? BLOCK_WAITING : BLOCK_SERVED);
-    if (c.blocked || !is_kept) return;
-    *sv->last = w;
-    sv->last = &w->next;
+    if (!c.blocked && is_kept) sv->eng->hooks.wake(sv->eng->hooks.arg, w); /* it may be gone from here on */
 }
 
 static void serve_and_unlock(struct engine *e, uint64_t locked, unsigned slot) {
     struct serving sv = { .eng = e, .locked = locked, .slot = slot };
-    sv.last = &sv.first;
     sv.now_ms = ks_now(e->ks, locked, clock_wall_ms());
     ks_serve(e->ks, locked, sv.now_ms, serve, &sv);
     ks_unlock(e->ks, locked);
-    for (struct cmd_waiter *w = sv.first, *next; w; w = next) {
-        next = w->next; /* once woken it may be gone */
-        e->hooks.wake(e->hooks.arg, w, slot);
-    }
 }
 
 void engine_unlock(struct engine *e, uint64_t locked, unsigned slot) {

@@ -17,7 +17,6 @@
 #ifndef KETTLE_CMD_BLOCK_H
 #define KETTLE_CMD_BLOCK_H
 
-#include "base/inbox.h"
 #include "cmd/dispatch.h"
 
 enum block_state {
@@ -40,12 +39,9 @@ struct cmd_waiter {
     struct session s; /* session_ghost */
     struct obuf out;  /* of s */
     void (*timed_out)(struct reply *r);
-    int64_t deadline_us;  /* monotonic; 0: none */
-    uint64_t ticks;       /* that its runs took so far */
-    uint64_t usec;        /* of all its runs, once SERVED */
-    struct inbox_msg msg; /* for hooks.wake's use */
-    struct list node;     /* the same */
-    struct cmd_waiter *next;
+    int64_t deadline_us;    /* monotonic; 0: none */
+    uint64_t ticks;         /* that its runs took so far */
+    uint64_t usec;          /* of all its runs, once SERVED */
     int denied, denied_pos; /* enum acl_verdict when it was served: rules have changed since it began to wait */
     bool is_orphan;         /* its session is gone, and a wake is under way: block_free when it comes. The session's thread's */
 };

@@ -42,9 +42,9 @@ struct engine_hooks {
     void (*read)(void *arg, struct cmd_ctx *c);
     void (*notify)(void *arg, char cls, const char *event, int db, struct slice key);    /* shard lock held */
     void (*propagate)(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv); /* shard lock held */
-    /* A blocked client has been served: its thread (w->s.home) is to call block_finish soon. slot: of the calling thread. No lock
-     * held. */
-    void (*wake)(void *arg, struct cmd_waiter *w, unsigned slot);
+    /* A blocked client has been served: its thread (w->s.home) is to call block_finish soon. Shard locks are held: nothing that
+     * is said later about these keys may come to the client before that. */
+    void (*wake)(void *arg, struct cmd_waiter *w);
     bool (*out_of_memory)(void *arg);                                         /* maxmemory is exceeded */
     void (*denied)(void *arg, struct session *s, const struct acl_denial *d); /* access was refused; shard locks may be held */
 };
@@ -90,7 +90,7 @@ enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, con
 /* For those who change keys but are no command (cron): these and all shards that serving blocked clients takes. Returns what was
  * locked. creates: keys may be created; else only deleted. */
 uint64_t engine_lock(struct engine *e, uint64_t mask, bool creates);
-/* Serves the blocked clients whose keys have become ready, unlocks, wakes them. slot: of the calling thread. */
+/* Serves the blocked clients whose keys have become ready, and unlocks. slot: of the calling thread. */
 void engine_unlock(struct engine *e, uint64_t locked, unsigned slot);
 /* For CMD_SELF_LOCK commands: c->locked follows. */
 void dispatch_lock(struct cmd_ctx *c, uint64_t mask);

@@ -33,6 +33,8 @@ void session_ghost(struct session *ghost, const struct session *s, struct obuf *
     ghost->user = s->user;
     ghost->no_touch = s->no_touch;
     ghost->no_evict = s->no_evict;
+    ghost->tracks_reads = s->tracks_reads;
+    ghost->caching = s->caching;
     ghost->owner = s->owner;
     ghost->home = s->home;
 }

@@ -65,6 +65,7 @@ struct session {
     /* wishes of commands, carried out by the server after the command */
     bool close_after_reply; /* QUIT, CLIENT KILL of itself, protocol error */
     bool tracks_reads;      /* client-side caching: engine_hooks.read is wanted */
+    bool caching;           /* CLIENT CACHING was said for the next command */
     bool no_touch;          /* CLIENT NO-TOUCH */
     bool no_evict;
     struct resp_parser *parser; /* where argv comes from; NULL: elsewhere */

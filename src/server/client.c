@@ -278,10 +278,7 @@ static size_t run_whole(struct client *c, char *data, size_t len) {
             return off;
         }
         off = at;
-        if (d == DISPATCH_BLOCKED) {
-            client_block(c);
-            return off;
-        }
+        if (d == DISPATCH_BLOCKED) return off; /* it may have been served since: th->woken has it then */
         if (!goes_on(c)) return len;
     }
     return conn_is_closing(&c->conn) ? len : off;
@@ -402,7 +399,8 @@ static void on_data(struct conn *conn, char *data, size_t len) {
 }
 
 void client_run_kept(struct client *c) {
-    if (goes_on(c)) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
+    bool can = goes_on(c) && may_run(c) && !c->large.data;
+    if (can) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
     begin_large(c);
     if (c->qbuf.len == 0) buf_done(&c->qbuf);
     if (may_run(c)) conn_resume_reading(&c->conn);
@@ -503,12 +501,10 @@ static bool is_client_command(const struct cmd *cmd) {
 
 void client_after_command(void *arg, struct cmd_ctx *ctx, uint64_t usec) {
     struct client *c = client_of(ctx->s);
+    if (ctx->blocked) client_block(c); /* before mail that says it is served */
     if (ctx->retry) observe_waited(arg, ctx, usec);
-    if (ctx->s->tracks_reads) {
-        if (ctx->retry && (ctx->cmd->flags & CMD_READONLY)) tracking_read(arg, ctx); /* its runs were without the client */
-        tracking_trim(arg);
-    }
-    if (c->caching && !ctx->s->in_multi && !is_client_command(ctx->cmd)) c->caching = false;
+    if (ctx->s->tracks_reads) tracking_trim(arg);
+    if (c->s.caching && !ctx->s->in_multi && !is_client_command(ctx->cmd)) c->s.caching = false;
     if (mail_waits(&c->th->mail)) mail_deliver(c->th);
 }
 
@@ -599,6 +595,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     list_remove(&c->node);
     pthread_mutex_unlock(&th->registry_lock);
     list_remove(&c->paused_node);
+    list_remove(&c->woken_node);
     pubsub_forget(c);
     tracking_forget(c);
     monitor_stop(c);
@@ -670,6 +667,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     c->kind = kind;
     list_init(&c->node);
     list_init(&c->paused_node);
+    list_init(&c->woken_node);
     list_init(&c->tracking_node);
     list_init(&c->monitor_node);
     resp_parser_init(&c->parser);

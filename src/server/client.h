@@ -26,6 +26,7 @@ struct client {
     struct io_thread *th;
     struct list node;        /* th->clients */
     struct list paused_node; /* th->paused, or in no list */
+    struct list woken_node;  /* th->woken, or in no list */
     struct resp_parser parser;
     struct buf qbuf; /* what arrived and is not parsed yet; empty between whole commands */
     struct {
@@ -49,7 +50,6 @@ struct client {
     _Atomic(struct tracker *) tracker; /* tracking.c; NULL: none yet. Others may read under the registry_lock */
     struct list tracking_node;         /* th->tracking, or in no list */
     struct list monitor_node;          /* th->monitors, or in no list */
-    bool caching;                      /* CLIENT CACHING was said for the next command */
     struct client_subs *subs;          /* pubsub.c; NULL: never listened to anything */
     /* for CLIENT LIST */
     _Atomic int64_t last_us; /* monotonic time of the last interaction */
@@ -74,10 +74,10 @@ void client_arm_unpause(struct io_thread *th); /* the timer that ends the pause 
 void client_check_idle(struct client *c, int64_t now_us);
 void client_run_kept(struct client *c); /* owner: what was put off may run now */
 /* ---- client_block.c ---- */
-void client_block(struct client *c);                              /* owner: its command has returned DISPATCH_BLOCKED */
-void client_block_abandon(struct client *c);                      /* owner: it ends; nothing when it is not blocked */
-void client_finish_woken(struct io_thread *th);                   /* owner: before it sleeps */
-void client_wake(void *srv, struct cmd_waiter *w, unsigned slot); /* engine_hooks.wake */
+void client_block(struct client *c);               /* owner: it has begun to wait */
+void client_block_abandon(struct client *c);       /* owner: it ends; nothing when it is not blocked */
+void client_run_woken(struct io_thread *th);       /* owner: before it sleeps */
+void client_wake(void *srv, struct cmd_waiter *w); /* engine_hooks.wake */
 void client_block_kill(
     struct client *c); /* CLIENT KILL: not to be served any more. Any thread, under the owner's registry_lock */
 /* CLIENT UNBLOCK: true when the client was blocked, and is no longer served. Any thread. */

@@ -1,21 +1,25 @@
 /*
  * Blocked clients: what their own I/O thread does about them, and what other threads ask of it. cmd/block.h has the states.
  *
- *   dispatch says BLOCKED -> client_block -> ... -> finish: reply, then what the client sent meanwhile is run
- *                                 |-- served by this thread: th->woken, finished before it sleeps, so that replies of a turn
- * leave |   together
- *                                 |-- served by another, CLIENT UNBLOCK: inbox
+ *   a command has blocked -> client_block -> ... -> finish: the reply -> th->woken -> before the thread sleeps: what the client
+ *                                 |                                                  has sent meanwhile is run
+ *                                 |-- served, CLIENT UNBLOCK: mail
  *                                 `-- deadline: timer
+ *
+ * Mail, because a reply has its place among what else the client is told (invalidations of keys it has read, messages): it is
+ * posted under the locks the command was run with. And nothing is run while mail is delivered.
  *
  * client.blocked says to other threads, under the registry lock, that there is a waiter, which then is not freed before the lock
  * is released.
  */
 #include <sched.h>
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/counter.h"
 #include "cmd/block.h"
 #include "server/client.h"
+#include "server/mail.h"
 
 #define MAX_TIMER_WAIT_US 3600000000LL /* then it looks again: a deadline may be further than the clock can count */
 
@@ -43,7 +47,8 @@ static void leave(struct client *c) {
 static void finish(struct client *c) {
     leave(c);
     block_finish(&c->s);
-    client_run_kept(c);
+    list_remove(&c->woken_node);
+    list_push_back(&c->th->woken, &c->woken_node);
 }
 
 static void timer_fired(struct loop_timer *t) {
@@ -74,40 +79,38 @@ void client_block_abandon(struct client *c) {
 
 /* ---- woken ---- */
 
-static void woken(struct cmd_waiter *w) {
-    struct client *c = w->s.owner;
-    if (w->is_orphan)
-        block_free(w);
-    else
-        finish(c);
-}
+struct wake {
+    struct mail mail;
+    struct cmd_waiter *waiter;
+};
 
-static void woken_by_other(struct inbox_msg *msg, void *owner) {
+static void wake_arrived(struct inbox_msg *msg, void *owner) {
+    struct wake *m = list_entry(list_entry(msg, struct mail, msg), struct wake, mail);
     (void)owner;
-    woken(list_entry(msg, struct cmd_waiter, msg));
+    if (m->waiter->is_orphan)
+        block_free(m->waiter);
+    else
+        finish(m->waiter->s.owner);
+    mem_free(m);
 }
 
 static void post(struct cmd_waiter *w) {
-    struct io_thread *th = w->s.home;
-    w->msg.run = woken_by_other;
-    loop_post(th->loop, &w->msg);
+    struct wake *m = mem_alloc(sizeof *m);
+    *m = (struct wake){ .mail = { { .run = wake_arrived }, sizeof *m + sizeof *w }, .waiter = w };
+    mail_post(w->s.home, &m->mail);
 }
 
-void client_wake(void *srv, struct cmd_waiter *w, unsigned slot) {
-    struct io_thread *th = w->s.home;
+void client_wake(void *srv, struct cmd_waiter *w) {
     (void)srv;
-    if ((unsigned)th->index == slot)
-        list_push_back(&th->woken, &w->node);
-    else
-        post(w);
+    post(w);
 }
 
-/* What runs then may wake others: of this thread's, they come in the same loop. It ends, since nothing more is read meanwhile. */
-void client_finish_woken(struct io_thread *th) {
+/* What runs then may wake others of this thread's: they come in the same loop. It ends, since nothing is read meanwhile. */
+void client_run_woken(struct io_thread *th) {
     while (!list_empty(&th->woken)) {
-        struct cmd_waiter *w = list_entry(th->woken.next, struct cmd_waiter, node);
-        list_remove(&w->node);
-        woken(w);
+        struct client *c = list_entry(th->woken.next, struct client, woken_node);
+        list_remove(&c->woken_node);
+        client_run_kept(c);
     }
 }
 

@@ -189,7 +189,7 @@ void client_caching_command(struct cmd_ctx *c) {
     } else if (!yes && !(f & TRACKING_OPTOUT)) {
         reply_error(c->r, "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.");
     } else {
-        cl->caching = true;
+        c->s->caching = true;
         reply_ok(c->r);
     }
 }
@@ -228,7 +228,7 @@ void client_trackinginfo_command(struct cmd_ctx *c) {
     unsigned f = tracking_flags(cl);
     reply_map(c->r, 3);
     reply_bulk_cstr(c->r, "flags");
-    info_flags(c, f, cl->caching);
+    info_flags(c, f, c->s->caching);
     reply_bulk_cstr(c->r, "redirect");
     client_getredir_command(c);
     reply_bulk_cstr(c->r, "prefixes");

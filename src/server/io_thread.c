@@ -268,16 +268,17 @@ bool io_threads_relisten(struct server *srv) {
 
 static void before_sleep(void *arg) {
     struct io_thread *th = arg;
-    client_finish_woken(th);
+    if (mail_waits(&th->mail)) mail_deliver(th);
+    client_run_woken(th);
     tracking_broadcast(th);
     if (mail_waits(&th->mail)) mail_deliver(th);
     conn_thread_flush(&th->conns);
-    /* A handshake's end may have run commands. */
+    /* What came in last may have woken somebody. */
     if (!list_empty(&th->woken)) loop_timer_set(th->loop, &th->woken_again, clock_mono_us());
 }
 
 static void woken_again_fired(struct loop_timer *t) {
-    client_finish_woken(list_entry(t, struct io_thread, woken_again));
+    client_run_woken(list_entry(t, struct io_thread, woken_again));
 }
 
 static void unpause_fired(struct loop_timer *t) {
@@ -329,7 +330,6 @@ void io_thread_run(struct io_thread *th) {
     self = th;
     cron_start(th);
     loop_run(th->loop);
-    client_finish_woken(th);
 }
 
 static void *thread_main(void *arg) {

@@ -31,6 +31,8 @@ void mail_post(struct io_thread *to, struct mail *m) {
 
 void mail_deliver(struct io_thread *th) {
     struct inbox_msg *m;
+    if (th->mail.is_delivering) return;
+    th->mail.is_delivering = true;
     while ((m = inbox_take_all(&th->mail.box))) {
         size_t sum = 0;
         while (m) {
@@ -43,6 +45,7 @@ void mail_deliver(struct io_thread *th) {
         if (before >= BACKLOG_MAX && before - sum < BACKLOG_MAX)
             atomic_fetch_sub_explicit(&th->srv->n_backed_up, 1, memory_order_relaxed);
     }
+    th->mail.is_delivering = false;
 }
 
 void mail_done(struct io_thread *th) {

@@ -21,11 +21,13 @@ struct mail { /* embed; msg.run is called on the receiving thread with its struc
 struct mailbox { /* in struct io_thread; zero-initialise */
     struct inbox box;
     _Atomic size_t bytes; /* waiting */
+    bool is_delivering;   /* the thread's own */
 };
 
 /* Any thread, locks may be held. Wakes the receiver, once a batch. */
 void mail_post(struct io_thread *to, struct mail *m_take);
-/* Runs what is there. The thread's own: between two commands, or outside of any. */
+/* Runs what is there. The thread's own: between two commands, or outside of any. Nothing when it is called by what it runs: the
+ * order would be another. */
 void mail_deliver(struct io_thread *th);
 /* At the end, when the thread does not run any more: the same for what was left over. */
 void mail_done(struct io_thread *th);

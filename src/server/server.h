@@ -68,7 +68,7 @@ struct io_thread {
     struct changed *changed;                          /* keys changed in this turn that BCAST clients are to be told of */
     size_t changed_n, changed_cap;
     struct list paused; /* clients put off by CLIENT PAUSE */
-    struct list woken;  /* cmd_waiter.node: clients of this thread that it has served itself, until the turn's end */
+    struct list woken;  /* clients that are blocked no longer: what they sent meanwhile is to be run */
     /* statistics: written by the owner, read by any (relaxed) */
     _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
     _Atomic uint64_t n_clients, n_blocked, n_block_timers;

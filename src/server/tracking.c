@@ -103,7 +103,7 @@ void tracking_disable(struct client *c) {
     if (flags_of(t) & TRACKING_BCAST) prefixes_remove_all(c->srv->tracking->prefixes, t);
     atomic_store_explicit(&t->flags, 0, memory_order_release);
     atomic_store_explicit(&t->redirect, 0, memory_order_relaxed);
-    c->s.tracks_reads = c->caching = false;
+    c->s.tracks_reads = c->s.caching = false;
     list_remove(&c->tracking_node);
     atomic_fetch_sub_explicit(&c->srv->tracking->clients, 1, memory_order_relaxed);
 }
@@ -422,7 +422,7 @@ void tracking_read(void *arg, struct cmd_ctx *c) {
     struct client *cl = client_of(c->s);
     struct tracker *t = tracker_of(cl);
     unsigned f = t ? flags_of(t) : 0;
-    if (!(f & TRACKING_ON) || ((f & TRACKING_OPTIN) && !cl->caching) || ((f & TRACKING_OPTOUT) && cl->caching)) return;
+    if (!(f & TRACKING_ON) || ((f & TRACKING_OPTIN) && !c->s->caching) || ((f & TRACKING_OPTOUT) && c->s->caching)) return;
     int local[32], *pos = local, n = cmd_keys(c->cmd, c->argc, c->argv, pos, NULL, 32);
     if (n > 32) {
         pos = mem_calloc((size_t)n, sizeof *pos);

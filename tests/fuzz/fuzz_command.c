@@ -61,9 +61,8 @@ static void end_wait(struct session *s) {
     check_reply(out);
 }
 
-static void wake(void *arg, struct cmd_waiter *w, unsigned slot) {
+static void wake(void *arg, struct cmd_waiter *w) {
     (void)arg;
-    (void)slot;
     end_wait(w->s.owner);
 }
 

@@ -442,9 +442,8 @@ static void test_block_claimed_is_passed_over(void **state) {
 static struct cmd_waiter *woken[4];
 static int n_woken;
 
-static void wake_later(void *arg, struct cmd_waiter *w, unsigned slot) {
+static void wake_later(void *arg, struct cmd_waiter *w) {
     (void)arg;
-    (void)slot;
     woken[n_woken++] = w;
 }
 
@@ -514,10 +513,9 @@ struct worker {
     uint64_t put, took, served, timed_out, unblocked;
 };
 
-static void wake_worker(void *arg, struct cmd_waiter *w, unsigned slot) {
+static void wake_worker(void *arg, struct cmd_waiter *w) {
     struct worker *to = w->s.owner;
     (void)arg;
-    (void)slot;
     atomic_store(&to->was_woken, true);
 }
 

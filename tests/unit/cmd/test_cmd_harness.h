@@ -71,9 +71,8 @@ static void harness_propagate(void *arg, struct cmd_ctx *c, int argc, const stru
     buf_append_char(&h->log, ';');
 }
 
-static void harness_wake(void *arg, struct cmd_waiter *w, unsigned slot) {
+static void harness_wake(void *arg, struct cmd_waiter *w) {
     (void)arg;
-    (void)slot;
     block_finish(w->s.owner);
 }
 
