@@ -48,7 +48,10 @@ static void apply_rules(struct load *l, struct acl_user *u, int n, const struct 
     bool said = false;
     int n_rules;
     struct buf *rules = acl_rules_merge(n, words, &n_rules, NULL);
-    if (!rules) buf_printf(l->err, "%s:%d: Unmatched parenthesis in selector definition.", l->path, l->line);
+    if (!rules) {
+        buf_printf(l->err, "%s:%d: Unmatched parenthesis in selector definition.", l->path, l->line);
+        return;
+    }
     for (int i = 0; i < n_rules; i++) {
         int r = acl_user_apply(u, &l->env, buf_slice(&rules[i]));
         if (r == -ENOENT) {

@@ -113,7 +113,7 @@ void acl_set_remove_group(struct acl_set *s, int group) {
     if (group < 0 || s->live == 0) return;
     if (!s->last) /* a copy has no chains yet */
         for (int i = 0; i < s->n; i++) chain(s, i);
-    if (group >= s->n_groups) return;
+    if (!s->last || group >= s->n_groups) return;
     for (int i = s->last[group]; i >= 0; i = s->item[i].before)
         if (s->item[i].text) drop(s, &s->item[i]);
     s->last[group] = -1;
