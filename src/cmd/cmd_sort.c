@@ -66,8 +66,7 @@ static void add_get(struct sort_args *a, int pos) {
 
 static bool may_read_patterns(struct cmd_ctx *c, const char *option) {
     if (acl_session_reads_every_key(c->eng, c->s, c->cmd, c->argc, c->argv)) return true;
-    reply_errorf(c->r, "ERR %s option of %s denied due to insufficient ACL permissions", option,
-                 c->cmd->flags & CMD_WRITE ? "SORT" : "SORT_RO");
+    reply_errorf(c->r, "ERR %s option of SORT denied due to insufficient ACL permissions.", option);
     return false;
 }
 

@@ -526,6 +526,36 @@ def test_log_of_channels(acl, as_user, need_command):
     assert (entry["reason"], entry["object"]) == ("channel", "b")
 
 
+def test_scripts(acl, as_user, need_command):
+    need_command("EVAL")
+    acl.ok("ACL SETUSER alice on >x ~a +@all -set")
+    c = as_user("alice")
+    for call, object in (("'set', 'a', 1", "set"), ("'get', 'b'", "b")):
+        error = c.err("EVAL", "return redis.call(%s)" % call, "0")
+        text = denied("alice", "set").split(" ", 1)[1] if object == "set" else DENIED_KEY.split(" ", 1)[1]
+        assert error.startswith("ERR ACL failure in script: %s script: " % text)
+        assert c.err("EVAL", "return redis.pcall(%s)" % call, "0") == "ERR ACL failure in script: " + text
+        entry = logged(acl)[0]
+        assert (entry["context"], entry["object"], entry["count"], entry["username"]) == ("lua", object, 2, "alice")
+    assert c.err("EVAL", "return 1", "1", "b") == DENIED_KEY
+    assert c.ok("EVAL", "return redis.call('get', KEYS[1])", "1", "a") is None
+    acl.ok("ACL LOG RESET")
+    assert c.ok("EVAL", "return {redis.acl_check_cmd('get', 'a'), redis.acl_check_cmd('get', 'b')}", "0") == [1, None]
+    assert logged(acl) == []
+
+
+def test_sort_by_and_get_read_keys_nobody_names(acl, as_user, need_command):
+    need_command("SORT", "RPUSH")
+    acl.ok("ACL SETUSER alice on >x ~l ~w* +@all")
+    acl.ok("RPUSH l 2 1")
+    c = as_user("alice")
+    assert c.ok("SORT l") == [b"1", b"2"]
+    assert c.err("SORT l BY w*") == "ERR BY option of SORT denied due to insufficient ACL permissions."
+    assert c.err("SORT_RO l GET w*") == "ERR GET option of SORT denied due to insufficient ACL permissions."
+    acl.ok("ACL SETUSER alice %R~*")
+    assert c.ok("SORT l BY w* GET #") == [b"1", b"2"]
+
+
 def test_log_age(server, acl, proto):
     acl("AUTH nobody x")
     with server.connect(proto=proto) as c:

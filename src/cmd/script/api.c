@@ -120,7 +120,7 @@ static void push_refusal(lua_State *L, struct scripts *sc, struct cmd *cmd, cons
 /* The text is freed before anything that Lua could raise. */
 static void push_denial(lua_State *L, struct scripts *sc, struct cmd *cmd, char *text_take) {
     char text[512];
-    snprintf(text, sizeof text, "-NOPERM ACL failure in script: %s", text_take);
+    snprintf(text, sizeof text, "-ERR %s", text_take);
     mem_free(text_take);
     push_refusal(L, sc, cmd, text);
 }
