@@ -75,8 +75,11 @@ void generic_exists_command(struct cmd_ctx *c) {
 
 void generic_touch_command(struct cmd_ctx *c) {
     int64_t n = 0;
-    for (int i = 1; i < c->argc; i++)
-        n += ks_find(c->ks, c->db, c->argv[i], c->now_ms, KS_FIND_READ) != NULL; /* touches even under CLIENT NO-TOUCH */
+    for (int i = 1; i < c->argc; i++) {
+        bool found = ks_find(c->ks, c->db, c->argv[i], c->now_ms, KS_FIND_READ) != NULL; /* touches even under CLIENT NO-TOUCH */
+        if (!found) cmd_notify(c, 'm', "keymiss", c->db, c->argv[i]);
+        n += found;
+    }
     reply_int(c->r, n);
 }
 
@@ -109,6 +112,7 @@ static void rename_key(struct cmd_ctx *c, bool only_if_absent) {
     int64_t expire_ms = entry_expire_ms(e);
     struct entry *moved = generic_put(c, c->db, to, old, ks_steal(c->ks, c->db, from), false);
     if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, c->db, moved, expire_ms);
+    if (old) cmd_notify(c, 'n', "new", c->db, to); /* another key in its place, not another value */
     cmd_modified(c, c->db, from);
     cmd_modified(c, c->db, to);
     cmd_notify(c, 'g', "rename_from", c->db, from);
@@ -170,6 +174,7 @@ void generic_copy_command(struct cmd_ctx *c) {
     int64_t expire_ms = entry_expire_ms(e);
     struct entry *made = generic_put(c, to_db, to, old, obj_dup(entry_value(e)), false);
     if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, to_db, made, expire_ms);
+    if (old) cmd_notify(c, 'n', "new", to_db, to);
     cmd_modified(c, to_db, to);
     cmd_notify(c, 'g', "copy_to", to_db, to);
     reply_int(c->r, 1);

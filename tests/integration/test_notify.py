@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Keyspace notifications: classes, order, the configuration's spelling."""
+import shutil
 import time
 
 import pytest
 
-from resp import encode, run
+import events
+import harness
+from resp import encode, run, split_args
 
 
 class Listener:
@@ -35,8 +38,8 @@ def listener(server):
     made.conn.close()
 
 
-@pytest.fixture
-def events(conn):
+@pytest.fixture(name="events")
+def events_fixture(conn):
     yield lambda flags: conn.ok("CONFIG", "SET", "notify-keyspace-events", flags)
     conn.ok("CONFIG", "SET", "notify-keyspace-events", "")
 
@@ -122,6 +125,40 @@ def test_transaction(conn, listener, events):
     conn.send(b"".join(encode(*args) for args in (("MULTI",), ("SET", "a", "1"), ("INCR", "a"), ("DEL", "a"), ("EXEC",))))
     assert [conn.read().py for _ in range(5)][-1] == ["OK", 2, 1]
     assert listener.take() == ["__keyevent@0__:set a", "__keyevent@0__:incrby a", "__keyevent@0__:del a"]
+
+
+def heard_of(server, commands):
+    """(command, reply, events) of each command; all classes, missing and new keys too."""
+    out = []
+    with server.connect() as conn:
+        conn.ok("FLUSHALL")
+        conn.ok("CONFIG", "SET", "notify-keyspace-events", "AEnm")
+        conn.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        listener = Listener(server, "__keyevent@*__:*")
+        for command in commands:
+            if command == "SLEEP":
+                time.sleep(0.02)
+                continue
+            reply = conn.node(*split_args(command)).render()
+            out.append((command, reply, listener.take()))
+        conn.ok("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+        conn.ok("CONFIG", "SET", "notify-keyspace-events", "")
+        listener.conn.close()
+    return out
+
+
+def test_events_of_all_commands(env, server):
+    if not shutil.which("redis-server"):
+        pytest.skip("no redis-server to compare with")
+    commands = events.COMMANDS.strip().splitlines()
+    reference = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
+    try:
+        want = heard_of(reference, commands)
+    finally:
+        reference.stop()
+    got = heard_of(server, commands)
+    wrong = [(w, g) for w, g in zip(want, got) if w[2] != g[2] and "unknown command" not in g[1]]
+    assert not wrong, "%d differ:\n%s" % (len(wrong), "\n".join("%s\n  %s\n  %s" % (w[0], w[1:], g[1:]) for w, g in wrong[:20]))
 
 
 def test_order_for_each_key(make_server):

@@ -69,7 +69,7 @@ static void test_effects_are_events_and_absolute_times(void **state) {
     harness_effects(h, "EXPIRE k 100", ":1\r\n", "=> PEXPIREAT k *;g:expire k@0;");
     harness_effects(h, "PERSIST k", ":1\r\n", "g:persist k@0;");
     harness_effects(h, "EXPIRE k 100 XX", ":0\r\n", "");
-    harness_effects(h, "RENAME k o", OK, "g:rename_from k@0;g:rename_to o@0;");
+    harness_effects(h, "RENAME k o", OK, "n:new o@0;g:rename_from k@0;g:rename_to o@0;");
     harness_effects(h, "COPY o c", ":1\r\n", "n:new c@0;g:copy_to c@0;");
     harness_effects(h, "MOVE o 3", ":1\r\n", "n:new o@3;g:move_from o@0;g:move_to o@3;");
     harness_effects(h, "EXPIRE c -1", ":1\r\n", "=> DEL c;g:del c@0;");

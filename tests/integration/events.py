@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Commands whose keyspace events test_notify.py compares with redis-server's. SLEEP: until the key before has run out.
+
+Left out: XREAD of a key that is not there, which redis-server looks up twice and so reports twice as missing.
+"""
+
+COMMANDS = r"""
+SET k v
+SET k v EX 100
+SET k v KEEPTTL
+SET k v PXAT 99999999999999
+GETSET k 1
+INCR k
+DECRBY k 3
+INCRBYFLOAT k 1.5
+APPEND k x
+SETRANGE k 2 zz
+SETNX k2 v
+SETNX k2 v
+SETEX k3 100 v
+PSETEX k3 100000 v
+MSET a 1 b 2
+MSETNX c 1 d 2
+GETEX a EX 100
+GETEX a PERSIST
+GETEX a
+GETEX a EXAT 1
+GETDEL b
+SETBIT bm 7 1
+BITFIELD bm SET u8 0 5
+BITOP AND bm2 bm k
+BITOP AND bm2 nosuch1 nosuch2
+GET nosuch
+MGET nosuch1 k
+STRLEN nosuch
+EXISTS nosuch
+TYPE nosuch
+TTL nosuch
+OBJECT ENCODING nosuch
+DUMP nosuch
+SORT nosuch
+EXPIRE k 100
+EXPIRE k 100 NX
+PERSIST k
+PERSIST k
+EXPIRE k -1
+PEXPIREAT k2 99999999999999
+RENAME k2 kr
+RENAMENX kr kr2
+COPY kr2 kr3
+COPY kr2 kr3 REPLACE
+MOVE kr3 5
+DEL kr2 nosuch
+UNLINK kr2
+TOUCH a
+LPUSH l a b c
+RPUSH l d
+LPUSHX l z
+RPUSHX nosuch z
+LPOP l
+RPOP l 2
+LSET l 0 q
+LINSERT l BEFORE q p
+LREM l 0 p
+LTRIM l 0 0
+RPOPLPUSH l l2
+LMOVE l2 l LEFT RIGHT
+LMOVE l l LEFT RIGHT
+BLMOVE l l2 LEFT RIGHT 0
+RPUSH l 1 2 3
+LMPOP 1 l LEFT COUNT 2
+BLPOP l 0
+LRANGE nosuch 0 -1
+LLEN nosuch
+SADD s a b c d
+SADD s a
+SREM s a
+SREM s nosuch
+SPOP s
+SPOP s 10
+SADD s a b
+SADD s2 b c
+SMOVE s s2 a
+SINTERSTORE s3 s s2
+SUNIONSTORE s3 s s2
+SDIFFSTORE s3 s2 s2
+SINTERSTORE s3 nosuch s
+SUNIONSTORE s3 s s2
+SDIFFSTORE s3 nosuch s
+SRANDMEMBER nosuch
+SMEMBERS nosuch
+SINTERCARD 1 nosuch
+HSET h f v g 2
+HMSET h f v
+HSETNX h n 1
+HINCRBY h g 1
+HINCRBYFLOAT h g 1.5
+HDEL h f
+HDEL h f
+HDEL h g n
+HGET nosuch f
+HGETALL nosuch
+ZADD z 1 a 2 b 3 c
+ZADD z 1 a
+ZADD z INCR 2 a
+ZINCRBY z 1 a
+ZREM z a
+ZREM z nosuch
+ZADD z 1 a 2 b 3 c 4 d 5 e 6 f
+ZPOPMIN z
+ZPOPMAX z 1
+BZPOPMIN z 0
+ZMPOP 1 z MIN
+ZREMRANGEBYRANK z 0 0
+ZADD z 1 a 2 b
+ZREMRANGEBYSCORE z 1 1
+ZADD z 0 q 0 r
+ZREMRANGEBYLEX z [q [r
+ZREMRANGEBYLEX z [q [r
+ZADD z2 1 a 2 b
+ZUNIONSTORE z3 2 z z2
+ZINTERSTORE z3 2 z nosuch
+ZDIFFSTORE z4 1 z2
+ZRANGESTORE z5 z2 0 -1
+ZRANGESTORE z5 nosuch 0 -1
+ZRANGE nosuch 0 -1
+ZSCORE nosuch a
+GEOADD g 1 1 a 2 2 b
+GEOSEARCHSTORE g2 g FROMMEMBER a BYRADIUS 1000 km
+GEOSEARCHSTORE g2 nosuch FROMLONLAT 1 1 BYRADIUS 1000 km
+GEORADIUS g 1 1 1000 km STORE g3
+GEORADIUS nosuch 1 1 1000 km STORE g3
+PFADD hll a b
+PFADD hll a
+PFMERGE hll2 hll
+PFCOUNT hll
+XADD x 1-1 f v
+XADD x MAXLEN 1 2-1 f v
+XGROUP CREATE x gr $
+XGROUP CREATE xn gr $ MKSTREAM
+XGROUP CREATECONSUMER x gr c1
+XGROUP SETID x gr 0
+XREADGROUP GROUP gr c2 STREAMS x >
+XREADGROUP GROUP gr c2 NOACK STREAMS x >
+XACK x gr 2-1
+XGROUP CREATECONSUMER x gr c3
+XGROUP CREATECONSUMER x gr c4
+XCLAIM x gr c3 0 2-1
+XAUTOCLAIM x gr c4 0 0
+XGROUP DELCONSUMER x gr c2
+XGROUP DESTROY x gr
+XDEL x 2-1
+XSETID x 5-1
+XTRIM x MAXLEN 0
+XRANGE nosuch - +
+SORT s2 ALPHA STORE so
+SORT nosuch STORE so
+SORT nosuch STORE so
+RESTORE rs 0 "\\x00\\xc0\\x01\\x0b\\x00\\xbd\\xe2\\xc8\\xba\\xbc\\xb4\\xa5\\xc1"
+SADD s2 b c
+SUNIONSTORE s3 s2 s2
+SUNIONSTORE s3 s2 s2
+ZADD z2 1 a 2 b
+ZRANGESTORE z5 z2 0 -1
+ZRANGESTORE z5 z2 0 -1
+ZUNIONSTORE z3 1 z2
+ZUNIONSTORE z3 1 z2
+SET k v
+SET kt v
+RENAME k kt
+RENAME kt kt
+SET bm x
+BITOP NOT bm3 bm
+BITOP NOT bm3 bm
+SMOVE s2 s2 b
+SMOVE s2 s9 b
+LPUSH l a
+RPOPLPUSH l l9
+DUMP bm
+TOUCH bm nosuch
+OBJECT IDLETIME nosuch
+SCAN 0
+EXPIRETIME nosuch
+GETRANGE nosuch 0 1
+BITCOUNT nosuch
+GETBIT nosuch 1
+LCS nosuch nosuch2
+SUBSTR nosuch 0 1
+WATCH nosuch
+UNWATCH
+SETEX k 10 v
+GETEX k PX 1000000
+XREADGROUP GROUP g c STREAMS nosuch >
+LPUSH lst 1 2 3
+LPOP lst 5
+SPOP nosuch 3
+LMPOP 1 nosuch LEFT
+ZMPOP 1 nosuch MIN
+BLPOP nosuch lst 0.01
+HRANDFIELD nosuch
+ZRANDMEMBER nosuch
+XLEN nosuch
+SWAPDB 0 0
+FLUSHDB
+SET e v PX 1
+SLEEP
+GET e
+SET e v PX 1
+SLEEP
+SET e w
+HSET hh a 1
+SET hh v
+DEL hh
+"""
