@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,6 +122,63 @@ void mem_purge_in_background(bool on) {
         mallctl("background_thread", NULL, NULL, &on, sizeof on);
 }
 
+/* jemalloc counts for each thread what it has taken and given back, in memory of that thread's. A slot points there while the
+ * thread runs; what ended ones leave behind is in `ended`. A reader that has just read a slot's pointer may use it after the
+ * thread has ended: that memory is the thread's stack and TLS block, which libc keeps for the next thread. */
+#define COUNTED_THREADS 128
+
+struct thread_bytes {
+    _Atomic(uint64_t *) taken, given;
+};
+
+static struct thread_bytes counted[COUNTED_THREADS];
+static _Atomic int n_counted; /* slots ever used */
+static _Atomic int64_t ended;
+static _Thread_local struct thread_bytes *my_slot;
+
+static uint64_t *je_pointer(const char *name) {
+    uint64_t *p = NULL;
+    size_t len = sizeof p;
+    return mallctl(name, &p, &len, NULL, 0) == 0 ? p : NULL;
+}
+
+void mem_thread_begin(void) {
+    uint64_t *taken = je_pointer("thread.allocatedp"), *given = je_pointer("thread.deallocatedp"), *none;
+    for (int i = 0; i < COUNTED_THREADS && taken && given && !my_slot; i++) {
+        none = NULL;
+        if (!atomic_compare_exchange_strong(&counted[i].given, &none, given)) continue;
+        my_slot = &counted[i];
+        int n = atomic_load(&n_counted);
+        while (n <= i && !atomic_compare_exchange_weak(&n_counted, &n, i + 1)) {
+        }
+        atomic_store(&my_slot->taken, taken);
+    }
+}
+
+void mem_thread_end(void) {
+    if (!my_slot) return;
+    uint64_t *taken = atomic_load(&my_slot->taken), *given = atomic_load(&my_slot->given);
+    atomic_store(&my_slot->taken, NULL);
+    atomic_fetch_add(&ended, (int64_t)(*taken - *given));
+    atomic_store(&my_slot->given, NULL);
+    my_slot = NULL;
+}
+
+static uint64_t read_counter(const uint64_t *p) {
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+size_t mem_used(void) {
+    int64_t sum = atomic_load_explicit(&ended, memory_order_relaxed);
+    int n = atomic_load_explicit(&n_counted, memory_order_acquire);
+    for (int i = 0; i < n; i++) {
+        const uint64_t *taken = atomic_load_explicit(&counted[i].taken, memory_order_acquire);
+        const uint64_t *given = atomic_load_explicit(&counted[i].given, memory_order_acquire);
+        if (taken && given) sum += (int64_t)(read_counter(taken) - read_counter(given));
+    }
+    return sum > 0 ? (size_t)sum : 0;
+}
+
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 
@@ -139,6 +197,18 @@ void mem_stats_get(struct mem_stats *ret) {
     ret->resident = ret->active;
     ret->mapped = ret->active;
     ret->rss = rss_bytes();
+}
+
+size_t mem_used(void) {
+    struct mem_stats m;
+    mem_stats_get(&m);
+    return m.allocated;
+}
+
+void mem_thread_begin(void) {
+}
+
+void mem_thread_end(void) {
 }
 
 const char *mem_allocator_name(void) {

@@ -35,6 +35,13 @@ void mem_stats_get(struct mem_stats *ret);
  * allocates, so not while nothing does. Without jemalloc nothing happens. Not before a fork that the process lives on in. */
 void mem_purge_in_background(bool on);
 
+/* Bytes in use, all threads, as of now: exact and cheap enough to be asked before every command. Counted are the threads between
+ * mem_thread_begin and mem_thread_end, from their start on; thread_start sees to those it starts, main() to itself. Without
+ * jemalloc: mem_stats_get's figure, dearly. */
+size_t mem_used(void);
+void mem_thread_begin(void);
+void mem_thread_end(void);
+
 /* "jemalloc-5.3.0" or "libc": what INFO's mem_allocator says. Static string. */
 const char *mem_allocator_name(void);
 

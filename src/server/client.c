@@ -10,6 +10,7 @@
  * ends. A blocked client (client_block.c) keeps in qbuf what it sends meanwhile, and reading stops when that is much.
  */
 #include "server/client.h"
+#include "server/evict.h"
 #include "server/monitor.h"
 #include "server/observe.h"
 #include "server/tracking.h"
@@ -59,6 +60,16 @@ struct client *client_by_id(struct io_thread *th, uint64_t id) {
 
 /* ---- figures ---- */
 
+/* For maxmemory-clients; what is being closed is counted as gone. */
+static void count_memory(struct client *c) {
+    size_t mem = sizeof *c + c->qbuf.cap + c->large.cap + c->conn.out.mem + c->s.queue_bytes;
+    if (atomic_load_explicit(&c->flags, memory_order_relaxed) & CLIENT_CLOSING) mem = 0;
+    int64_t before = atomic_exchange_explicit(&c->mem_counted, (int64_t)mem, memory_order_relaxed);
+    if ((int64_t)mem == before) return;
+    atomic_fetch_add_explicit(&c->th->clients_mem, (int64_t)mem - before, memory_order_relaxed);
+    if ((int64_t)mem > before) evict_clients(c->srv);
+}
+
 static void publish(struct client *c) {
     uint64_t in = c->conn.bytes_in - c->bytes_in_seen, out = c->conn.bytes_out - c->bytes_out_seen;
     c->bytes_in_seen += in;
@@ -79,6 +90,7 @@ static void publish(struct client *c) {
     atomic_store_explicit(&c->out_bytes, c->conn.out.bytes, memory_order_relaxed);
     atomic_store_explicit(&c->out_mem, c->conn.out.mem, memory_order_relaxed);
     atomic_store_explicit(&c->multi_mem, c->s.queue_bytes, memory_order_relaxed);
+    if (cfg_get(&c->srv->cfg->maxmemory_clients)) count_memory(c);
 }
 
 static enum ktls_mode tls_mode(const struct conn *conn) {
@@ -418,23 +430,8 @@ void client_resume_paused(struct io_thread *th) {
     }
 }
 
-#define MEMORY_SAMPLE_US 5000 /* asking the allocator costs microseconds: one thread asks, all use the answer for this long */
-
-static bool over_maxmemory(struct server *srv) {
-    int64_t limit = cfg_get(&srv->cfg->maxmemory), now, at;
-    if (limit == 0) return false;
-    now = clock_mono_us();
-    at = atomic_load_explicit(&srv->stats.memory_sampled_us, memory_order_relaxed);
-    if (now - at > MEMORY_SAMPLE_US && atomic_compare_exchange_strong(&srv->stats.memory_sampled_us, &at, now)) {
-        struct mem_stats m;
-        mem_stats_get(&m);
-        atomic_store_explicit(&srv->stats.memory_sample, (int64_t)m.allocated, memory_order_relaxed);
-    }
-    return atomic_load_explicit(&srv->stats.memory_sample, memory_order_relaxed) > limit;
-}
-
 bool client_out_of_memory(void *srv) {
-    return over_maxmemory(srv);
+    return evict_is_needed(srv);
 }
 
 /* ---- CLIENT PAUSE ---- */
@@ -484,7 +481,8 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
     /* EXEC is what its queue is. While a transaction is queued anything is refused that would make the queue grow. */
     unsigned flags = cmd->flags & CMD_IS_EXEC ? s->queue_flags : cmd->flags;
     bool grows = (flags & CMD_DENYOOM) || (s->in_multi && !(cmd->flags & CMD_NEVER_QUEUED));
-    if (grows && over_maxmemory(srv)) return "OOM command not allowed when used memory > 'maxmemory'.";
+    if (evict_is_needed(srv) && evict_keys(srv, s->slot) == EVICT_FAILED && grows)
+        return "OOM command not allowed when used memory > 'maxmemory'.";
     const char *refusal = pubsub_refusal(client_of(s), cmd);
     if (refusal) return refusal;
     if ((atomic_load_explicit(&client_of(s)->flags, memory_order_relaxed) & CLIENT_MONITOR) &&
@@ -590,6 +588,8 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     log_end(c, why, text);
     client_block_abandon(c);
     publish(c);
+    atomic_fetch_sub_explicit(&th->clients_mem, atomic_exchange_explicit(&c->mem_counted, 0, memory_order_relaxed),
+                              memory_order_relaxed);
     pthread_mutex_lock(&th->registry_lock);
     if (th->scan_at == &c->node) th->scan_at = c->node.next;
     list_remove(&c->node);

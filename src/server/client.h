@@ -56,6 +56,7 @@ struct client {
     _Atomic unsigned flags;
     _Atomic unsigned sub_count[PUBSUB_KINDS];
     _Atomic size_t qbuf_len, qbuf_free, out_bytes, out_mem, multi_mem;
+    _Atomic int64_t mem_counted; /* of it, in th->clients_mem */
 };
 
 void client_ids_init(struct io_thread *th); /* start-up */

@@ -150,13 +150,8 @@ struct kill_filter {
 };
 
 static void kill_posted(struct io_thread *th, void *arg) {
-    uint64_t id = (uint64_t)(uintptr_t)arg;
-    list_for_each(n, &th->clients) {
-        struct client *cl = list_entry(n, struct client, node);
-        if (cl->s.id != id) continue;
-        conn_close(&cl->conn, CONN_END_LOCAL, "");
-        return;
-    }
+    struct client *cl = client_by_id(th, (uint64_t)(uintptr_t)arg);
+    if (cl) conn_close(&cl->conn, CONN_END_LOCAL, "");
 }
 
 static bool kill_matches(const struct kill_filter *f, struct client *cl) {

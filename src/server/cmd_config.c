@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "data/limits.h"
 #include "server/client.h"
+#include "server/evict.h"
 #include "server/observe.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
@@ -103,13 +104,14 @@ static bool is_tls(const char *name) {
 const char *server_apply_config(void *arg, const char *const *names, int n, const char **ret_blamed) {
     struct server *srv = arg;
     struct config *cfg = srv->cfg;
-    bool tls = false, relisten = false, pass = false, title = false, clients = false;
+    bool tls = false, relisten = false, pass = false, title = false, clients = false, memory = false;
     for (int i = 0; i < n; i++) {
         tls |= is_tls(names[i]);
         relisten |= wants_relisten(names[i]);
         pass |= !strcmp(names[i], "requirepass");
         title |= !strcmp(names[i], "proc-title-template") || wants_relisten(names[i]);
         clients |= !strcmp(names[i], "maxclients");
+        memory |= !strcmp(names[i], "maxmemory");
     }
     const char *err = NULL;
     if (tls && (err = apply_tls(srv, cfg_get(&cfg->tls_port)))) *ret_blamed = first_of(names, n, is_tls);
@@ -127,6 +129,11 @@ const char *server_apply_config(void *arg, const char *const *names, int n, cons
         mem_free(p);
     }
     server_apply_all(srv);
+    if (memory && evict_is_needed(srv))
+        log_warning("WARNING: the new maxmemory value set via CONFIG SET (%lld) is smaller than the current memory usage (%zu). "
+                    "This will result in key eviction and/or the inability to accept new write commands depending on the "
+                    "maxmemory-policy.",
+                    (long long)cfg_get(&cfg->maxmemory), mem_used());
     if (title) process_title_set(srv);
     return NULL;
 }
@@ -216,7 +223,9 @@ static void config_resetstat_command(struct cmd_ctx *c) {
     _Atomic uint64_t *counters[] = { &s->connections,         &s->rejected,
                                      &s->query_buffer_closes, &s->output_buffer_closes,
                                      &s->idle_closes,         &s->tls_handshake_timeouts,
-                                     &s->expire_us,           &s->expire_time_cap };
+                                     &s->expire_us,           &s->expire_time_cap,
+                                     &s->evicted_keys,        &s->evicted_clients,
+                                     &s->eviction_us };
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) atomic_store(counters[i], 0);
     for (int t = 0; t < srv->n_threads; t++) {
         struct io_thread *th = &srv->threads[t];

@@ -64,9 +64,9 @@ struct config {
     char *requirepass;
     cfg_int enable_debug_command, enable_protected_configs, enable_module_command; /* 0 no, 1 yes, 2 local */
     /* memory */
-    cfg_int maxmemory, maxmemory_policy /* enum as Redis's */, lfu_log_factor, lfu_decay_time, lazyfree_lazy_eviction,
-        lazyfree_lazy_expire, lazyfree_lazy_server_del, lazyfree_lazy_user_del, lazyfree_lazy_user_flush, active_expire_effort,
-        activerehashing, jemalloc_bg_thread;
+    cfg_int maxmemory, maxmemory_samples, maxmemory_eviction_tenacity, maxmemory_policy /* enum as Redis's */, lfu_log_factor,
+        lfu_decay_time, lazyfree_lazy_eviction, lazyfree_lazy_expire, lazyfree_lazy_server_del, lazyfree_lazy_user_del,
+        lazyfree_lazy_user_flush, active_expire_effort, activerehashing, jemalloc_bg_thread;
     /* encodings: data/limits.h */
     cfg_int hash_max_listpack_entries, hash_max_listpack_value, list_max_listpack_size, list_compress_depth,
         set_max_intset_entries, set_max_listpack_entries, set_max_listpack_value, zset_max_listpack_entries,

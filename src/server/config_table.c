@@ -175,8 +175,8 @@ const struct directive directives[] = {
     /* memory */
     MEMD("maxmemory", F(maxmemory), 0, LONG_MAX, "0", 0),
     ENUMD("maxmemory-policy", F(maxmemory_policy), policies, "noeviction", 0),
-    INTD("maxmemory-samples", NO_FIELD, 1, 64, "5", 0),
-    INTD("maxmemory-eviction-tenacity", NO_FIELD, 0, 100, "10", 0),
+    INTD("maxmemory-samples", F(maxmemory_samples), 1, 64, "5", 0),
+    INTD("maxmemory-eviction-tenacity", F(maxmemory_eviction_tenacity), 0, 100, "10", 0),
     INTD("lfu-log-factor", F(lfu_log_factor), 0, INT_MAX, "10", 0),
     INTD("lfu-decay-time", F(lfu_decay_time), 0, INT_MAX, "1", 0),
     BOOLD("lazyfree-lazy-eviction", F(lazyfree_lazy_eviction), "no", 0),

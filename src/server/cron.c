@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "cmd/figures.h"
 #include "server/client.h"
+#include "server/evict.h"
 #include "server/latency.h"
 #include "server/tracking.h"
 
@@ -88,10 +89,8 @@ static void sample(struct server *srv) {
     srv->last_sample_us = now;
     sample_cpu(srv);
     tls_tickets_cron(&srv->tls);
-    struct mem_stats ms;
-    mem_stats_get(&ms);
-    if ((int64_t)ms.allocated > atomic_load(&srv->stats.peak_memory))
-        atomic_store(&srv->stats.peak_memory, (int64_t)ms.allocated);
+    int64_t used = (int64_t)mem_used();
+    if (used > atomic_load(&srv->stats.peak_memory)) atomic_store(&srv->stats.peak_memory, used);
 }
 
 static void check_shutdown(struct io_thread *th) {
@@ -121,6 +120,7 @@ static void cron_fired(struct loop_timer *t) {
         srv->cron_loops++;
         expire_and_rehash(srv);
         client_pause_end(srv, clock_wall_ms());
+        evict_keys(srv, 0);
         tracking_trim(srv); /* CONFIG SET may have made the table smaller */
         sample(srv);
         tls_watch_tick(srv);

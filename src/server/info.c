@@ -19,6 +19,7 @@
 #include "cmd/figures.h"
 #include "cmd/script/script.h"
 #include "server/client.h"
+#include "server/evict.h"
 #include "server/topics.h"
 #include "server/tracking.h"
 #include "server/tracking_table.h"
@@ -182,11 +183,13 @@ static void section_memory(struct server *srv, struct buf *o) {
     struct mem_stats m;
     struct ks_stats ks;
     mem_stats_get(&m);
+    size_t by_allocator = m.allocated; /* as of its last look at the threads' caches */
+    m.allocated = mem_used();
     ks_stats_get(srv->ks, &ks);
     unsigned long long in_clients = clients_memory(srv);
     buf_append_cstr(o, "# Memory\r\n");
     memory_used(srv, o, &m, in_clients);
-    buf_printf(o, "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n", m.allocated, m.active,
+    buf_printf(o, "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n", by_allocator, m.active,
                m.resident);
     human(o, "total_system_memory", (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
     /* No scripts, no functions. */
@@ -247,8 +250,10 @@ static void stats_of_keys(struct server *srv, struct buf *o) {
                (unsigned long long)ks.expired_fields, (unsigned long long)ks.expired, RLX(srv->stats.expire_time_cap),
                RLX(srv->stats.expire_us) / 1000);
     buf_printf(o,
-               "evicted_keys:0\r\nevicted_clients:0\r\ntotal_eviction_exceeded_time:0\r\ncurrent_eviction_exceeded_time:0\r\n"
-               "keyspace_hits:%llu\r\nkeyspace_misses:%llu\r\n",
+               "evicted_keys:%llu\r\nevicted_clients:%llu\r\ntotal_eviction_exceeded_time:%llu\r\n"
+               "current_eviction_exceeded_time:%llu\r\nkeyspace_hits:%llu\r\nkeyspace_misses:%llu\r\n",
+               RLX(srv->stats.evicted_keys), RLX(srv->stats.evicted_clients),
+               (unsigned long long)evict_exceeded_us(srv, true) / 1000, (unsigned long long)evict_exceeded_us(srv, false) / 1000,
                (unsigned long long)ks.hits, (unsigned long long)ks.misses);
     struct topics **topics = srv->pubsub->topics;
     buf_printf(o, "pubsub_channels:%llu\r\npubsub_patterns:%llu\r\npubsubshard_channels:%llu\r\n",

@@ -20,6 +20,7 @@
 #include "server/notify.h"
 #include "server/monitor.h"
 #include "server/observe.h"
+#include "server/evict.h"
 #include "server/tracking.h"
 
 /* gcc defines a macro for -fsanitize=thread, clang answers a question. */
@@ -102,6 +103,8 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.read = tracking_read;
     srv->pubsub = pubsub_new();
     srv->tracking = tracking_new();
+    srv->evict = evict_new();
+    pthread_mutex_init(&srv->evict_lock, NULL);
     srv->eng.hooks.ran = observe_ran;
     srv->eng.hooks.show = monitor_show;
     observe_init(srv);
@@ -201,6 +204,8 @@ static void tear_down(struct server *srv) {
     srv->ks = ks_free(srv->ks);
     srv->pubsub = pubsub_free(srv->pubsub);
     srv->tracking = tracking_free(srv->tracking);
+    srv->evict = evict_free(srv->evict);
+    pthread_mutex_destroy(&srv->evict_lock);
     observe_done(srv);
     tls_watch_stop(srv);
     tls_done(&srv->tls);
@@ -282,6 +287,7 @@ static int start(struct server *srv, bool no_args) {
 }
 
 int main(int argc, char **argv) {
+    mem_thread_begin();
     static struct server server; /* one; handed down, not reached for */
     struct server *srv = &server;
     setlocale(LC_COLLATE, "");

@@ -72,6 +72,7 @@ struct io_thread {
     /* statistics: written by the owner, read by any (relaxed) */
     _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
     _Atomic uint64_t n_clients, n_blocked, n_block_timers;
+    _Atomic int64_t clients_mem; /* what its clients hold, while maxmemory-clients is set */
 };
 
 struct server_stats { /* relaxed atomics */
@@ -80,8 +81,10 @@ struct server_stats { /* relaxed atomics */
     _Atomic uint64_t expire_us, expire_time_cap;
     _Atomic uint64_t main_sys_us, main_user_us; /* processor time of thread 0, sampled by its cron */
     _Atomic int64_t startup_memory;
-    _Atomic int64_t peak_memory, memory_sample, memory_sampled_us;
-    _Atomic uint64_t inst_ops, inst_in, inst_out; /* per second, sampled by the cron */
+    _Atomic int64_t peak_memory;
+    _Atomic uint64_t evicted_keys, evicted_clients, eviction_us; /* eviction_us: all the time above maxmemory */
+    _Atomic int64_t eviction_since_us;                           /* monotonic; 0: not above it */
+    _Atomic uint64_t inst_ops, inst_in, inst_out;                /* per second, sampled by the cron */
     _Atomic int64_t input_buffer_max, output_buffer_max;
 };
 
@@ -94,6 +97,8 @@ struct server {
     int n_threads;
     struct tls_state tls;
     struct server_stats stats;
+    struct evict *evict;              /* evict.h */
+    pthread_mutex_t evict_lock;       /* one evict_clients at a time */
     struct tracking *tracking;        /* client-side caching, tracking.h; its own locks */
     struct slowlog *slowlog;          /* its own lock */
     struct latency *latency;          /* its own lock */
