@@ -132,7 +132,7 @@ const struct cmd_spec cmd_specs_set[] = {
     { .name = "sintercard",
       .run = set_intercard_command,
       .arity = -3,
-      .flags = CMD_READONLY,
+      .flags = CMD_READONLY | CMD_MOVABLEKEYS,
       .cats = CAT_SET,
       .keys = { { .flags = KEY_RO | KEY_ACCESS,
                   .begin = KEY_BEGIN_INDEX,
