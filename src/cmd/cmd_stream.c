@@ -143,6 +143,11 @@ void stream_changed(struct cmd_ctx *c, struct slice key, const char *event) {
     cmd_notify(c, 't', event, c->db, key);
 }
 
+void stream_meta_changed(struct cmd_ctx *c, struct slice key, const char *event) {
+    cmd_dirty(c, 1);
+    cmd_notify(c, 't', event, c->db, key);
+}
+
 void stream_propagate_claim(struct cmd_ctx *c, struct slice key, struct slice group, const struct stream_group *g,
                             struct stream_id id, const struct stream_nack *n, struct slice consumer) {
     char id_text[STREAM_ID_CHARS], last_text[STREAM_ID_CHARS], time_text[STR_LL_MAX], count_text[STR_LL_MAX];
@@ -186,7 +191,7 @@ struct stream_consumer *stream_use_consumer(struct cmd_ctx *c, struct slice key,
         consumer = stream_consumer_create(g, name, c->now_ms);
         const struct slice argv[] = { SLICE_LIT("XGROUP"), SLICE_LIT("CREATECONSUMER"), key, group, name };
         cmd_propagate(c, 5, argv);
-        stream_changed(c, key, "xgroup-createconsumer");
+        stream_meta_changed(c, key, "xgroup-createconsumer");
     }
     consumer->seen_ms = c->now_ms;
     return consumer;

@@ -30,6 +30,8 @@ struct slice stream_id_slice(char *buf, struct stream_id id); /* buf: STREAM_ID_
 
 /* An event of class 't', and the key counted as changed. */
 void stream_changed(struct cmd_ctx *c, struct slice key, const char *event);
+/* The same for what is about the stream's groups or figures: neither watchers nor caches have to know, as in redis-server. */
+void stream_meta_changed(struct cmd_ctx *c, struct slice key, const char *event);
 /* XCLAIM for replicas: entry `id` as it is pending now. */
 void stream_propagate_claim(struct cmd_ctx *c, struct slice key, struct slice group, const struct stream_group *g,
                             struct stream_id id, const struct stream_nack *n, struct slice consumer);

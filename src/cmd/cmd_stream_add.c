@@ -337,5 +337,5 @@ void stream_xsetid_command(struct cmd_ctx *c) {
     if (a.entries_added != -1) s->entries_added = (uint64_t)a.entries_added;
     if (a.has_max_deleted && stream_id_cmp(a.max_deleted, STREAM_ID_MIN) != 0) s->max_deleted_id = a.max_deleted;
     reply_ok(c->r);
-    stream_changed(c, c->argv[1], "xsetid");
+    stream_meta_changed(c, c->argv[1], "xsetid");
 }

@@ -69,7 +69,8 @@ void stream_xgroup_create_command(struct cmd_ctx *c) {
     if (!parse_group_options(c, true, &a)) return;
     struct stream *s = group_stream(c, a.mkstream, &err);
     if (err || !arg_last_id(c, s, true, &id)) return;
-    if (!s) {
+    bool is_new = s == NULL;
+    if (is_new) {
         struct obj *o = stream_obj_new();
         s = o->u.ptr;
         generic_put(c, c->db, c->argv[2], NULL, o, false);
@@ -79,7 +80,11 @@ void stream_xgroup_create_command(struct cmd_ctx *c) {
         return;
     }
     reply_ok(c->r);
-    stream_changed(c, c->argv[2], "xgroup-create");
+    if (is_new) {
+        stream_changed(c, c->argv[2], "xgroup-create");
+    } else {
+        stream_meta_changed(c, c->argv[2], "xgroup-create");
+    }
 }
 
 void stream_xgroup_setid_command(struct cmd_ctx *c) {
@@ -92,7 +97,7 @@ void stream_xgroup_setid_command(struct cmd_ctx *c) {
     g->last_id = id;
     g->entries_read = a.entries_read;
     reply_ok(c->r);
-    stream_changed(c, c->argv[2], "xgroup-setid");
+    stream_meta_changed(c, c->argv[2], "xgroup-setid");
 }
 
 void stream_xgroup_destroy_command(struct cmd_ctx *c) {
@@ -102,7 +107,7 @@ void stream_xgroup_destroy_command(struct cmd_ctx *c) {
     bool gone = stream_group_destroy(s, c->argv[3]);
     reply_int(c->r, gone);
     if (!gone) return;
-    stream_changed(c, c->argv[2], "xgroup-destroy");
+    stream_meta_changed(c, c->argv[2], "xgroup-destroy");
     cmd_signal_ready(c, c->db, c->argv[2]); /* who reads for the group is told that it is gone */
 }
 
@@ -112,7 +117,7 @@ void stream_xgroup_createconsumer_command(struct cmd_ctx *c) {
     if (!g) return;
     bool is_new = stream_consumer_create(g, c->argv[4], c->now_ms) != NULL;
     reply_int(c->r, is_new);
-    if (is_new) stream_changed(c, c->argv[2], "xgroup-createconsumer");
+    if (is_new) stream_meta_changed(c, c->argv[2], "xgroup-createconsumer");
 }
 
 void stream_xgroup_delconsumer_command(struct cmd_ctx *c) {
@@ -121,7 +126,7 @@ void stream_xgroup_delconsumer_command(struct cmd_ctx *c) {
     if (!g) return;
     bool is_there = stream_consumer_find(g, c->argv[4]) != NULL;
     reply_int(c->r, is_there ? (int64_t)stream_consumer_delete(g, c->argv[4]) : 0);
-    if (is_there) stream_changed(c, c->argv[2], "xgroup-delconsumer");
+    if (is_there) stream_meta_changed(c, c->argv[2], "xgroup-delconsumer");
 }
 
 void stream_xgroup_help_command(struct cmd_ctx *c) {

@@ -207,7 +207,7 @@ static bool give_entries(struct cmd_ctx *c, struct read_args *a, struct output *
     if (consumer) {
         if (!a->no_ack) consumer->active_ms = c->now_ms;
         stream_propagate_group_id(c, key, a->group, g);
-        cmd_modified(c, c->db, key);
+        cmd_dirty(c, 1);
     }
     return true;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Commands whose keyspace events test_notify.py compares with redis-server's. SLEEP: until the key before has run out.
+"""Commands whose keyspace events and changes test_notify.py and test_tracking.py compare with redis-server's. SLEEP: until the key before has run out.
 
 Left out: XREAD of a key that is not there, which redis-server looks up twice and so reports twice as missing.
 """

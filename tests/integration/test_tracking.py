@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Client-side caching: CLIENT TRACKING in all its modes, and what it promises when several threads change keys."""
 import random
+import shutil
 import threading
+import time
 
 import pytest
 
+import events
+import harness
 from harness import wait_for
-from resp import encode, run
+from resp import encode, run, split_args
 
 INVALID = '>["invalidate", %s]'
 
@@ -385,3 +389,34 @@ def test_told_before_the_next_reply(make_server):
                 assert pushes(reader) == [INVALID % '["k"]']
     for reader in readers:
         reader.close()
+
+
+def told_of(server, commands):
+    """(command, reply, keys) of each command, as a BCAST client is told."""
+    out = []
+    with server.connect() as conn, server.connect(proto=3) as caching:
+        conn.ok("FLUSHALL")
+        conn.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        caching.ok("CLIENT", "TRACKING", "ON", "BCAST")
+        for command in commands:
+            if command == "SLEEP":
+                time.sleep(0.02)
+                continue
+            reply = conn.node(*split_args(command)).render()
+            out.append((command, reply, pushes(caching)))
+        conn.ok("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+    return out
+
+
+def test_changes_of_all_commands(env, server):
+    if not shutil.which("redis-server"):
+        pytest.skip("no redis-server to compare with")
+    commands = events.COMMANDS.strip().splitlines()
+    reference = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
+    try:
+        want = told_of(reference, commands)
+    finally:
+        reference.stop()
+    got = told_of(server, commands)
+    wrong = [(w, g) for w, g in zip(want, got) if w[2] != g[2] and "unknown command" not in g[1]]
+    assert not wrong, "%d differ:\n%s" % (len(wrong), "\n".join("%s\n  %s\n  %s" % (w[0], w[1:], g[1:]) for w, g in wrong[:20]))
