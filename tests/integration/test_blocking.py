@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness import wait_for
-from resp import ReplyError, encode, run
+from resp import ReplyError, encode, run, split_args
 
 UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
 
@@ -330,6 +330,176 @@ def test_killed_and_unblocked_get_nothing(conn, clients, lists):
     assert unblocked.read().py is None
     assert last.read().py == [b"q", b"v"]
     assert killed.closed()
+
+
+# ---- every way in which a key becomes ready, and does not ----
+
+# Before; the command that blocks; what another client does; the reply the first one gets, and what the last command of the
+# other says when it looks at what is left. As redis-server 7.2 has it.
+SCENARIOS = [
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "DEL s",
+     "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "SET s x",
+     "-WRONGTYPE Operation against a key holding the wrong kind of value", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "FLUSHALL",
+     "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "XGROUP DESTROY s g",
+     "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "XGROUP SETID s g 0",
+     "(blocked)", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "RENAME s t",
+     "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $;XADD t 5-1 q w", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "RENAME t s",
+     "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "PEXPIRE s 20;SLEEP;EXISTS s",
+     "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "SWAPDB 0 1;SWAPDB 0 1",
+     "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "MULTI;DEL s;XADD s 1-1 a b;EXEC",
+     "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option", None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+     "XADD s 1-2 c d",
+     '[["s", [["1-2", ["c", "d"]]]]]', None),
+    ("XADD s 1-1 a b;XGROUP CREATE s g $", "XREADGROUP GROUP g c BLOCK 0 NOACK STREAMS s >",
+     "XADD s 1-2 c d;XPENDING s g",
+     '[["s", [["1-2", ["c", "d"]]]]]', None),
+    ("XADD s 1-1 a b", "XREAD BLOCK 0 STREAMS s $",
+     "DEL s;XADD s 1-2 c d",
+     '[["s", [["1-2", ["c", "d"]]]]]', None),
+    ("XADD s 1-1 a b", "XREAD BLOCK 0 STREAMS s t $ 0",
+     "XADD t 1-2 c d",
+     '[["t", [["1-2", ["c", "d"]]]]]', None),
+    ("XADD s 1-1 a b", "XREAD BLOCK 0 STREAMS s $",
+     "SET s x;DEL s;XADD s 0-2 c d;XADD s 9-9 e f",
+     '[["s", [["9-9", ["e", "f"]]]]]', None),
+    ("XADD s 1-1 a b", "XREAD COUNT 1 BLOCK 0 STREAMS s $",
+     "MULTI;XADD s 9-9 e f;XADD s 9-10 e f;EXEC",
+     '[["s", [["9-9", ["e", "f"]]]]]', None),
+    ("XADD s 1-1 a b", "XREAD BLOCK 0 STREAMS s 5-5",
+     "XADD s 2-2 e f;XADD s 6-6 g h",
+     '[["s", [["6-6", ["g", "h"]]]]]', None),
+    ("", "XREAD BLOCK 0 STREAMS s $",
+     "XADD s MAXLEN 0 1-1 a b;XADD s 1-2 e f",
+     '[["s", [["1-2", ["e", "f"]]]]]', None),
+    ("", "BLPOP a b 0",
+     "RPUSH b 1;RPUSH a 2",
+     '["b", "1"]', None),
+    ("", "BLPOP a b 0",
+     "MULTI;RPUSH b 1;RPUSH a 2;EXEC;LRANGE a 0 -1;LRANGE b 0 -1",
+     '["a", "2"]', '["1"]'),
+    ("", "BLMPOP 0 2 a b LEFT COUNT 10",
+     "MULTI;RPUSH b 1 2;RPUSH a 2;EXEC;LRANGE a 0 -1;LRANGE b 0 -1",
+     '["a", ["2"]]', '["1", "2"]'),
+    ("", "BLMPOP 0 1 a RIGHT COUNT 2",
+     "RPUSH a 1 2 3;LRANGE a 0 -1",
+     '["a", ["3", "2"]]', '["1"]'),
+    ("", "BZPOPMIN z y 0",
+     "ZADD y 1 a 2 b;ZRANGE y 0 -1",
+     '["y", "a", "1"]', '["b"]'),
+    ("", "BZPOPMAX z y 0",
+     "ZADD y 1 a 2 b;ZRANGE y 0 -1",
+     '["y", "b", "2"]', '["a"]'),
+    ("", "BZMPOP 0 2 z y MAX COUNT 2",
+     "ZADD y 1 a 2 b 3 c;ZRANGE y 0 -1",
+     '["y", [["c", "3"], ["b", "2"]]]', '["a"]'),
+    ("", "BZPOPMIN z 0",
+     "RPUSH z a;DEL z;ZADD z 3 m",
+     '["z", "m", "3"]', None),
+    ("", "BLPOP z 0",
+     "ZADD z 3 m;DEL z;RPUSH z v",
+     '["z", "v"]', None),
+    ("SET d x", "BLMOVE a d LEFT LEFT 0",
+     "RPUSH a 1;LRANGE a 0 -1",
+     "-WRONGTYPE Operation against a key holding the wrong kind of value", '["1"]'),
+    ("", "BRPOPLPUSH a a 0",
+     "RPUSH a 1 2 3;LRANGE a 0 -1",
+     '"3"', '["3", "1", "2"]'),
+    ("", "BLMOVE a a LEFT RIGHT 0",
+     "RPUSH a 1 2 3;LRANGE a 0 -1",
+     '"1"', '["2", "3", "1"]'),
+    ("RPUSH x 1", "BLPOP a 0",
+     "SORT x STORE a;LRANGE a 0 -1",
+     '["a", "1"]', "[]"),
+    ("ZADD x 1 q", "BZPOPMIN a 0",
+     "ZUNIONSTORE a 1 x;ZRANGE a 0 -1",
+     '["a", "q", "1"]', "[]"),
+    ("ZADD x 1 q", "BZPOPMIN a 0",
+     "ZRANGESTORE a x 0 -1;ZRANGE a 0 -1",
+     '["a", "q", "1"]', "[]"),
+    ("GEOADD x 1 1 q", "BZPOPMIN a 0",
+     "GEOSEARCHSTORE a x FROMLONLAT 1 1 BYRADIUS 10 km;ZRANGE a 0 -1",
+     '["a", "q", "3377822707026402"]', "[]"),
+    ("", "BZPOPMIN a 0",
+     "ZADD a INCR 1 q;ZRANGE a 0 -1",
+     '["a", "q", "1"]', "[]"),
+    ("", "BZPOPMIN a 0",
+     "ZINCRBY a 1 q;ZRANGE a 0 -1",
+     '["a", "q", "1"]', "[]"),
+    ("", "BLPOP a 0",
+     "LPUSHX a 1;RPUSHX a 1;LINSERT a BEFORE x y;EXISTS a",
+     "(blocked)", None),
+    ("RPUSH x 1 2", "BLPOP a 0",
+     "COPY x a;LRANGE a 0 -1",
+     '["a", "1"]', '["2"]'),
+    ("RPUSH x 1 2;SET a s", "BLPOP b 0",
+     "COPY x b REPLACE;LRANGE b 0 -1",
+     '["b", "1"]', '["2"]'),
+    ("RPUSH x 1 2", "BLPOP a 0",
+     "SELECT 1;RPUSH a 9;MOVE a 0;SELECT 0;LRANGE a 0 -1",
+     '["a", "9"]', "[]"),
+    ("RPUSH x 1 2", "BLPOP a 0",
+     "LMOVE x a LEFT LEFT;LRANGE a 0 -1;LRANGE x 0 -1",
+     '["a", "1"]', '["2"]'),
+    ("RPUSH x 1 2", "BLPOP a 0",
+     "RPOPLPUSH x a;LRANGE a 0 -1",
+     '["a", "2"]', "[]"),
+    ("", "BLPOP a 0",
+     "EVAL \"redis.call('rpush','a','1','2');return redis.call('llen','a')\" 0;LRANGE a 0 -1",
+     '["a", "1"]', '["2"]'),
+    ("", "BLPOP a 0",
+     "EVAL \"return redis.call('blpop','b',0)\" 0",
+     "(blocked)", None),
+    ("", "BLPOP a 0",
+     "MULTI;BLPOP b 0;BLMOVE b c LEFT LEFT 0;BZPOPMIN z 0;BZMPOP 0 1 z MIN;BLMPOP 0 1 z LEFT;XREAD BLOCK 0 STREAMS q $;EXEC",
+     "(blocked)", None),
+]
+
+
+@pytest.mark.parametrize("before, command, actions, reply, left", SCENARIOS, ids=[str(i) for i in range(len(SCENARIOS))])
+def test_scenario(conn, clients, is70, before, command, actions, reply, left):
+    if is70:
+        pytest.skip("7.2 has other replies and another order")
+    lines = actions.split(";") if "EVAL" not in actions else [actions.rpartition(";")[0] or actions, actions.rpartition(";")[2]]
+    words = {split_args(line)[0] for line in before.split(";") + [command] + lines if line and line != "SLEEP"}
+    names = sorted(word if isinstance(word, str) else word.decode() for word in words)
+    missing = [n for n, found in zip(names, conn.ok("COMMAND", "INFO", *names)) if found is None]
+    if missing:
+        pytest.skip("the server has no " + ", ".join(missing))
+    other, said = clients(), None
+    for line in filter(None, before.split(";")):
+        conn.ok(line)
+    block(other, conn, *split_args(command))
+    for line in lines:
+        if line == "SLEEP":
+            time.sleep(0.25)
+        else:
+            said = conn.node(*split_args(line)).render()
+    if reply == "(blocked)":
+        assert other.silent(0.05)
+    else:
+        assert other.read().render() == reply
+    if left is not None:
+        assert said == left
 
 
 # ---- many at once ----
