@@ -62,6 +62,17 @@ static void test_stores_are_told(void **state) {
     harness_effects(h, "ZDIFFSTORE z 2 z z", ":0\r\n", "g:del z@0;");
 }
 
+static void test_places_are_told(void **state) {
+    struct harness *h = *state;
+    harness_effects(h, "GEOADD g CH 13.361389 38.115556 a", ":1\r\n", "n:new g@0;z:zadd g@0;=> ZADD g CH 3479099956230698 a;");
+    harness_effects(h, "GEOADD g 13.361389 38.115556 a", ":0\r\n", NONE);
+    harness_effects(h, "GEOSEARCHSTORE d g FROMMEMBER a BYRADIUS 1 m", ":1\r\n", "n:new d@0;z:geosearchstore d@0;");
+    harness_effects(h, "GEORADIUS g 13.361389 38.115556 1 m STORE d", ":1\r\n", "z:georadiusstore d@0;");
+    harness_effects(h, "GEORADIUSBYMEMBER g a 1 m STOREDIST d", ":1\r\n", "z:georadiusstore d@0;");
+    harness_effects(h, "GEORADIUS g 0 0 1 m STORE d", ":0\r\n", "g:del d@0;");
+    harness_effects(h, "GEORADIUS g 0 0 1 m STORE d", ":0\r\n", NONE);
+}
+
 static void test_stores_lose_the_expiry(void **state) {
     static const struct harness_case cases[] = {
         { "SET d x EX 100", OK },
@@ -108,6 +119,7 @@ int main(void) {
         T(test_range_removal_is_told),
         T(test_pops_are_told_and_replicated_in_a_form_that_does_not_wait),
         T(test_stores_are_told),
+        T(test_places_are_told),
         T(test_stores_lose_the_expiry),
         T(test_watched_keys_are_touched),
     };
