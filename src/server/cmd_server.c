@@ -10,7 +10,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "data/list.h"
 #include "server/client.h"
+#include "server/debug_value.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
@@ -84,19 +86,7 @@ static void debug_sleep(struct cmd_ctx *c) {
     reply_ok(c->r);
 }
 
-/* Bytes of a string in an RDB file, before compression: numbers of at most 11 characters as integers, else length and bytes. */
-static size_t rdb_string_len(struct slice v) {
-    int64_t n;
-    if (v.len <= 11 && str_to_ll(v, &n)) {
-        if (n == (int8_t)n) return 2;
-        if (n == (int16_t)n) return 3;
-        if (n == (int32_t)n) return 5;
-    }
-    return v.len + (v.len < 64 ? 1 : v.len < 16384 ? 2 : 5);
-}
-
 static void debug_object(struct cmd_ctx *c) {
-    char tmp[STR_LL_MAX];
     if (c->argc != 3) {
         cmd_unknown_sub(c);
         return;
@@ -107,14 +97,31 @@ static void debug_object(struct cmd_ctx *c) {
         reply_error(c->r, "ERR no such key");
     } else {
         const struct obj *o = entry_value(e);
-        struct slice v = obj_string_bytes(o, tmp);
-        char line[256];
-        snprintf(line, sizeof line, "Value at:%p refcount:%u encoding:%s serializedlength:%zu lru:%u lru_seconds_idle:%u",
-                 (const void *)o, atomic_load(&((struct obj *)(uintptr_t)o)->refs), obj_encoding_name(o), rdb_string_len(v),
-                 (unsigned)((c->now_ms / 1000 - entry_idle_s(e, c->now_ms)) & 0xffffff), entry_idle_s(e, c->now_ms));
-        reply_simple(c->r, line);
+        struct buf line = { 0 };
+        buf_printf(&line, "Value at:%p refcount:%u encoding:%s serializedlength:%zu lru:%u lru_seconds_idle:%u", (const void *)o,
+                   atomic_load(&((struct obj *)(uintptr_t)o)->refs), obj_encoding_name(o), debug_saved_len(o),
+                   (unsigned)((c->now_ms / 1000 - entry_idle_s(e, c->now_ms)) & 0xffffff), entry_idle_s(e, c->now_ms));
+        debug_append_facts(&line, o);
+        reply_simple(c->r, buf_cstr(&line));
+        buf_done(&line);
     }
     dispatch_unlock(c);
+}
+
+/* "100", "1kb": from how many bytes on a list's element has a node of its own; 0: what list-max-listpack-size says. */
+static void debug_packed_threshold(struct cmd_ctx *c) {
+    if (c->argc != 3) {
+        cmd_unknown_sub(c);
+        return;
+    }
+    char *text = mem_memdup0(c->argv[2].ptr, c->argv[2].len);
+    bool err = true;
+    uint64_t bytes = strlen(text) == c->argv[2].len ? str_to_mem(text, &err) : 0;
+    mem_free(text);
+    if (err || !ql_set_packed_threshold(bytes))
+        reply_error(c->r, "ERR argument must be a memory value bigger than 1 and smaller than 4gb");
+    else
+        reply_ok(c->r);
 }
 
 static void debug_set_active_expire(struct cmd_ctx *c) {
@@ -130,6 +137,8 @@ static void debug_command(struct cmd_ctx *c) {
     static const char *const lines[] = {
         "OBJECT <key>",
         "    Low-level facts about a key's value.",
+        "QUICKLIST-PACKED-THRESHOLD <size>",
+        "    Elements of lists of <size> bytes or more get a node of their own. 0: those larger than a node.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    Switch the deletion of expired keys that nobody asks for.",
         "SLEEP <seconds>",
@@ -143,6 +152,8 @@ static void debug_command(struct cmd_ctx *c) {
         debug_sleep(c);
     } else if (slice_ieq(sub, "object")) {
         debug_object(c);
+    } else if (slice_ieq(sub, "quicklist-packed-threshold")) {
+        debug_packed_threshold(c);
     } else if (slice_ieq(sub, "set-active-expire")) {
         debug_set_active_expire(c);
     } else {

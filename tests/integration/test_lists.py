@@ -385,6 +385,36 @@ def test_encoding_grows_and_shrinks_by_bytes(c, config, has_listpacks):
     assert encoding(c, "l") == "quicklist"
 
 
+def test_debug_object(c, config):
+    c.ok("RPUSH", "l", *["x%d" % i for i in range(10)])
+    assert "serializedlength:" in c.ok("DEBUG", "OBJECT", "l")
+    config("list-max-listpack-size", "4")
+    c.ok("DEL", "l")
+    c.ok("RPUSH", "l", *["x%d" % i for i in range(10)])
+    told = c.ok("DEBUG", "OBJECT", "l")
+    for fact in ("encoding:quicklist", "ql_nodes:3", "ql_avg_node:3.33", "ql_listpack_max:4", "ql_compressed:0", "ql_uncompressed_size:61"):
+        assert " %s" % fact in told, told
+
+
+def test_packed_threshold(c, config):
+    run(c, """
+        DEBUG QUICKLIST-PACKED-THRESHOLD x => -ERR argument must be a memory value bigger than 1 and smaller than 4gb
+        DEBUG QUICKLIST-PACKED-THRESHOLD 4294967295 => -ERR argument must be a memory value bigger than 1 and smaller than 4gb
+        DEBUG QUICKLIST-PACKED-THRESHOLD 10b
+    """)
+    config("list-max-listpack-size", "4")
+    try:
+        c.ok("RPUSH", "l", "a", "b", "c", "0123456789", "d", "e")
+        assert items(c, "l") == [b"a", b"b", b"c", b"0123456789", b"d", b"e"]
+        assert " ql_nodes:3 " in c.ok("DEBUG", "OBJECT", "l")
+        c.ok("LSET", "l", 1, "9876543210")
+        c.ok("LSET", "l", 3, "x")
+        c.ok("LINSERT", "l", "AFTER", "c", "abcdefghij")
+        assert items(c, "l") == [b"a", b"9876543210", b"c", b"abcdefghij", b"x", b"d", b"e"]
+    finally:
+        c.ok("DEBUG", "QUICKLIST-PACKED-THRESHOLD", 0)
+
+
 def test_copy_rename_and_expire(c):
     run(c, """
         RPUSH l a b c => *
