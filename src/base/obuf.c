@@ -29,6 +29,8 @@
 
 #define FIRST_CHUNK 1024
 #define MARK_ROOM 64
+#define POOL_LARGE 4096 /* beside FIRST_CHUNK */
+#define POOL_MAX 64     /* spare chunks of each size */
 
 struct obuf_seg {
     struct obuf_seg *next;
@@ -57,11 +59,44 @@ static void seg_push(struct obuf *ob, struct obuf_seg *s) {
     ob->mem += seg_mem(s);
 }
 
+/* Which spares chunks of this size are, -1: they are not kept. */
+static int pool_index(size_t total) {
+    if (total == FIRST_CHUNK) return 0;
+    return total == POOL_LARGE ? 1 : -1;
+}
+
+static bool pool_give(struct obuf_pool *pool, struct obuf_seg *s) {
+    int i = s->cap ? pool_index(s->cap + sizeof *s) : -1;
+    if (i < 0 || pool->n[i] == POOL_MAX) return false;
+    s->next = pool->spare[i];
+    pool->spare[i] = s;
+    pool->n[i]++;
+    return true;
+}
+
+static struct obuf_seg *pool_take(struct obuf_pool *pool, size_t total) {
+    int i = pool_index(total);
+    struct obuf_seg *s = i < 0 ? NULL : pool->spare[i];
+    if (!s) return NULL;
+    pool->spare[i] = s->next;
+    pool->n[i]--;
+    return s;
+}
+
+void obuf_pool_done(struct obuf_pool *pool) {
+    for (int i = 0; i < OBUF_POOL_SIZES; i++)
+        for (struct obuf_seg *s = pool->spare[i], *next; s; s = next) {
+            next = s->next;
+            mem_free(s);
+        }
+    *pool = (struct obuf_pool){ 0 };
+}
+
 static void seg_free(struct obuf *ob, struct obuf_seg *s) {
     ob->mem -= seg_mem(s);
     ob->nsegs--;
     if (s->release) s->release(s->arg);
-    mem_free(s);
+    if (!ob->pool || !pool_give(ob->pool, s)) mem_free(s);
 }
 
 static void pop_head(struct obuf *ob) {
@@ -72,7 +107,8 @@ static void pop_head(struct obuf *ob) {
 }
 
 static struct obuf_seg *chunk_push(struct obuf *ob, size_t total) {
-    struct obuf_seg *s = mem_alloc(total);
+    struct obuf_seg *s = ob->pool ? pool_take(ob->pool, total) : NULL;
+    if (!s) s = mem_alloc(total);
     *s = (struct obuf_seg){ .data = s->bytes, .cap = total - sizeof *s };
     seg_push(ob, s);
     return s;
@@ -152,7 +188,7 @@ void obuf_splice(struct obuf *dst, struct obuf *src) {
     dst->bytes += src->bytes;
     dst->mem += src->mem;
     dst->nsegs += src->nsegs;
-    *src = (struct obuf){ 0 };
+    *src = (struct obuf){ .pool = src->pool };
 }
 
 struct obuf_mark obuf_reserve_mark(struct obuf *ob) {

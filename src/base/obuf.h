@@ -10,11 +10,21 @@
 
 struct obuf_seg;
 
+/* Chunks nobody uses at the moment: the queues of a thread hand them on, and the next to reply finds one that is warm in the
+ * cache. Zero: empty. */
+#define OBUF_POOL_SIZES 2
+struct obuf_pool {
+    struct obuf_seg *spare[OBUF_POOL_SIZES];
+    unsigned n[OBUF_POOL_SIZES];
+};
+void obuf_pool_done(struct obuf_pool *pool);
+
 struct obuf {
     struct obuf_seg *head; /* first segment not wholly sent */
     struct obuf_seg *tail;
-    size_t bytes; /* left to send */
-    size_t mem;   /* bytes of memory held: own chunks, and what references keep alive (output buffer limits count it) */
+    size_t bytes;           /* left to send */
+    struct obuf_pool *pool; /* of the thread; NULL: none */
+    size_t mem;             /* bytes of memory held: own chunks, and what references keep alive (output buffer limits count it) */
     unsigned nsegs;
     uint16_t own;    /* bytes of chunks sent since the queue was last empty, at most OBUF_CHUNK */
     uint16_t before; /* the same of the time before: so large the first chunk is made */

@@ -109,6 +109,7 @@ void conn_thread_done(struct conn_thread *t) {
     loop_set_before_sleep(t->loop, NULL, NULL);
     mem_free(t->scratch);
     t->scratch = NULL;
+    obuf_pool_done(&t->chunks);
 }
 
 /* ---- opening ---- */
@@ -175,6 +176,7 @@ void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn
     list_init(&c->flush_node);
     list_init(&c->handshake_node);
     c->thread = t;
+    c->out.pool = &t->chunks;
     c->ops = ops;
     c->handshake_timeout_us = p->handshake_timeout_us;
     c->transport = p->is_unix ? CONN_UNIX : CONN_TCP;

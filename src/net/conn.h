@@ -92,6 +92,7 @@ struct conn_thread {
     struct list flush;              /* connections with output to send before the loop sleeps */
     struct list handshakes;         /* connections whose handshake can go a step further, first come first served */
     struct iovec iov[LOOP_IOV_MAX]; /* what is given to OpenSSL at once */
+    struct obuf_pool chunks;        /* of the connections' output queues */
     char *scratch;                  /* decrypted bytes of tls-user and ktls-tx, LOOP_RECV_BUF */
     struct loop_timer again;        /* output was queued while flushing, or handshakes wait for their turn: no sleep yet */
     int64_t handshake_budget_us;

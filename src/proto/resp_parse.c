@@ -28,6 +28,7 @@
 #include "base/str.h"
 
 #define ARGV_FIRST 8
+#define SPARE_MAX 64 /* arguments: an argv that is larger is not kept */
 #define UNAUTH_MAX_ARGS 10
 #define UNAUTH_MAX_BULK 16384
 #define HEADER_MAX 65536 /* PROTO_INLINE_MAX_SIZE, which redis-server uses for headers too */
@@ -61,11 +62,21 @@ void resp_parser_done(struct resp_parser *p) {
     resp_parser_init(p);
 }
 
-void resp_parser_trim(struct resp_parser *p) {
+void resp_parser_borrow(struct resp_parser *p, struct resp_argv *spare) {
+    if (p->argv || !spare->argv) return;
+    p->argv = spare->argv;
+    p->argv_cap = spare->cap;
+    *spare = (struct resp_argv){ 0 };
+}
+
+void resp_parser_trim(struct resp_parser *p, struct resp_argv *spare) {
     inline_args_free(p);
     if (p->multibulk_left >= 0) return;
     large_free(p);
-    mem_free(p->argv);
+    if (spare && !spare->argv && p->argv_cap <= SPARE_MAX)
+        *spare = (struct resp_argv){ p->argv, p->argv_cap };
+    else
+        mem_free(p->argv);
     p->argv = NULL;
     p->argv_cap = 0;
     p->argc = 0;

@@ -46,6 +46,12 @@ struct resp_parser {
     char error_buf[48];
 };
 
+/* An argv nobody uses at the moment: a thread's connections, which parse one at a time, hand one on. Zero: none. */
+struct resp_argv {
+    struct slice *argv;
+    int cap;
+};
+
 void resp_parser_init(struct resp_parser *p);
 void resp_parser_done(struct resp_parser *p);
 /* buf/len: everything unconsumed, the same bytes as before plus new ones (the memory may have moved). An empty command
@@ -64,7 +70,10 @@ void resp_parser_put_large(struct resp_parser *p, char *data_take, size_t cap);
 /* After RESP_COMMAND: the memory of the argument whose bytes begin at ptr, *ret_cap bytes, the caller's from here (mem_free).
  * NULL: it has none of its own. argv still points to it. */
 char *resp_parser_take_large(struct resp_parser *p, const char *ptr, size_t *ret_cap);
-/* Idle connections hold no memory: frees everything, unless a command is half-read. Ends the life of the last argv. */
-void resp_parser_trim(struct resp_parser *p);
+/* p takes the spare argv if it has none of its own. */
+void resp_parser_borrow(struct resp_parser *p, struct resp_argv *spare);
+/* Idle connections hold no memory: gives the argv to spare, which may be NULL, if that is empty, and frees everything, unless a
+ * command is half-read. Ends the life of the last argv. */
+void resp_parser_trim(struct resp_parser *p, struct resp_argv *spare);
 
 #endif

@@ -387,6 +387,7 @@ static void on_data(struct conn *conn, char *data, size_t len) {
     atomic_store_explicit(&c->last_us, loop_now_us(c->th->loop), memory_order_relaxed);
     if (mail_waits(&c->th->mail)) mail_deliver(c->th); /* posted before these bytes were sent, perhaps */
     if (conn_is_closing(conn)) return;
+    resp_parser_borrow(&c->parser, &c->th->argv);
     if (c->large.data) {
         size_t used = add_to_large(c, data, len);
         data += used;
@@ -404,7 +405,7 @@ static void on_data(struct conn *conn, char *data, size_t len) {
     if (c->s.waiter && c->qbuf.len >= BLOCKED_QUERY_MAX) conn_pause_reading(conn);
     begin_large(c);
     trim_query(c);
-    resp_parser_trim(&c->parser);
+    resp_parser_trim(&c->parser, &c->th->argv);
     conn_flush_later(conn);
     if (!conn_is_closing(conn)) check_query_limit(c);
     publish(c);

@@ -381,6 +381,7 @@ void io_threads_join(struct server *srv) {
         struct io_thread *th = &srv->threads[i];
         mail_done(th);
         conn_thread_done(&th->conns);
+        mem_free(th->argv.argv);
         th->loop = loop_free(th->loop);
         th->subscriptions = subscriptions_free(th->subscriptions);
         dict_clear(&th->by_id, NULL);

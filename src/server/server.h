@@ -18,6 +18,7 @@
 #include "data/dict.h"
 #include "net/conn.h"
 #include "net/loop.h"
+#include "proto/resp_parse.h"
 #include "server/acl_log.h"
 #include "server/config.h"
 #include "server/mail.h"
@@ -48,6 +49,7 @@ struct io_thread {
     pthread_t tid;
     struct loop *loop; /* loop_post: any thread */
     struct batch batch;
+    struct resp_argv argv; /* for whoever parses next */
     struct conn_thread conns;
     struct listener listeners[MAX_LISTENERS];
     int n_listeners;

@@ -322,6 +322,38 @@ static void test_obuf_first_chunk_is_for_as_much_as_the_time_before(void **state
     obuf_clear(&ob);
 }
 
+/* What one queue is through with the next one gets, and no more is kept than the pool may. */
+static void test_obuf_pool_hands_chunks_on(void **state) {
+    (void)state;
+    enum { N = 100 };
+    struct obuf_pool pool = { 0 };
+    static struct obuf ob[N];
+    char text[2000], back[2000];
+    memset(text, 'a', sizeof text);
+    for (int i = 0; i < N; i++) {
+        ob[i] = (struct obuf){ .pool = &pool };
+        obuf_append(&ob[i], text, 100 + (size_t)i);
+    }
+    for (int i = 0; i < N; i++) {
+        obuf_consume(&ob[i], 100 + (size_t)i);
+        obuf_trim(&ob[i]);
+        assert_int_equal(ob[i].mem, 0);
+    }
+    unsigned kept = pool.n[0];
+    assert_true(kept > 0 && kept < N);
+    for (int i = 0; i < N; i++) { /* in both sizes, cleared with bytes in them */
+        obuf_append(&ob[i], text, 10);
+        obuf_append_ref(&ob[i], text, 10, NULL, NULL);
+        obuf_append(&ob[i], text, 1500);
+        assert_int_equal(obuf_copy(&ob[i], back, sizeof back), 1520);
+        assert_memory_equal(back, text, 1520);
+        obuf_clear(&ob[i]);
+    }
+    assert_int_equal(pool.n[0], kept);
+    obuf_pool_done(&pool);
+    assert_int_equal(pool.n[0] + pool.n[1], 0);
+}
+
 static void test_obuf_truncate_after_partial_send_counts_what_is_left(void **state) {
     (void)state;
     struct obuf ob = { 0 };
@@ -546,6 +578,7 @@ int main(void) {
         cmocka_unit_test(test_obuf_iov_is_limited_to_max),
         cmocka_unit_test(test_obuf_consume_all_keeps_one_chunk_for_the_next_reply),
         cmocka_unit_test(test_obuf_first_chunk_is_for_as_much_as_the_time_before),
+        cmocka_unit_test(test_obuf_pool_hands_chunks_on),
         cmocka_unit_test(test_obuf_truncate_after_partial_send_counts_what_is_left),
         cmocka_unit_test(test_obuf_copy_stops_at_cap),
         cmocka_unit_test(test_obuf_random_operations_equal_model),

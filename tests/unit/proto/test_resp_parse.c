@@ -257,7 +257,7 @@ static void test_many_arguments(void **state) {
     assert_int_equal(used, b.len);
     assert_int_equal(p.argc, N);
     for (int i = 0; i < N; i++) assert_int_equal(atoi(p.argv[i].ptr), i);
-    resp_parser_trim(&p);
+    resp_parser_trim(&p, NULL);
     assert_null(p.argv);
     resp_parser_done(&p);
     buf_done(&b);
@@ -272,7 +272,7 @@ static void test_lacks_says_what_is_missing(void **state) {
     assert_int_equal(resp_parse(&p, &LIM, in, sizeof(in) - 1, &used), RESP_NEED_MORE);
     assert_int_equal(used, 0);
     assert_int_equal(resp_parser_lacks(&p, sizeof(in) - 1), 999);
-    resp_parser_trim(&p); /* half a command: must not lose it */
+    resp_parser_trim(&p, NULL); /* half a command: must not lose it */
     assert_int_equal(p.argc, 1);
     resp_parser_done(&p);
     assert_int_equal(resp_parse(&p, &LIM, "*2\r", 3, &used), RESP_NEED_MORE);
@@ -299,7 +299,7 @@ static void test_large_arguments_are_received_aside(void **state) {
     assert_int_equal(resp_parse(&p, &LIM, q.data, q.len, &used), RESP_NEED_MORE);
     assert_int_equal(resp_parser_large(&p, q.len, 20), 32);
     assert_int_equal(p.pos, q.len);
-    resp_parser_trim(&p); /* takes nothing from a command half read */
+    resp_parser_trim(&p, NULL); /* takes nothing from a command half read */
     resp_parser_put_large(&p, mem_memdup0("0123456789012345678901234567ab\r\n", 32), 32);
     buf_append(&q, "PING\r\n", 6);
     assert_int_equal(resp_parse(&p, &LIM, q.data, q.len, &used), RESP_COMMAND);
@@ -334,8 +334,41 @@ static void test_parser_is_usable_after_error(void **state) {
     resp_parser_done(&p);
 }
 
+/* Connections of a thread hand one argv on; one that is in the middle of a command keeps its own. */
+static void test_spare_argv_is_handed_on(void **state) {
+    (void)state;
+    struct resp_parser a, b;
+    struct resp_argv spare = { 0 };
+    static const char get[] = "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+    const size_t len = sizeof(get) - 1, half = 13;
+    size_t used;
+    resp_parser_init(&a);
+    resp_parser_init(&b);
+    resp_parser_borrow(&a, &spare); /* nothing there yet */
+    assert_int_equal(resp_parse(&a, &LIM, get, len, &used), RESP_COMMAND);
+    struct slice *argv = a.argv;
+    resp_parser_trim(&a, &spare);
+    assert_null(a.argv);
+    assert_ptr_equal(spare.argv, argv);
+    resp_parser_borrow(&b, &spare);
+    assert_ptr_equal(b.argv, argv);
+    assert_null(spare.argv);
+    assert_int_equal(resp_parse(&b, &LIM, get, half, &used), RESP_NEED_MORE);
+    resp_parser_trim(&b, &spare);
+    assert_null(spare.argv);
+    assert_int_equal(resp_parse(&a, &LIM, get, len, &used), RESP_COMMAND);
+    assert_ptr_not_equal(a.argv, b.argv);
+    resp_parser_trim(&a, &spare);
+    assert_int_equal(resp_parse(&b, &LIM, get, len, &used), RESP_COMMAND);
+    assert_memory_equal(b.argv[1].ptr, "k", 1);
+    resp_parser_trim(&b, &spare); /* there is one already */
+    assert_null(b.argv);
+    mem_free(spare.argv);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_spare_argv_is_handed_on),
         cmocka_unit_test(test_multibulk_split_at_every_byte_gives_the_same),
         cmocka_unit_test(test_every_two_way_split_gives_the_same),
         cmocka_unit_test(test_empty_commands_are_skipped),
