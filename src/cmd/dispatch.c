@@ -202,6 +202,10 @@ void dispatch_close_gate(struct cmd_ctx *c) {
     dispatch_unlock(c);
 }
 
+void dispatch_show(struct cmd_ctx *c) {
+    if (c->eng->hooks.show) c->eng->hooks.show(c->eng->hooks.arg, c);
+}
+
 bool dispatch_is_stale(struct cmd_ctx *c) {
     c->is_stale = atomic_load_explicit(&c->eng->gate, memory_order_acquire) != c->gate;
     return c->is_stale;

@@ -98,6 +98,8 @@ void dispatch_unlock(struct cmd_ctx *c);
 /* After a change that makes hooks.before refuse or postpone what it allowed until now (CLIENT PAUSE): when this returns, no
  * command that was let through under the old rules is still running or will run. For CMD_SELF_LOCK commands. */
 void dispatch_close_gate(struct cmd_ctx *c);
+/* hooks.show, where there is one. */
+void dispatch_show(struct cmd_ctx *c);
 /* Locks held: true when the gate has moved since the command was let through; c->is_stale is set then. */
 bool dispatch_is_stale(struct cmd_ctx *c);
 /* An error reply that did not come from a command (protocol error, maxclients): counted in errorstats. */

@@ -713,7 +713,8 @@ void client_check_idle(struct client *c, int64_t now_us) {
     if (c->conn.bytes_out != c->bytes_out_seen) atomic_store_explicit(&c->last_us, now_us, memory_order_relaxed);
     publish(c);
     int64_t limit = cfg_get(&c->srv->cfg->timeout);
-    if (limit && c->conn.state == CONN_OPEN && may_run(c) &&
+    bool listens = atomic_load_explicit(&c->flags, memory_order_relaxed) & (CLIENT_PUBSUB | CLIENT_MONITOR);
+    if (limit && c->conn.state == CONN_OPEN && may_run(c) && !listens &&
         now_us - atomic_load_explicit(&c->last_us, memory_order_relaxed) > limit * 1000000) {
         log_verbose("Closing idle client");
         atomic_fetch_add_explicit(&c->srv->stats.idle_closes, 1, memory_order_relaxed);

@@ -65,7 +65,7 @@ static void make_text(const struct cmd_ctx *c, struct buf *out) {
     const struct client *cl = client_of(c->s);
     int64_t now = clock_wall_us();
     buf_printf(out, "+%lld.%06lld [%d ", (long long)(now / 1000000), (long long)(now % 1000000), atomic_load(&c->s->db));
-    if (c->deny_blocking) { /* a command inside another one: a script's */
+    if (c->script) {
         buf_append_cstr(out, "lua]");
     } else if (cl->kind == LISTEN_UNIX) {
         buf_printf(out, "unix:%.*s]", (int)(strlen(cl->addr) - 2), cl->addr); /* its address is the path and ":0" */

@@ -422,6 +422,7 @@ void tracking_read(void *arg, struct cmd_ctx *c) {
     struct client *cl = client_of(c->s);
     struct tracker *t = tracker_of(cl);
     unsigned f = t ? flags_of(t) : 0;
+    if (c->cmd->flags & CMD_SKIP_MONITOR) return; /* a script that only reads: what it reads comes by itself */
     if (!(f & TRACKING_ON) || ((f & TRACKING_OPTIN) && !c->s->caching) || ((f & TRACKING_OPTOUT) && c->s->caching)) return;
     int local[32], *pos = local, n = cmd_keys(c->cmd, c->argc, c->argv, pos, NULL, 32);
     if (n > 32) {

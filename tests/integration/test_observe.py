@@ -63,6 +63,16 @@ def test_monitor_of_a_transaction(monitor, conn):
     assert monitor.until('"EXEC"') == ['"SET" "k" "1"', '"GET" "k"', '"EXEC"']
 
 
+def test_monitor_of_scripts(monitor, conn):
+    address = "%s:%d" % conn.sock.getsockname()[:2]
+    conn("EVAL", "redis.call('set', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])", "1", "k", "v")
+    assert monitor.line()[1:] == (address, "\"EVAL\" \"redis.call('set', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])\" "
+                                  '"1" "k" "v"')
+    assert monitor.line() == ("0", "lua", '"set" "k" "v"') and monitor.line() == ("0", "lua", '"GET" "k"')
+    conn("EVALSHA", "x" * 40, "0")
+    assert monitor.line()[2] == '"EVALSHA" "%s" "0"' % ("x" * 40)
+
+
 def test_monitor_hides_secrets(monitor, conn):
     conn("AUTH", "guess")
     conn("AUTH", "default", "guess")

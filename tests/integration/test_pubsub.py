@@ -360,6 +360,17 @@ def test_subscribers_that_come_and_go(threaded):
         assert conn("PUBSUB CHANNELS") == []
 
 
+def test_subscribers_do_not_time_out(make_server):
+    server = make_server(directives={"timeout": "1"})
+    with server.connect() as listener, server.connect() as idle:
+        subscribe(listener, "SUBSCRIBE", "x")
+        with pytest.raises(EOFError):
+            idle.read()
+        with server.connect() as publisher:
+            assert publisher("PUBLISH x still") == 1
+        pushed(listener, b"message", b"x", b"still")
+
+
 def test_many_channels_of_one_client(c, other):
     names = ["ch:%d" % i for i in range(5000)]
     subscribe(c, "SUBSCRIBE", *names)

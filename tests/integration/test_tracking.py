@@ -201,6 +201,18 @@ def test_flush(caching, conn):
     assert caching.read().render() == INVALID % "nil"
 
 
+def test_scripts(caching, conn):
+    run(caching, """
+        CLIENT TRACKING ON
+        EVAL "return redis.call('get', 'k')" 0 => nil
+        EVAL_RO "return redis.call('get', 'l')" 1 m => nil
+    """)
+    conn("EVAL", "redis.call('mset', 'k', 1, 'l', 2, 'm', 3)", "0")
+    assert pushes(caching) == [INVALID % '["k"]', INVALID % '["l"]']
+    caching.send(encode("EVAL", "redis.call('get', 'k') return redis.call('set', 'k', 5)", "0"))
+    assert caching.read().render() == "+OK" and caching.read().render() == INVALID % '["k"]'
+
+
 def test_expiry(caching, conn):
     conn("SET", "k", "v", "PX", "50")
     run(caching, """

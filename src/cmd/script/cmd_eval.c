@@ -44,6 +44,7 @@ static void run(struct cmd_ctx *c, struct script *s, int n_keys, bool is_read_on
 static void eval(struct cmd_ctx *c, bool is_read_only) {
     char sha[SHA1_HEX + 1];
     int n_keys;
+    dispatch_show(c);
     if (!script_numkeys(c, NULL, &n_keys)) return;
     sha1_hex(c->argv[1], sha);
     struct script *s = cache_find(scripts_of(c), sha);
@@ -65,6 +66,7 @@ static struct script *find_by_argument(struct cmd_ctx *c, struct slice arg) {
 
 static void evalsha(struct cmd_ctx *c, bool is_read_only) {
     int n_keys;
+    dispatch_show(c);
     if (c->argv[1].len != SHA1_HEX) {
         reply_error(c->r, "NOSCRIPT No matching script. Please use EVAL.");
         return;

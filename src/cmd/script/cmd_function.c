@@ -9,6 +9,7 @@ static void fcall(struct cmd_ctx *c, bool is_read_only) {
     struct scripts *sc = scripts_of(c);
     struct function *f = function_find(sc, c->argv[1]);
     int n_keys;
+    dispatch_show(c);
     if (!f) {
         reply_error(c->r, "ERR Function not found");
         return;
