@@ -32,12 +32,17 @@ uint64_t hash_len_live(const struct obj *o, int64_t now_ms) {
     return hash_len(o) - hash_due(o, now_ms, UINT64_MAX);
 }
 
+static struct hash_lpx *lpx_new(unsigned char *lp_take) {
+    struct hash_lpx *x = mem_alloc(sizeof(*x));
+    *x = (struct hash_lpx){ .head.index_pos = TIMEHEAP_NONE, .lp = lp_take };
+    return x;
+}
+
 /* ---- becoming a table ---- */
 
 static void free_pack(struct obj *o) {
-    if (o->enc == OBJ_ENC_LISTPACK_EX) {
-        mem_free(((struct hash_lpx *)o->u.ptr)->lp);
-    }
+    struct hash_lpx *x = o->enc == OBJ_ENC_LISTPACK_EX ? o->u.ptr : NULL;
+    if (x) mem_free(x->lp);
     mem_free(o->u.ptr);
 }
 
@@ -217,12 +222,8 @@ const unsigned char *hash_listpack(const struct obj *o, bool *ret_timed) {
 }
 
 struct obj *hash_from_listpack(unsigned char *lp_take, bool timed) {
-    struct obj *o = obj_new(OBJ_HASH, timed ? OBJ_ENC_LISTPACK_EX : OBJ_ENC_LISTPACK, lp_take);
-    if (timed) {
-        struct hash_lpx *x = mem_alloc(sizeof(*x));
-        *x = (struct hash_lpx){ .head.index_pos = TIMEHEAP_NONE, .lp = lp_take };
-        o->u.ptr = x;
-    }
+    struct obj *o =
+        timed ? obj_new(OBJ_HASH, OBJ_ENC_LISTPACK_EX, lpx_new(lp_take)) : obj_new(OBJ_HASH, OBJ_ENC_LISTPACK, lp_take);
     if (is_too_long(o)) hash_make_table(o);
     return o;
 }
@@ -240,10 +241,7 @@ static void *dup(const struct obj *o) {
     if (is_table(o)) return table_dup(table_of(o));
     bool timed;
     unsigned char *lp = lp_dup(hash_listpack(o, &timed));
-    if (!timed) return lp;
-    struct hash_lpx *x = mem_alloc(sizeof(*x));
-    *x = (struct hash_lpx){ .head.index_pos = TIMEHEAP_NONE, .lp = lp };
-    return x;
+    return timed ? (void *)lpx_new(lp) : lp;
 }
 
 static size_t mem(const struct obj *o, size_t samples) {

@@ -28,11 +28,7 @@
 
 static const struct obj_ops *const type_ops[OBJ_N_TYPES] = {
     [OBJ_STRING] = NULL, /* here */
-    [OBJ_LIST] = &list_ops,
-    [OBJ_ZSET] = &zset_ops,
-    [OBJ_STREAM] = &obj_ops_stream,
-    [OBJ_HASH] = &hash_ops,
-    [OBJ_SET] = &set_ops,
+    [OBJ_LIST] = &list_ops, [OBJ_ZSET] = &zset_ops, [OBJ_STREAM] = &obj_ops_stream, [OBJ_HASH] = &hash_ops, [OBJ_SET] = &set_ops,
 };
 
 /* NULL: a string. */

@@ -2,6 +2,7 @@
 #include "test_cmd_harness.h"
 
 #include "base/rand.h"
+#include "data/limits.h"
 
 #define ERR_FIELDS "-ERR Mandatory argument FIELDS is missing or not at the right position\r\n"
 #define ERR_MISMATCH "-ERR The `numfields` parameter must match the number of arguments\r\n"
@@ -224,6 +225,43 @@ static void test_fields_go_at_their_time(void **state) {
     harness_effects(h, "EXISTS h", ":0\r\n", "1 h:hexpired h@0;g:del h@0;*");
 }
 
+/* On a replica, and while clients are paused: nothing is deleted, and still nobody sees what is due. */
+static void test_due_fields_that_stay_are_hidden(void **state) {
+    struct harness *h = *state;
+    static const struct harness_case cases[] = {
+        { "HLEN h", ":1\r\n" },
+        { "HGET h a", NIL },
+        { "HGETALL h", "*2\r\n$1\r\nb\r\n$1\r\n2\r\n" },
+        { "HKEYS h", "*1\r\n$1\r\nb\r\n" },
+        { "HRANDFIELD h", "$1\r\nb\r\n" },
+        { "HRANDFIELD h 5", "*1\r\n$1\r\nb\r\n" },
+        { "HRANDFIELD h -2", "*2\r\n$1\r\nb\r\n$1\r\nb\r\n" },
+        { "HSCAN h 0 COUNT 100", "*2\r\n$1\r\n0\r\n*2\r\n$1\r\nb\r\n$1\r\n2\r\n" },
+        { "HTTL h FIELDS 1 a", "*1\r\n:-2\r\n" },
+        { "HDEL h a", ":0\r\n" },
+        { "HSETNX h a 5", ":1\r\n" },
+        { "HTTL h FIELDS 1 a", "*1\r\n:-1\r\n" },
+        { "HRANDFIELD gone", NIL },
+        { "HGETALL gone", "*0\r\n" },
+        { 0 },
+    };
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&data_limits.hash_max_listpack_entries, i ? 0 : 512);
+        ks_set_keep_expired(h->ks, false);
+        harness_run(h, "DEL h gone");
+        harness_run(h, "HSET h a 1 b 2");
+        harness_run(h, "HSET gone a 1");
+        harness_run(h, "HPEXPIRE h 1 FIELDS 1 a");
+        harness_run(h, "HPEXPIRE gone 1 FIELDS 1 a");
+        int64_t until = clock_wall_ms() + 3;
+        while (clock_wall_ms() < until) {
+        }
+        ks_set_keep_expired(h->ks, true);
+        harness_cases(h, cases);
+    }
+    atomic_store(&data_limits.hash_max_listpack_entries, 512);
+}
+
 static void test_random_fields(void **state) {
     struct harness *h = *state;
     static const struct harness_case cases[] = {
@@ -313,6 +351,7 @@ int main(void) {
         WITH_HARNESS(test_bad_arguments_of_times),
         WITH_HARNESS(test_conditions),
         WITH_HARNESS(test_fields_go_at_their_time),
+        WITH_HARNESS(test_due_fields_that_stay_are_hidden),
         WITH_HARNESS(test_random_fields),
         WITH_HARNESS(test_random_fields_are_fair),
         WITH_HARNESS(test_scan),
