@@ -64,28 +64,31 @@ static void scan_visit(void *arg, struct entry *e) {
     w->n_found++;
 }
 
-/* One lock per run of steps in one shard. */
-static uint64_t scan_run(struct cmd_ctx *c, struct scan_walk *w, uint64_t cursor) {
+/* One lock per run of steps in one shard. False: a script has the locks, and nothing was seen. */
+static bool scan_run(struct cmd_ctx *c, struct scan_walk *w, uint64_t *cursor) {
     int64_t steps_left = scan_max_steps(&w->opts);
     int shard = -1;
     do {
-        int next = ks_scan_shard(c->ks, cursor);
+        int next = ks_scan_shard(c->ks, *cursor);
         if (next != shard && !c->in_exec) {
             if (shard >= 0) dispatch_unlock(c);
-            dispatch_lock(c, 1ULL << next);
+            if (!dispatch_lock(c, 1ULL << next)) return shard >= 0; /* the rest comes with the next call */
         }
         shard = next;
-        cursor = ks_scan(c->ks, c->db, cursor, c->now_ms, scan_visit, w);
-    } while (cursor != 0 && --steps_left > 0 && w->sampled < w->opts.count);
+        *cursor = ks_scan(c->ks, c->db, *cursor, c->now_ms, scan_visit, w);
+    } while (*cursor != 0 && --steps_left > 0 && w->sampled < w->opts.count);
     if (!c->in_exec) dispatch_unlock(c);
-    return cursor;
+    return true;
 }
 
 void generic_scan_command(struct cmd_ctx *c) {
     uint64_t cursor;
     struct scan_walk w = { 0 };
     if (!scan_cursor(c, c->argv[1], &cursor) || !scan_options(c, 2, SCAN_TYPE, &w.opts)) return;
-    cursor = scan_run(c, &w, cursor);
+    if (!scan_run(c, &w, &cursor)) {
+        dispatch_reply_busy(c);
+        return;
+    }
 
     struct reply_deferred d = scan_reply_begin(c, cursor);
     for (size_t at = 0; at < w.found.len;) {

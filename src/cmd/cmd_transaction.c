@@ -9,6 +9,7 @@
 #include "cmd/acl.h"
 #include "cmd/exec.h"
 #include "cmd/figures.h"
+#include "cmd/script/script.h"
 
 static void multi_command(struct cmd_ctx *c) {
     if (c->s->in_multi) {
@@ -25,8 +26,10 @@ static void discard_command(struct cmd_ctx *c) {
         reply_error(c->r, "ERR DISCARD without MULTI");
         return;
     }
-    session_discard(c->s, c->ks);
-    reply_ok(c->r);
+    if (session_discard(c->s, c->ks))
+        reply_ok(c->r);
+    else
+        dispatch_reply_busy(c);
 }
 
 static bool watches_hold(struct cmd_ctx *c) {
@@ -78,12 +81,16 @@ static void exec_command(struct cmd_ctx *c) {
         return;
     }
     if (s->multi_abort) {
-        session_discard(s, c->ks);
+        if (!session_discard(s, c->ks)) session_end_multi(s);
         reply_error(c->r, "EXECABORT Transaction discarded because of previous errors.");
         return;
     }
     uint64_t mask = s->queue_shards | session_watch_shards(s, c->ks);
-    if (mask) dispatch_lock(c, mask);
+    if (mask && !dispatch_lock(c, mask)) {
+        reply_errorf(c->r, "EXECABORT Transaction discarded because of: %s", scripts_busy_text(c->eng->scripts));
+        session_end_multi(s);
+        return;
+    }
     if (mask && dispatch_is_stale(c)) {
         dispatch_unlock(c);
         return;
@@ -113,8 +120,10 @@ static void watch_command(struct cmd_ctx *c) {
 
 static void unwatch_command(struct cmd_ctx *c) {
     /* Queued in MULTI it does nothing: EXEC has forgotten the watches before the queue runs. */
-    if (!c->in_exec) session_unwatch(c->s, c->ks);
-    reply_ok(c->r);
+    if (c->in_exec || session_unwatch(c->s, c->ks))
+        reply_ok(c->r);
+    else
+        dispatch_reply_busy(c);
 }
 
 static const struct cmd_arg watch_args[] = { { .name = "key", .type = ARG_KEY, .flags = ARG_MULTIPLE }, { 0 } };

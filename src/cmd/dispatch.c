@@ -125,7 +125,7 @@ static void reject(struct engine *e, struct session *s, struct cmd *cmd, const c
     if (cmd && (cmd->flags & CMD_IS_EXEC)) {
         const char *why = strncmp(text, "ERR ", 4) == 0 ? text + 4 : text;
         reply_errorf(&s->reply, "EXECABORT Transaction discarded because of: %s", why);
-        session_discard(s, e->ks);
+        if (!session_discard(s, e->ks)) session_end_multi(s);
     } else {
         reply_error(&s->reply, text);
     }
@@ -184,9 +184,14 @@ uint64_t dispatch_shards(const struct engine *e, const struct cmd *cmd, int argc
     return mask;
 }
 
-void dispatch_lock(struct cmd_ctx *c, uint64_t mask) {
-    if (c->in_exec) return; /* EXEC holds every shard for such commands */
+bool dispatch_lock(struct cmd_ctx *c, uint64_t mask) {
+    if (c->in_exec) return true; /* EXEC holds every shard for such commands */
     c->locked = engine_lock(c->eng, mask, !(c->cmd->flags & CMD_READONLY));
+    return c->locked != 0;
+}
+
+void dispatch_reply_busy(struct cmd_ctx *c) {
+    reply_error(c->r, scripts_busy_text(c->eng->scripts));
 }
 
 void dispatch_unlock(struct cmd_ctx *c) {
@@ -198,8 +203,7 @@ void dispatch_unlock(struct cmd_ctx *c) {
 /* A command that held its locks before this one got them has done its work; one that gets them later sees the gate moved. */
 void dispatch_close_gate(struct cmd_ctx *c) {
     atomic_fetch_add_explicit(&c->eng->gate, 1, memory_order_release);
-    dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)));
-    dispatch_unlock(c);
+    if (dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) dispatch_unlock(c);
 }
 
 void dispatch_show(struct cmd_ctx *c) {
@@ -228,33 +232,71 @@ void dispatch_run(struct cmd_ctx *c) {
     if (c->s->reply.errors || c->failed) atomic_fetch_add_explicit(&cmd->failed, 1, memory_order_relaxed);
     note_errors(c->eng, c->s);
     c->usec = usec;
-    if (__builtin_expect(usec >= atomic_load_explicit(&c->eng->ran_from_us, memory_order_relaxed), 0) && c->eng->hooks.ran)
+    if (__builtin_expect(usec >= atomic_load_explicit(&c->eng->ran_from_us, memory_order_relaxed), 0) && !c->script &&
+        c->eng->hooks.ran)
         c->eng->hooks.ran(c->eng->hooks.arg, c, usec);
 }
 
-/* False when the gate moved before the locks were held: nothing was done. */
-static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv, uint64_t gate,
-                    enum dispatch_result *ret) {
-    struct cmd_ctx c = { .eng = e, .ks = e->ks, .s = s, .cmd = cmd, .argc = argc, .argv = argv, .r = &s->reply, .gate = gate };
-    c.db = atomic_load_explicit(&s->db, memory_order_relaxed);
-    if (!(cmd->flags & CMD_SELF_LOCK)) c.locked = dispatch_shards(e, cmd, argc, argv);
-    if (c.locked) c.locked = engine_lock(e, c.locked, !(cmd->flags & CMD_READONLY));
-    /* The counter takes as long to read as a short command's look-up: where nothing was waited for, the end of the one before
-     * will do. */
-    c.start = s->ended && ks_is_one_thread(e->ks) ? s->ended : clock_ticks();
-    c.now_ms =
-        ks_now(e->ks, c.locked, clock_wall_at_us(c.start) / 1000); /* with the locks held: in a shard, time does not go back */
-    if (!c.locked || !dispatch_is_stale(&c)) dispatch_run(&c);
-    if (c.locked) engine_unlock(e, c.locked, s->slot);
+/* A command that may take its time gets a stack of its own. EXEC is what its queue is. */
+static bool may_take_long(const struct session *s, const struct cmd *cmd) {
+    return (cmd->flags & CMD_SCRIPT) || ((cmd->flags & CMD_IS_EXEC) && (s->queue_flags & CMD_SCRIPT));
+}
+
+/* After the command. False when the gate moved before the locks were held: nothing was done. */
+static bool finish(struct cmd_ctx *c, enum dispatch_result *ret) {
+    struct engine *e = c->eng;
+    if (c->locked) engine_unlock(e, c->locked, c->s->slot);
     ks_no_hint();
-    if (c.is_stale) return false;
-    if (s->in_row) s->ended = c.end;
-    if (c.blocked)
+    if (c->is_stale) return false;
+    if (c->s->in_row) c->s->ended = c->end;
+    if (c->blocked)
         *ret = DISPATCH_BLOCKED;
     else
-        figures_count(e->figures, s->slot);
-    if (e->hooks.after) e->hooks.after(e->hooks.arg, &c, c.usec);
+        figures_count(e->figures, c->s->slot);
+    if (e->hooks.after) e->hooks.after(e->hooks.arg, c, c->usec);
     return true;
+}
+
+/* As finish. */
+static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv, uint64_t gate,
+                    enum dispatch_result *ret) {
+    struct cmd_ctx local = {
+        .eng = e, .ks = e->ks, .s = s, .cmd = cmd, .argc = argc, .argv = argv, .r = &s->reply, .gate = gate
+    };
+    struct cmd_ctx *c = &local;
+    bool long_one = may_take_long(s, cmd);
+    c->db = atomic_load_explicit(&s->db, memory_order_relaxed);
+    if (!(cmd->flags & CMD_SELF_LOCK)) c->locked = dispatch_shards(e, cmd, argc, argv);
+    if (c->locked && !(c->locked = engine_lock(e, c->locked, !(cmd->flags & CMD_READONLY)))) {
+        ks_no_hint();
+        reject(e, s, cmd, scripts_busy_text(e->scripts));
+        return true;
+    }
+    if (long_one) c = scripts_own_context(e->scripts, &local);
+    /* The counter takes as long to read as a short command's look-up: where nothing was waited for, the end of the one before
+     * will do. */
+    c->start = s->ended && ks_is_one_thread(e->ks) ? s->ended : clock_ticks();
+    c->now_ms =
+        ks_now(e->ks, c->locked, clock_wall_at_us(c->start) / 1000); /* with the locks held: in a shard, time does not go back */
+    if (!c->locked || !dispatch_is_stale(c)) {
+        if (!long_one) {
+            dispatch_run(c);
+        } else if (!scripts_run(e->scripts, c)) {
+            ks_no_hint();
+            *ret = DISPATCH_SUSPENDED;
+            return true;
+        }
+    }
+    return finish(c, ret);
+}
+
+enum dispatch_result dispatch_continue(struct engine *e, struct session *s) {
+    enum dispatch_result result = DISPATCH_OK;
+    struct cmd_ctx *c = scripts_continue(e->scripts, s->slot);
+    if (!c) return DISPATCH_SUSPENDED;
+    finish(c, &result);
+    session_advance_reply_mode(s);
+    return result;
 }
 
 static void queue(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv) {
@@ -302,6 +344,13 @@ static bool permitted(struct engine *e, struct session *s, struct cmd *cmd, int 
     return false;
 }
 
+/* A script takes long: only a few commands are answered. */
+static bool is_refused_by_script(struct engine *e, struct session *s, struct cmd *cmd) {
+    if (__builtin_expect(!ks_is_held(e->ks), 1) || (cmd->flags & CMD_ALLOW_BUSY)) return false;
+    reject(e, s, cmd, scripts_busy_text(e->scripts));
+    return true;
+}
+
 /* One attempt at a known command. False: the rules changed meanwhile, try again. */
 static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv,
                     enum dispatch_result *ret) {
@@ -314,10 +363,13 @@ static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int ar
             reject(e, s, cmd, refusal);
             return true;
         }
+        if (is_refused_by_script(e, s, cmd)) return true;
         if (postpone) {
             *ret = DISPATCH_POSTPONED;
             return true;
         }
+    } else if (is_refused_by_script(e, s, cmd)) {
+        return true;
     }
     atomic_store_explicit(&s->last_cmd, cmd, memory_order_relaxed);
     if (!s->in_multi || (cmd->flags & CMD_NEVER_QUEUED)) return execute(e, s, cmd, argc, argv, gate, ret);

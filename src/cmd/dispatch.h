@@ -79,7 +79,8 @@ struct engine {
 enum dispatch_result {
     DISPATCH_OK,
     DISPATCH_POSTPONED, /* keep argv, try again later */
-    DISPATCH_BLOCKED    /* s->waiter waits: nothing more of this session's may be run until block_finish */
+    DISPATCH_BLOCKED,   /* s->waiter waits: nothing more of this session's may be run until block_finish */
+    DISPATCH_SUSPENDED /* a script of its takes long: nothing more of this session's may be run until dispatch_continue is done */
 };
 
 /* Once t is complete: no command may be registered afterwards. */
@@ -87,16 +88,21 @@ void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t);
 void engine_done(struct engine *e);
 /* Runs or queues one command. argc >= 1. Replies go to s->reply. */
 enum dispatch_result dispatch(struct engine *e, struct session *s, int argc, const struct slice *argv);
+/* Goes on for some milliseconds with the script that s has waiting, on the thread that ran dispatch: DISPATCH_SUSPENDED again, or
+ * DISPATCH_OK. */
+enum dispatch_result dispatch_continue(struct engine *e, struct session *s);
 /* For those who change keys but are no command (cron): these and all shards that serving blocked clients takes. Returns what was
- * locked. creates: keys may be created; else only deleted. */
+ * locked; 0: the locks are not to be had (ks_set_held). creates: keys may be created; else only deleted. */
 uint64_t engine_lock(struct engine *e, uint64_t mask, bool creates);
 /* Serves the blocked clients whose keys have become ready, and unlocks. slot: of the calling thread. */
 void engine_unlock(struct engine *e, uint64_t locked, unsigned slot);
-/* For CMD_SELF_LOCK commands: c->locked follows. */
-void dispatch_lock(struct cmd_ctx *c, uint64_t mask);
+/* For CMD_SELF_LOCK commands: c->locked follows. False: a script holds the locks for long; dispatch_reply_busy. */
+bool dispatch_lock(struct cmd_ctx *c, uint64_t mask) __attribute__((warn_unused_result));
+void dispatch_reply_busy(struct cmd_ctx *c);
 void dispatch_unlock(struct cmd_ctx *c);
 /* After a change that makes hooks.before refuse or postpone what it allowed until now (CLIENT PAUSE): when this returns, no
- * command that was let through under the old rules is still running or will run. For CMD_SELF_LOCK commands. */
+ * command that was let through under the old rules is still running or will run, but for a script that takes long already. For
+ * CMD_SELF_LOCK commands. */
 void dispatch_close_gate(struct cmd_ctx *c);
 /* hooks.show, where there is one. */
 void dispatch_show(struct cmd_ctx *c);

@@ -88,21 +88,27 @@ void session_end_multi(struct session *s) {
     atomic_store_explicit(&s->multi_count, -1, memory_order_relaxed);
 }
 
-void session_unwatch(struct session *s, struct keyspace *ks) {
+bool session_unwatch(struct session *s, struct keyspace *ks) {
     uint64_t mask = session_watch_shards(s, ks);
-    if (mask) ks_lock(ks, mask);
+    if (mask && !ks_lock_unless_held(ks, mask)) return false;
     session_unwatch_locked(s, ks, mask);
     if (mask) ks_unlock(ks, mask);
+    return true;
 }
 
-void session_discard(struct session *s, struct keyspace *ks) {
+bool session_discard(struct session *s, struct keyspace *ks) {
+    if (!session_unwatch(s, ks)) return false;
     session_end_multi(s);
-    session_unwatch(s, ks);
+    return true;
 }
 
 void session_done(struct session *s, struct keyspace *ks) {
     assert(!s->waiter);
-    session_discard(s, ks);
+    uint64_t mask = session_watch_shards(s, ks);
+    if (mask) ks_lock(ks, mask);
+    session_unwatch_locked(s, ks, mask);
+    if (mask) ks_unlock(ks, mask);
+    session_end_multi(s);
     acl_logout(s);
     mem_free(s->user);
     s->user = NULL;

@@ -83,11 +83,13 @@ void session_done(struct session *s, struct keyspace *ks);
 void session_ghost(struct session *ghost, const struct session *s, struct obuf *out);
 void session_advance_reply_mode(struct session *s); /* after a command */
 void session_set_resp(struct session *s, int resp);
-/* DISCARD's and RESET's part: leaves MULTI, forgets watches. Takes shard locks: none may be held. */
-void session_discard(struct session *s, struct keyspace *ks);
+/* DISCARD's and RESET's part: leaves MULTI, forgets watches. Takes shard locks: none may be held. False: they are not to be had
+ * (ks_set_held), and nothing is changed. */
+bool session_discard(struct session *s, struct keyspace *ks);
 /* Forgets all watches; the caller holds the locks of session_watch_shards(). */
 void session_unwatch_locked(struct session *s, struct keyspace *ks, uint64_t held);
-void session_unwatch(struct session *s, struct keyspace *ks); /* the same, taking the locks: none may be held */
+/* The same, taking the locks: none may be held. False: they are not to be had (ks_set_held); the watches stay. */
+bool session_unwatch(struct session *s, struct keyspace *ks);
 uint64_t session_watch_shards(const struct session *s, const struct keyspace *ks);
 void session_end_multi(struct session *s);                                                  /* drops the queue; watches stay */
 void session_queue(struct session *s, struct cmd *cmd, int argc, const struct slice *argv); /* copies argv */

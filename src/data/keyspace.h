@@ -89,6 +89,11 @@ void ks_unlock(struct keyspace *ks, uint64_t mask);
 /* The time a command goes by, its shards locked: now_ms, but not before what the last holder of any of them went by. Threads read
  * clocks of their own, which may differ by less than a millisecond; a clock that was set back further is followed. */
 int64_t ks_now(struct keyspace *ks, uint64_t locked, int64_t now_ms);
+/* Somebody holds all locks and will not let go of them soon: a script that runs for long. Who waits for a lock by one of the
+ * functions that say so gives up then. Set and cleared by the holder. */
+void ks_set_held(struct keyspace *ks, bool held);
+bool ks_is_held(const struct keyspace *ks);
+bool ks_lock_unless_held(struct keyspace *ks, uint64_t mask); /* false: nothing is locked */
 bool ks_trylock_shard(struct keyspace *ks, int shard);
 bool ks_is_locked_by_me(const struct keyspace *ks, int shard); /* for assertions; true when not tracked */
 
@@ -194,7 +199,8 @@ void ks_wait_add(struct keyspace *ks, struct ks_wait *w);
 void ks_wait_remove(struct keyspace *ks, struct ks_wait *w); /* nothing when it does not wait */
 /* ks_lock for who may change keys: locks these shards and all that are needed besides, so that everybody can be served who waits
  * for a key in one of them. Returns what is locked. `creates`: the holder may make keys; else it can but delete them (expiry),
- * for which few wait. Before it unlocks it calls ks_serve, if there is anything ready (cmd/block.c). */
+ * for which few wait. 0: nothing is locked, see ks_set_held. Before it unlocks it calls ks_serve, if there is anything ready
+ * (cmd/block.c). */
 uint64_t ks_lock_to_serve(struct keyspace *ks, uint64_t mask, bool creates);
 /* ks_unlock, unless somebody is to be served first: false, and everything is still locked. */
 bool ks_unlock_unless_ready(struct keyspace *ks, uint64_t mask);

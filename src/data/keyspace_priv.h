@@ -88,6 +88,7 @@ struct keyspace {
     struct ks_hooks hooks;
     struct dict_type dict_type; /* of all dicts here; avoid_resize: a child process is active */
     _Atomic bool lfu, active_expire, keep_expired;
+    _Atomic bool held;    /* ks_set_held */
     struct shard *shards; /* on a cache line, somewhere at the start of: */
     void *shards_mem;
 };

@@ -4,6 +4,7 @@
  * Lock order: shards ascending, nothing else is locked while one is held here. */
 #include "data/keyspace_priv.h"
 
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -38,6 +39,47 @@ static void shard_unlock(const struct keyspace *ks, struct shard *s) {
     if (!ks->one_thread) pthread_mutex_unlock(&s->lock);
 }
 
+#define HELD_LOOK_NS 10000000 /* between two looks at ks.held while waiting */
+
+/* The lock is another's. */
+__attribute__((noinline)) static bool shard_wait_unless_held(const struct keyspace *ks, struct shard *s) {
+    while (!atomic_load_explicit(&ks->held, memory_order_acquire)) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += HELD_LOOK_NS;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
+        if (pthread_mutex_timedlock(&s->lock, &until) == 0) return true;
+    }
+    return false;
+}
+
+static bool shard_lock_unless_held(const struct keyspace *ks, struct shard *s) {
+    if (!ks->one_thread && pthread_mutex_trylock(&s->lock) != 0 && !shard_wait_unless_held(ks, s)) return false;
+    set_owner(s, KS_TRACK_OWNER ? thread_id() : 0);
+    return true;
+}
+
+void ks_set_held(struct keyspace *ks, bool held) {
+    atomic_store_explicit(&ks->held, held, memory_order_release);
+}
+
+bool ks_is_held(const struct keyspace *ks) {
+    return atomic_load_explicit(&ks->held, memory_order_acquire);
+}
+
+bool ks_lock_unless_held(struct keyspace *ks, uint64_t mask) {
+    if (ks_is_held(ks)) return false;
+    for (uint64_t m = mask; m; m &= m - 1)
+        if (!shard_lock_unless_held(ks, &ks->shards[__builtin_ctzll(m)])) {
+            ks_unlock(ks, mask & ~m);
+            return false;
+        }
+    return true;
+}
+
 void ks_lock(struct keyspace *ks, uint64_t mask) {
     for (uint64_t m = mask; m; m &= m - 1) shard_lock(ks, &ks->shards[__builtin_ctzll(m)]);
 }
@@ -48,17 +90,21 @@ void ks_unlock(struct keyspace *ks, uint64_t mask) {
 
 /* What a shard needs is known once it is locked, and stays so. Two rounds are rare, and each takes more: an end comes. */
 uint64_t ks_lock_to_serve(struct keyspace *ks, uint64_t mask, bool creates) {
-    for (;;) {
+    while (!ks_is_held(ks)) {
         uint64_t needs = 0;
         for (uint64_t m = mask; m; m &= m - 1) {
             struct shard *s = &ks->shards[__builtin_ctzll(m)];
-            shard_lock(ks, s);
+            if (!shard_lock_unless_held(ks, s)) {
+                ks_unlock(ks, mask & ~m);
+                return 0;
+            }
             if (s->needs) needs |= creates ? s->needs : s->needs_nokey;
         }
         if (!(needs & ~mask)) return mask;
         ks_unlock(ks, mask);
         mask |= needs;
     }
+    return 0;
 }
 
 bool ks_unlock_unless_ready(struct keyspace *ks, uint64_t mask) {
@@ -205,7 +251,7 @@ static bool rehash_shard(struct shard *s, int64_t until_us) {
 bool ks_rehash_cycle(struct keyspace *ks, int shard, int64_t budget_us) {
     struct shard *s = &ks->shards[shard];
     int64_t until_us = clock_mono_us() + budget_us;
-    shard_lock(ks, s);
+    if (ks_is_held(ks) || !shard_lock_unless_held(ks, s)) return false;
     bool is_left = rehash_shard(s, until_us);
     shard_unlock(ks, s);
     return is_left;

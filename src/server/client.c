@@ -255,9 +255,9 @@ static bool goes_on(struct client *c) {
     return check_output_limit(c) && !conn_is_closing(&c->conn);
 }
 
-/* Neither paused nor blocked. */
+/* Neither paused nor blocked, and no script of its is under way. */
 static bool may_run(const struct client *c) {
-    return list_empty(&c->paused_node) && !c->s.waiter;
+    return list_empty(&c->paused_node) && !c->s.waiter && !c->is_suspended;
 }
 
 static size_t run_whole(struct client *c, char *data, size_t len) {
@@ -291,6 +291,10 @@ static size_t run_whole(struct client *c, char *data, size_t len) {
         }
         off = at;
         if (d == DISPATCH_BLOCKED) return off; /* it may have been served since: th->woken has it then */
+        if (d == DISPATCH_SUSPENDED) {
+            client_suspend(c);
+            return off;
+        }
         if (!goes_on(c)) return len;
     }
     return conn_is_closing(&c->conn) ? len : off;
@@ -345,7 +349,7 @@ static size_t add_to_large(struct client *c, const char *data, size_t len) {
 /* The command in qbuf has come to a large argument: the rest of it goes elsewhere. */
 static void begin_large(struct client *c) {
     size_t need = resp_parser_large(&c->parser, c->qbuf.len, LARGE_MIN), at = c->parser.pos;
-    if (need == 0 || c->large.data || conn_is_closing(&c->conn) || c->s.waiter) return;
+    if (need == 0 || c->large.data || conn_is_closing(&c->conn) || c->s.waiter || c->is_suspended) return;
     c->large.need = need;
     add_to_large(c, c->qbuf.data + at, c->qbuf.len - at);
     c->qbuf.len = at;
@@ -585,10 +589,19 @@ static void log_end(struct client *c, enum conn_end why, const char *text) {
 
 static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     struct client *c = client_of_conn(conn);
-    struct io_thread *th = c->th;
     log_end(c, why, text);
-    client_block_abandon(c);
     publish(c);
+    if (client_may_lock(c) && !c->is_suspended)
+        client_free(c);
+    else
+        list_push_back(&c->th->gone, &c->gone_node);
+}
+
+/* Everything is let go; the connection is closed. */
+void client_free(struct client *c) {
+    struct io_thread *th = c->th;
+    client_block_abandon(c);
+    list_remove(&c->gone_node);
     atomic_fetch_sub_explicit(&th->clients_mem, atomic_exchange_explicit(&c->mem_counted, 0, memory_order_relaxed),
                               memory_order_relaxed);
     pthread_mutex_lock(&th->registry_lock);
@@ -601,7 +614,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     tracking_forget(c);
     monitor_stop(c);
     dict_remove(&th->by_id, dict_hash(id_of(c)), id_of(c));
-    if (c->counted_tls) tls_count_close(&c->srv->tls, tls_mode(conn));
+    if (c->counted_tls) tls_count_close(&c->srv->tls, tls_mode(&c->conn));
     session_done(&c->s, c->srv->ks);
     resp_parser_done(&c->parser);
     buf_done(&c->qbuf);
@@ -615,6 +628,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     mem_free(c->lib_ver);
     mem_free(c->tls_text);
     mem_free(c->tls_user);
+    obuf_clear(&c->conn.out); /* what a script replied meanwhile */
     mem_free(c);
 }
 
@@ -669,6 +683,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     list_init(&c->node);
     list_init(&c->paused_node);
     list_init(&c->woken_node);
+    list_init(&c->gone_node);
     list_init(&c->tracking_node);
     list_init(&c->monitor_node);
     resp_parser_init(&c->parser);
@@ -702,7 +717,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
 
 void client_close(struct client *c) {
     atomic_fetch_or(&c->flags, CLIENT_CLOSING);
-    client_block_abandon(c);
+    if (client_may_lock(c)) client_block_abandon(c); /* else once it is closed */
     conn_flush_later(&c->conn);
     conn_close_after_flush(&c->conn, CLOSE_FLUSH_US);
 }

@@ -27,6 +27,8 @@ struct client {
     struct list node;        /* th->clients */
     struct list paused_node; /* th->paused, or in no list */
     struct list woken_node;  /* th->woken, or in no list */
+    struct list gone_node;   /* th->gone: closed, and waits for a script to end before it can be freed */
+    bool is_suspended;       /* a script of its takes long: client_script.c */
     struct resp_parser parser;
     struct buf qbuf; /* what arrived and is not parsed yet; empty between whole commands */
     struct {
@@ -42,6 +44,7 @@ struct client {
     char *tls_user;                  /* (S) by its certificate, see tls-auth-clients-user; NULL: none */
     struct cmd_waiter *blocked;      /* (S) s.waiter, once all of the client says so */
     struct loop_timer block_timer;
+    bool is_woken_late; /* it was woken while a script had the shards, and block_timer is to see to it */
     bool soft_limit_on;
     bool counted_tls;
     int64_t created_us;
@@ -74,6 +77,13 @@ void client_resume_paused(struct io_thread *th);
 void client_arm_unpause(struct io_thread *th); /* the timer that ends the pause of th's clients */
 void client_check_idle(struct client *c, int64_t now_us);
 void client_run_kept(struct client *c); /* owner: what was put off may run now */
+void client_free(struct client *c);     /* owner: its connection is closed */
+/* ---- client_script.c ---- */
+void client_suspend(struct client *c); /* owner: its command has returned DISPATCH_SUSPENDED */
+void client_script_init(struct io_thread *th);
+/* Owner: whether what it has in the keyspace (watches, keys it waits for) can be taken out now: a script may have the locks. */
+bool client_may_lock(struct client *c);
+void client_free_gone(struct io_thread *th); /* owner: those that can be */
 /* ---- client_block.c ---- */
 void client_block(struct client *c);               /* owner: it has begun to wait */
 void client_block_abandon(struct client *c);       /* owner: it ends; nothing when it is not blocked */

@@ -21,6 +21,7 @@
 #include "server/client.h"
 #include "server/mail.h"
 
+#define HELD_RETRY_US 10000            /* between two looks whether a script has let go of the shards */
 #define MAX_TIMER_WAIT_US 3600000000LL /* then it looks again: a deadline may be further than the clock can count */
 
 static void set_blocked(struct client *c, struct cmd_waiter *w) {
@@ -39,13 +40,14 @@ static void leave(struct client *c) {
     set_blocked(c, NULL);
     atomic_fetch_and(&c->flags, ~(unsigned)CLIENT_BLOCKED);
     counter_sub(&c->th->n_blocked, 1);
-    if (!c->s.waiter->deadline_us) return;
     loop_timer_cancel(c->th->loop, &c->block_timer);
+    if (!c->s.waiter->deadline_us) return;
     counter_sub(&c->th->n_block_timers, 1);
 }
 
 static void finish(struct client *c) {
     leave(c);
+    c->is_woken_late = false;
     block_finish(&c->s);
     list_remove(&c->woken_node);
     list_push_back(&c->th->woken, &c->woken_node);
@@ -56,6 +58,8 @@ static void timer_fired(struct loop_timer *t) {
     int64_t deadline = c->s.waiter->deadline_us;
     if (clock_mono_us() < deadline)
         arm(c, deadline);
+    else if (!client_may_lock(c))
+        arm(c, clock_mono_us() + HELD_RETRY_US);
     else if (block_time_out(c->s.waiter))
         finish(c);
 }
@@ -72,9 +76,11 @@ void client_block(struct client *c) {
 }
 
 void client_block_abandon(struct client *c) {
-    if (!c->s.waiter) return;
+    struct cmd_waiter *w = c->s.waiter;
+    if (!w) return;
     leave(c);
     block_abandon(&c->s);
+    if (c->is_woken_late) block_free(w); /* no wake is under way that would do it */
 }
 
 /* ---- woken ---- */
@@ -84,11 +90,28 @@ struct wake {
     struct cmd_waiter *waiter;
 };
 
+static void late_fired(struct loop_timer *t) {
+    struct client *c = list_entry(t, struct client, block_timer);
+    if (client_may_lock(c))
+        finish(c);
+    else
+        arm(c, clock_mono_us() + HELD_RETRY_US);
+}
+
+/* The wake has come, and has to come again. */
+static void finish_later(struct client *c) {
+    c->is_woken_late = true;
+    c->block_timer.fn = late_fired;
+    arm(c, clock_mono_us() + HELD_RETRY_US);
+}
+
 static void wake_arrived(struct inbox_msg *msg, void *owner) {
     struct wake *m = list_entry(list_entry(msg, struct mail, msg), struct wake, mail);
-    (void)owner;
+    struct io_thread *th = owner;
     if (m->waiter->is_orphan)
         block_free(m->waiter);
+    else if (atomic_load(&m->waiter->state) != BLOCK_SERVED && ks_is_held(th->srv->ks))
+        finish_later(m->waiter->s.owner); /* it is still in the keyspace's tables, which a script has */
     else
         finish(m->waiter->s.owner);
     mem_free(m);

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "cmd/script/script.h"
 #include "data/limits.h"
 #include "server/client.h"
 #include "server/evict.h"
@@ -48,6 +49,7 @@ void server_apply_all(struct server *srv) {
     int64_t policy = cfg_get(&cfg->maxmemory_policy);
     ks_use_lfu(srv->ks, policy == CFG_VOLATILE_LFU || policy == CFG_ALLKEYS_LFU);
     ks_lfu_params(srv->ks, (int)cfg_get(&cfg->lfu_log_factor), (int)cfg_get(&cfg->lfu_decay_time));
+    scripts_set_threshold(e->scripts, cfg_get(&cfg->busy_reply_threshold));
     apply_limits(cfg);
     observe_update(srv);
     mem_purge_in_background(cfg_get(&cfg->jemalloc_bg_thread));

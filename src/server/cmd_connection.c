@@ -150,7 +150,10 @@ static void quit_command(struct cmd_ctx *c) {
 
 static void reset_command(struct cmd_ctx *c) {
     struct client *cl = client_of(c->s);
-    session_discard(c->s, c->ks);
+    if (!session_discard(c->s, c->ks)) {
+        dispatch_reply_busy(c);
+        return;
+    }
     pubsub_forget(cl);
     tracking_disable(cl);
     monitor_stop(cl);

@@ -56,6 +56,8 @@ static void shutdown_command(struct cmd_ctx *c) {
         cmd_syntax_error(c);
     } else if (abort_it) {
         reply_error(c->r, "ERR No shutdown in progress."); /* it is never put off: there are no replicas to wait for */
+    } else if (!nosave && ks_is_held(c->ks)) {
+        dispatch_reply_busy(c);
     } else if (save) {
         log_warning("SHUTDOWN SAVE refused: this version has no RDB snapshots");
         reply_error(c->r, "ERR Errors trying to SHUTDOWN. Check logs.");
@@ -77,7 +79,10 @@ static void debug_sleep(struct cmd_ctx *c) {
     if (!str_to_double(c->argv[2], &s)) s = 0;
     if (s > 0) {
         /* Redis is one thread: everybody sleeps. So every shard is held. */
-        dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)));
+        if (!dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) {
+            dispatch_reply_busy(c);
+            return;
+        }
         struct timespec ts = { .tv_sec = (time_t)s, .tv_nsec = (long)((s - (double)(time_t)s) * 1e9) };
         while (nanosleep(&ts, &ts) != 0) {
         }
@@ -91,7 +96,10 @@ static void debug_object(struct cmd_ctx *c) {
         cmd_unknown_sub(c);
         return;
     }
-    dispatch_lock(c, 1ULL << ks_shard_of(c->ks, c->argv[2]));
+    if (!dispatch_lock(c, 1ULL << ks_shard_of(c->ks, c->argv[2]))) {
+        dispatch_reply_busy(c);
+        return;
+    }
     struct entry *e = ks_find(c->ks, c->db, c->argv[2], c->now_ms, KS_FIND_NO_TOUCH | KS_FIND_NO_STATS);
     if (!e) {
         reply_error(c->r, "ERR no such key");

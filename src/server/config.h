@@ -72,6 +72,7 @@ struct config {
         set_max_intset_entries, set_max_listpack_entries, set_max_listpack_value, zset_max_listpack_entries,
         zset_max_listpack_value, hll_sparse_max_bytes, stream_node_max_bytes, stream_node_max_entries;
     /* statistics */
+    cfg_int busy_reply_threshold; /* ms */
     cfg_int slowlog_log_slower_than, slowlog_max_len, latency_tracking, latency_monitor_threshold;
     cfg_int notify_keyspace_events; /* config_event_bit()s */
     double latency_percentiles[16];

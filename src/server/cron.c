@@ -45,6 +45,7 @@ static void expire_and_rehash(struct server *srv) {
         bool more = true;
         while (more && clock_mono_us() - start < EXPIRE_BUDGET_US) {
             uint64_t locked = engine_lock(&srv->eng, 1ULL << s, false);
+            if (!locked) return; /* a script takes long: the rest has time */
             expired += ks_expire_cycle(srv->ks, s, now_ms, EXPIRE_BATCH, &more);
             engine_unlock(&srv->eng, locked, 0);
         }
@@ -105,6 +106,7 @@ static void cron_fired(struct loop_timer *t) {
     struct io_thread *th = list_entry(t, struct io_thread, cron);
     struct server *srv = th->srv;
     if (th->stopping) {
+        client_free_gone(th);
         if (list_empty(&th->clients) || clock_mono_us() > th->stop_deadline_us) {
             list_for_each_safe(n, tmp, &th->clients) conn_close(&list_entry(n, struct client, node)->conn, CONN_END_LOCAL, "");
             if (list_empty(&th->clients) || clock_mono_us() > th->stop_deadline_us + 200000) {
@@ -115,6 +117,7 @@ static void cron_fired(struct loop_timer *t) {
         loop_timer_set(th->loop, t, clock_mono_us() + 5000);
         return;
     }
+    client_free_gone(th);
     check_clients(th);
     if (th->index == 0) {
         srv->cron_loops++;

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "cmd/script/script.h"
 #include "net/listen.h"
 #include "server/client.h"
 #include "server/pubsub.h"
@@ -313,6 +314,7 @@ int io_threads_init(struct server *srv, int n) {
         pthread_mutex_init(&th->registry_lock, NULL);
         list_init(&th->clients);
         list_init(&th->paused);
+        client_script_init(th);
         list_init(&th->woken);
         th->scan_at = &th->clients;
         th->unpause.fn = unpause_fired;
@@ -370,6 +372,7 @@ static void stop_posted(struct io_thread *th, void *arg) {
 }
 
 void io_threads_stop(struct server *srv) {
+    scripts_stop(srv->eng.scripts);
     for (int i = 0; i < srv->n_threads; i++) io_thread_post(&srv->threads[i], stop_posted, NULL);
 }
 

@@ -54,7 +54,7 @@ struct io_thread {
     struct listener listeners[MAX_LISTENERS];
     int n_listeners;
     struct loop_timer cron;
-    struct loop_timer unpause, woken_again;
+    struct loop_timer unpause, woken_again, script_turn;
     bool stopping;
     int64_t stop_deadline_us;
     /* clients of this thread. The list and the (S) strings of the clients in it change only under registry_lock, taken by the
@@ -69,8 +69,10 @@ struct io_thread {
     struct list tracking;                             /* client.tracking_node: those with tracking on */
     struct changed *changed;                          /* keys changed in this turn that BCAST clients are to be told of */
     size_t changed_n, changed_cap;
-    struct list paused; /* clients put off by CLIENT PAUSE */
-    struct list woken;  /* clients that are blocked no longer: what they sent meanwhile is to be run */
+    struct list paused;       /* clients put off by CLIENT PAUSE */
+    struct list woken;        /* clients that are blocked no longer: what they sent meanwhile is to be run */
+    struct list gone;         /* closed clients that wait for a script's end */
+    struct client *scripting; /* whose script takes long; NULL: none */
     /* statistics: written by the owner, read by any (relaxed) */
     _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
     _Atomic uint64_t n_clients, n_blocked, n_block_timers;

@@ -150,6 +150,10 @@ static bool call(lua_State *L) {
         push_denial(L, sc, cmd, denied);
         return true;
     }
+    if ((cmd->flags & CMD_WRITE) && !control_may_write(run)) {
+        api_push_error(L, control_kill_text(run));
+        lua_error(L);
+    }
     run_command(sc, run, cmd, argc);
     convert_reply(L, &sc->out, &sc->flat, run->resp);
     obuf_consume(&sc->out, sc->out.bytes);

@@ -74,10 +74,12 @@ void run_script(struct cmd_ctx *c, struct script_run *run, int n_args) {
     run->out_of_memory = is_out_of_memory(c->eng);
     begin_session(sc, c->s);
     sc->run = run;
+    control_begin(run);
     int function = lua_gettop(L) - n_args;
     lua_pushcfunction(L, vm_error_handler);
     lua_insert(L, function);
     int status = lua_pcall(L, n_args, 1, function);
+    control_end(run);
     sc->run = NULL;
     acl_logout(&sc->s);
     if (status == 0)
@@ -93,7 +95,9 @@ void run_hook(lua_State *L, lua_Debug *d) {
     struct script_run *run = vm_of(L)->sc->run;
     (void)d;
     if (!run) return;
-    if (run->loading && clock_mono_us() > run->deadline_us) {
+    if (!run->loading) {
+        control_look(L, run);
+    } else if (clock_mono_us() > run->deadline_us) {
         api_push_error(L, "FUNCTION LOAD timeout");
         lua_error(L);
     }

@@ -16,9 +16,11 @@
 #ifndef KETTLE_CMD_SCRIPT_SCRIPT_H
 #define KETTLE_CMD_SCRIPT_SCRIPT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+struct cmd_ctx;
 struct engine;
 struct scripts;
 
@@ -31,5 +33,20 @@ struct scripts_figures {              /* INFO memory */
     uint64_t n_scripts, n_functions, n_libraries;
 };
 void scripts_figures_get(const struct scripts *sc, struct scripts_figures *ret); /* any thread, no lock */
+
+/* ---- scripts that take long (control.c), for the dispatcher and the server ----
+ *
+ * A script runs on a stack of its own. Once it has run for busy-reply-threshold it stops now and then: its thread goes on with
+ * its event loop, and continues it in the next turn. All shards stay locked, and ks_is_held says so: other commands are refused,
+ * but for CMD_ALLOW_BUSY, those that wait for a lock give up. */
+
+/* A copy that lives until the command is done: the thread has one. */
+struct cmd_ctx *scripts_own_context(struct scripts *sc, const struct cmd_ctx *c);
+/* dispatch_run(c), of a scripts_own_context. False: it is not done; scripts_continue. */
+bool scripts_run(struct scripts *sc, struct cmd_ctx *c);
+struct cmd_ctx *scripts_continue(struct scripts *sc, unsigned slot); /* NULL: it is still not done */
+const char *scripts_busy_text(const struct scripts *sc);             /* any thread */
+void scripts_set_threshold(struct scripts *sc, int64_t ms);          /* 0: none. Any thread */
+void scripts_stop(struct scripts *sc);                               /* the server ends: whatever runs is ended. Any thread */
 
 #endif

@@ -5,10 +5,12 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#include <pthread.h>
 
 #include "base/buf.h"
 #include "base/obuf.h"
 #include "cmd/dispatch.h"
+#include "cmd/figures.h"
 #include "cmd/script/script.h"
 #include "data/dict.h"
 
@@ -79,7 +81,9 @@ struct script_run {
     unsigned repl; /* redis.set_repl's flags; 3: all */
     struct library *loading;
     int64_t deadline_us; /* of loading a library */
-    const char *hook_error;
+    int64_t start_us;
+    bool is_slow;   /* past the threshold */
+    bool is_killed; /* the hook raises on every line */
 };
 
 /* Checks what the flags say about running it now; replies the error and gives false. */
@@ -87,6 +91,25 @@ bool run_allowed(struct cmd_ctx *c, unsigned flags, bool is_read_only);
 /* Runs the function below n_args arguments at the top of the interpreter's stack, and replies. */
 void run_script(struct cmd_ctx *c, struct script_run *run, int n_args);
 void run_hook(lua_State *L, lua_Debug *d);
+
+/* ---- control.c ---- */
+
+enum run_state { RUN_NONE, RUN_READING, RUN_WRITING, RUN_KILLED }; /* WRITING: it has written, and cannot be killed */
+
+struct own_stack { /* a thread's */
+    struct fiber *fiber;
+    struct cmd_ctx c;
+    bool is_suspended;
+    struct slice *argv; /* c.argv once it is suspended: a copy */
+    int64_t slice_end_us;
+};
+
+void control_begin(struct script_run *run);
+void control_end(struct script_run *run);
+void control_look(lua_State *L, struct script_run *run); /* from the hook: may stop the script for a while, or end it */
+/* Before the first write. False: it has been killed. */
+bool control_may_write(struct script_run *run);
+const char *control_kill_text(const struct script_run *run);
 
 /* ---- everything ---- */
 
@@ -109,6 +132,18 @@ struct scripts {
     int argv_cap;
     _Atomic uint64_t n_scripts, scripts_bytes, n_functions, n_libraries, functions_bytes;
     _Atomic uint64_t vm_eval_bytes, vm_fn_bytes;
+    /* control.c's */
+    struct own_stack stacks[FIGURES_SLOTS]; /* each its thread's */
+    _Atomic int state;                      /* enum run_state */
+    _Atomic bool runs_eval, is_stopping;
+    _Atomic int64_t threshold_ms;
+    pthread_mutex_t about_lock; /* what FUNCTION STATS shows of a slow script */
+    struct {
+        char *name; /* NULL: none */
+        struct slice *argv;
+        int argc;
+        int64_t start_us;
+    } about;
 };
 
 void scripts_seed(struct scripts *sc, int32_t seed); /* math.random's, of both interpreters */

@@ -1,7 +1,9 @@
 /* An engine's scripting: interpreters, caches, figures. See script.h. */
 #include "base/alloc.h"
+#include "base/fiber.h"
 #include "cmd/script/script_priv.h"
 
+#define DEFAULT_THRESHOLD_MS 5000
 #define FIRST_STATE 0x1234abcd330eULL /* of the random numbers */
 
 static struct slice script_key(const void *item) {
@@ -15,6 +17,8 @@ static struct slice function_key(const void *item) {
 struct scripts *scripts_new(struct engine *e) {
     struct scripts *sc = mem_zalloc(sizeof *sc);
     sc->eng = e;
+    pthread_mutex_init(&sc->about_lock, NULL);
+    atomic_store(&sc->threshold_ms, DEFAULT_THRESHOLD_MS);
     sc->random = FIRST_STATE;
     sc->cache_type.key = script_key;
     sc->fn_type.key = function_key;
@@ -27,6 +31,11 @@ struct scripts *scripts_free(struct scripts *sc) {
     if (!sc) return NULL;
     cache_flush(sc, false);
     libraries_flush(sc, false);
+    for (int i = 0; i < FIGURES_SLOTS; i++) {
+        fiber_free(sc->stacks[i].fiber);
+        mem_free(sc->stacks[i].argv);
+    }
+    pthread_mutex_destroy(&sc->about_lock);
     obuf_clear(&sc->out);
     buf_done(&sc->flat);
     mem_free(sc->argv);
