@@ -125,6 +125,11 @@ static void kill_script(lua_State *L, struct script_run *run) {
     lua_error(L);
 }
 
+void control_caught(lua_State *L) {
+    struct script_run *run = vm_of(L)->sc->run;
+    if (run && run->is_killed) kill_script(L, run);
+}
+
 static void become_slow(struct script_run *run, int64_t ran_ms) {
     struct scripts *sc = run->vm->sc;
     const struct cmd_ctx *c = run->c;

@@ -5,7 +5,7 @@
  * what table.* has for changing tables;
  * - load and loadstring take no compiled code, which Lua does not check before it runs it. load collects all of the pieces before
  * it compiles, because Lua's own may lose the chunk's name to a garbage collection in a reader function;
- * - pcall gives the text of an error table, as redis-server's does;
+ * - pcall gives the text of an error table, as redis-server's does; xpcall calls its handler where it can be interrupted;
  * - math.random, the same sequence after each start; os.clock alone of os;
  * - unpack, bit.tohex, cjson.encode and the pattern functions check sizes that the originals trust.
  */
@@ -183,6 +183,7 @@ static int lib_pcall(lua_State *L) {
     lua_pushboolean(L, 1);
     lua_insert(L, 1);
     if (lua_pcall(L, n - 1, LUA_MULTRET, 0) == 0) return lua_gettop(L);
+    control_caught(L);
     lua_settop(L, 2);
     lua_pushboolean(L, 0);
     lua_replace(L, 1);
@@ -190,6 +191,27 @@ static int lib_pcall(lua_State *L) {
         lua_getfield(L, 2, "err");
         if (lua_isstring(L, -1)) lua_replace(L, 2);
     }
+    return lua_gettop(L);
+}
+
+/* The handler is called when the error has got here, not where it was raised, which no script can tell: with no debug library
+ * there is no looking at the stack. Called by Lua there, one that does not return could not be ended (hooks are off then). */
+static int lib_xpcall(lua_State *L) {
+    luaL_checkany(L, 2);
+    lua_settop(L, 2);
+    lua_insert(L, 1);
+    bool ok = lua_pcall(L, 0, LUA_MULTRET, 0) == 0;
+    if (!ok) control_caught(L);
+    if (!ok && lua_pcall(L, 1, 1, 0) != 0) {
+        control_caught(L);
+        lua_pop(L, 1);
+        lua_pushliteral(L, "error in error handling");
+    }
+    lua_pushboolean(L, ok);
+    if (ok)
+        lua_replace(L, 1);
+    else
+        lua_insert(L, 1);
     return lua_gettop(L);
 }
 
@@ -356,6 +378,7 @@ void sandbox_replace_functions(lua_State *L) {
         { "loadstring", lib_loadstring },
         { "load", lib_load },
         { "pcall", lib_pcall },
+        { "xpcall", lib_xpcall },
         { "next", lib_next },
         { "collectgarbage", lib_collectgarbage },
         { NULL, NULL },

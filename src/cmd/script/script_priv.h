@@ -107,6 +107,7 @@ struct own_stack { /* a thread's */
 void control_begin(struct script_run *run);
 void control_end(struct script_run *run);
 void control_look(lua_State *L, struct script_run *run); /* from the hook: may stop the script for a while, or end it */
+void control_caught(lua_State *L);                       /* the script has caught an error: raises it again when it was ended */
 /* Before the first write. False: it has been killed. */
 bool control_may_write(struct script_run *run);
 const char *control_kill_text(const struct script_run *run);
