@@ -29,6 +29,7 @@ def empty(conn):
     conn.ok("FLUSHALL")
     conn.ok("SCRIPT", "FLUSH")
     conn.ok("FUNCTION", "FLUSH")
+    conn("EVAL", "math.randomseed(7)", 0)
 
 
 @pytest.mark.parametrize("session", range(len(script_cases.SESSIONS)))
