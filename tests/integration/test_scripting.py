@@ -151,9 +151,9 @@ def test_access_control(server, conn, other):
     try:
         other.ok("AUTH", "bob", "pw")
         reply = other("EVAL", "return redis.call('set','mine:k','v')", 0)
-        assert str(reply).startswith("NOPERM ACL failure in script: ")
+        assert str(reply).startswith("ERR ACL failure in script: ")
         reply = other("EVAL", "return redis.call('get','other')", 0)
-        assert str(reply).startswith("NOPERM ACL failure in script: ")
+        assert str(reply).startswith("ERR ACL failure in script: ")
         run(other, """
             EVAL "return redis.call('get','mine:k')" 0 => nil
             EVAL "return {redis.acl_check_cmd('set','mine:k','v'),redis.acl_check_cmd('get','mine:k')}" 0 => [nil, :1]
