@@ -250,6 +250,7 @@ void zset_iter_init(struct zset_iter *it, const struct obj *o, uint64_t rank, bo
         struct ztree_pos pos = ztree_at(&zs_of(o)->order, rank);
         it->at.leaf = pos.leaf;
         it->at.i = pos.i;
+        ztree_fetch(pos, backwards);
     }
 }
 

@@ -635,6 +635,21 @@ uint64_t ztree_count_lex(const struct ztree *t, struct slice member, bool or_equ
 
 /* ---- walking ---- */
 
+/* Entries lie anywhere in memory: those of the next few steps are brought in ahead. */
+#define AHEAD 8
+
+static inline void fetch_ahead(const struct ztree_leaf *leaf, unsigned i, int step) {
+    unsigned at = i + (unsigned)(step * AHEAD); /* wraps below 0 */
+    if (at < leaf->n)
+        __builtin_prefetch(leaf->items[at].e);
+    else
+        __builtin_prefetch(step > 0 ? leaf->next : leaf->prev);
+}
+
+static void fetch_first(const struct ztree_leaf *leaf, unsigned from, int step) {
+    for (unsigned i = from, n = 0; n < AHEAD && i < leaf->n; n++, i += (unsigned)step) __builtin_prefetch(leaf->items[i].e);
+}
+
 struct ztree_pos ztree_at(const struct ztree *t, uint64_t rank) {
     struct ztree_pos pos;
     assert(rank < t->n);
@@ -646,16 +661,25 @@ struct zset_entry *ztree_get(struct ztree_pos p) {
     return p.leaf ? p.leaf->items[p.i].e : NULL;
 }
 
+void ztree_fetch(struct ztree_pos p, bool backwards) {
+    fetch_first(p.leaf, p.i, backwards ? -1 : 1);
+}
+
 void ztree_next(struct ztree_pos *p) {
+    fetch_ahead(p->leaf, p->i, 1);
     if (++p->i < p->leaf->n) return;
     p->leaf = p->leaf->next;
     p->i = 0;
+    if (p->leaf) fetch_first(p->leaf, 0, 1);
 }
 
 void ztree_prev(struct ztree_pos *p) {
+    fetch_ahead(p->leaf, p->i, -1);
     if (p->i-- > 0) return;
     p->leaf = p->leaf->prev;
-    if (p->leaf) p->i = p->leaf->n - 1U;
+    if (!p->leaf) return;
+    p->i = p->leaf->n - 1U;
+    fetch_first(p->leaf, p->i, -1);
 }
 
 /* ---- for tests ---- */

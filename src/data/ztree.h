@@ -70,8 +70,9 @@ uint64_t ztree_count_lex(const struct ztree *t, struct slice member, bool or_equ
 
 /* Walking. The place of a rank below n; the entry at a place, and steps from it. */
 struct ztree_pos ztree_at(const struct ztree *t, uint64_t rank);
-struct zset_entry *ztree_get(struct ztree_pos p); /* NULL: no entry (leaf NULL) */
-void ztree_next(struct ztree_pos *p);             /* leaf NULL at the end */
+struct zset_entry *ztree_get(struct ztree_pos p);     /* NULL: no entry (leaf NULL) */
+void ztree_fetch(struct ztree_pos p, bool backwards); /* has the first entries of a walk brought into the cache */
+void ztree_next(struct ztree_pos *p);                 /* leaf NULL at the end */
 void ztree_prev(struct ztree_pos *p);
 
 int zset_member_cmp(struct slice a, struct slice b); /* bytes, then length: <0, 0, >0 */
