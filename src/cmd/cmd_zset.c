@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/rand.h"
+#include "cmd/pick.h"
 #include "cmd/scan.h"
 
 /* ---- shared ---- */
@@ -333,7 +334,7 @@ static bool zrandmember_args(struct cmd_ctx *c, int64_t *ret_count, bool *ret_wi
         reply_error(c->r, "ERR value is out of range");
         return false;
     }
-    return true;
+    return pick_allows(c, *ret_count);
 }
 
 void zset_zrandmember_command(struct cmd_ctx *c) {
