@@ -272,3 +272,126 @@ def test_selector_client_with_partial_writes(make_server, env):
             sel.modify(sock, selectors.EVENT_READ)
     assert got == (b"$3000\r\n" + value + b"\r\n") * want
     conn.close()
+
+
+class Role(threading.Thread):
+    """Connects, does its part, leaves, and again."""
+
+    def __init__(self, server, until, number):
+        super().__init__()
+        self.server, self.until, self.number = server, until, number
+        self.rng = random.Random(number)
+        self.rounds, self.errors = 0, []
+
+    def run(self):
+        while time.monotonic() < self.until:
+            try:
+                with self.server.connect(proto=2 + self.number % 2) as conn:
+                    self.part(conn)
+                self.rounds += 1
+            except (EOFError, ConnectionError, ssl.SSLError) as exc:
+                if not self.may_be_killed:
+                    self.errors.append(exc)
+            except Exception as exc:
+                self.errors.append(exc)
+
+    may_be_killed = False
+
+    @staticmethod
+    def ask(conn, *args):
+        conn.send(encode(*args))
+        while True:
+            node = conn.read()
+            if node.kind != ">":
+                return node.py
+
+
+class Publisher(Role):
+    def part(self, conn):
+        for i in range(30):
+            self.ask(conn, "PUBLISH", "ch%d" % (i % 4), b"x" * self.rng.choice([1, 100, 5000]))
+            self.ask(conn, "SPUBLISH", "s%d" % (i % 3), "y")
+
+
+class Subscriber(Role):
+    may_be_killed = True
+
+    def part(self, conn):
+        conn.send(encode("SUBSCRIBE", "ch0", "ch1") + encode("PSUBSCRIBE", "ch[23]", "__key*") + encode("SSUBSCRIBE", "s1"))
+        for _ in range(self.rng.randint(5, 100)):
+            conn.read()
+        if self.rounds % 2:
+            conn.send(encode("UNSUBSCRIBE") + encode("PUNSUBSCRIBE") + encode("SUNSUBSCRIBE") + encode("RESET"))
+            while conn.read().kind != "+":
+                pass
+
+
+class Writer(Role):
+    def part(self, conn):
+        for i in range(40):
+            self.ask(conn, "SET", "k%d" % self.rng.randrange(20), "v", "PX", self.rng.choice(["5", "100000"]))
+            self.ask(conn, "MSET", "k1", "a", "k2", "b")
+            self.ask(conn, "EVAL", "redis.call('publish', 'ch1', 'e') return redis.call('get', 'k1')", "0")
+            for args in (("MULTI",), ("INCR", "n"), ("PUBLISH", "ch2", "z"), ("DEL", "k1"), ("EXEC",)):
+                self.ask(conn, *args)
+            self.ask(conn, "RPUSH", "list", "v")
+        if self.rounds % 5 == 0:
+            self.ask(conn, "FLUSHALL")
+
+
+class Reader(Role):
+    def part(self, conn):
+        mode = self.rng.choice([(), ("NOLOOP",), ("BCAST",), ("BCAST", "PREFIX", "k1"), ("OPTOUT",)])
+        self.ask(conn, "HELLO", "3")
+        self.ask(conn, "CLIENT", "TRACKING", "ON", *mode)
+        for i in range(30):
+            self.ask(conn, "GET", "k%d" % self.rng.randrange(20))
+            if i % 7 == 0:
+                self.ask(conn, "SET", "k%d" % self.rng.randrange(20), "mine")
+            if i % 15 == 0:
+                self.ask(conn, "BLPOP", "list", "0.01")
+
+
+class Watcher(Role):
+    def part(self, conn):
+        self.ask(conn, "MONITOR")
+        for _ in range(self.rng.randint(5, 200)):
+            conn.read()
+
+
+class Admin(Role):
+    def part(self, conn):
+        for args in (("CLIENT", "LIST"), ("INFO",), ("PUBSUB", "CHANNELS"), ("PUBSUB", "NUMPAT"), ("SLOWLOG", "GET"),
+                     ("LATENCY", "LATEST"), ("LATENCY", "HISTOGRAM")):
+            self.ask(conn, *args)
+        self.ask(conn, "CONFIG", "SET", "slowlog-log-slower-than", self.rng.choice(["0", "10000", "-1"]),
+                 "latency-monitor-threshold", self.rng.choice(["0", "1"]), "tracking-table-max-keys",
+                 self.rng.choice(["5", "1000"]), "notify-keyspace-events", self.rng.choice(["KEA", "", "AKEn"]))
+        if self.rounds % 5 == 0:
+            self.ask(conn, "CLIENT", "KILL", "TYPE", "pubsub")
+        time.sleep(0.05)
+
+
+def test_listeners_caches_and_monitors_come_and_go(make_server, env):
+    server = make_server(directives={"io-threads": "4"})
+    until = time.monotonic() + SECONDS
+    roles = [(Publisher, 2), (Subscriber, 4), (Writer, 2), (Reader, 4), (Watcher, 2), (Admin, 1)]
+    workers = [kind(server, until, number) for kind, count in roles for number in range(count)]
+    for worker in workers:
+        worker.start()
+    # Subscribers wait for messages: somebody speaks until the last of them has gone.
+    with server.connect() as conn:
+        while any(worker.is_alive() for worker in workers):
+            for channel in range(4):
+                conn("PUBLISH", "ch%d" % channel, "go on")
+            time.sleep(0.01)
+        errors = [(type(worker).__name__, error) for worker in workers for error in worker.errors]
+        assert not errors, errors[:5]
+        assert all(sum(w.rounds for w in workers if isinstance(w, kind)) > 0 for kind, _ in roles)
+        deadline = time.monotonic() + env.timeout(10)
+        while conn.info("clients")["connected_clients"] != "1" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert conn("PUBSUB CHANNELS") == [] and conn("PUBSUB NUMPAT") == 0 and conn("PUBSUB SHARDCHANNELS") == []
+        clients, stats = conn.info("clients"), conn.info("stats")
+        assert clients["tracking_clients"] == "0" and clients["pubsub_clients"] == "0"
+        assert stats["tracking_total_prefixes"] == "0" and int(stats["tracking_total_keys"]) <= 1000
