@@ -161,7 +161,7 @@ static void test_rdb_round_trip_and_changed_bytes(void **state) {
         assert_non_null(copy);
         assert_int_equal(copy->type, o->type);
         rdb_dump(&again, copy);
-        if (o->enc != OBJ_ENC_HASHTABLE) assert_true(slice_eq(buf_slice(&again), buf_slice(&payload)));
+        if (o->enc != OBJ_ENC_HASHTABLE && o->enc == copy->enc) assert_true(slice_eq(buf_slice(&again), buf_slice(&payload)));
         obj_unref(copy);
         for (int k = 0; k < 20; k++) {
             char *bytes = mem_memdup0(body.ptr, body.len);
