@@ -70,6 +70,7 @@ struct engine {
     _Atomic uint64_t proto_max_bulk_len;
     _Atomic uint64_t ran_from_us; /* hooks.ran is called for commands that took so long; UINT64_MAX: never */
     _Atomic bool notify_on;       /* hooks.notify is wanted */
+    _Atomic bool allow_noscript;  /* DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may run DEBUG and what administers the server */
     _Atomic bool auth_required;   /* the default user has a password */
     _Atomic bool lazy_user_del, lazy_expire, lazy_server_del, lazy_user_flush;
     /* counters, relaxed */

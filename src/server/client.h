@@ -63,6 +63,12 @@ struct client {
 };
 
 void client_ids_init(struct io_thread *th); /* start-up */
+/* Bytes a client holds, buffers included; any thread. */
+static inline size_t client_memory(struct client *c) {
+    return sizeof *c + atomic_load_explicit(&c->qbuf_len, memory_order_relaxed) +
+           atomic_load_explicit(&c->qbuf_free, memory_order_relaxed) + atomic_load_explicit(&c->out_mem, memory_order_relaxed) +
+           atomic_load_explicit(&c->multi_mem, memory_order_relaxed);
+}
 void client_accept(struct io_thread *th, int fd, enum listener_kind kind);
 void client_format(struct client *c, struct buf *out);          /* CLIENT LIST line without newline; owner's registry_lock held */
 struct client *client_by_id(struct io_thread *th, uint64_t id); /* owner; NULL: th has none of that id */

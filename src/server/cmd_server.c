@@ -1,5 +1,5 @@
 /*
- * INFO, TIME, SHUTDOWN, DEBUG, MEMORY, LOLWUT. Runs on the client's I/O thread.
+ * INFO, TIME, SHUTDOWN, LOLWUT; the table, with DEBUG (cmd_debug.c) and MEMORY (cmd_memory.c). Runs on the client's I/O thread.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,9 +10,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "data/list.h"
 #include "server/client.h"
-#include "server/debug_value.h"
+#include "server/debug.h"
+#include "server/memory.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
@@ -68,135 +68,6 @@ static void shutdown_command(struct cmd_ctx *c) {
     }
 }
 
-/* ---- DEBUG ---- */
-
-static void debug_sleep(struct cmd_ctx *c) {
-    double s;
-    if (c->argc != 3) {
-        cmd_unknown_sub(c);
-        return;
-    }
-    if (!str_to_double(c->argv[2], &s)) s = 0;
-    if (s > 0) {
-        /* Redis is one thread: everybody sleeps. So every shard is held. */
-        if (!dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) {
-            dispatch_reply_busy(c);
-            return;
-        }
-        struct timespec ts = { .tv_sec = (time_t)s, .tv_nsec = (long)((s - (double)(time_t)s) * 1e9) };
-        while (nanosleep(&ts, &ts) != 0) {
-        }
-        dispatch_unlock(c);
-    }
-    reply_ok(c->r);
-}
-
-static void debug_object(struct cmd_ctx *c) {
-    if (c->argc != 3) {
-        cmd_unknown_sub(c);
-        return;
-    }
-    if (!dispatch_lock(c, 1ULL << ks_shard_of(c->ks, c->argv[2]))) {
-        dispatch_reply_busy(c);
-        return;
-    }
-    struct entry *e = ks_find(c->ks, c->db, c->argv[2], c->now_ms, KS_FIND_NO_TOUCH | KS_FIND_NO_STATS);
-    if (!e) {
-        reply_error(c->r, "ERR no such key");
-    } else {
-        const struct obj *o = entry_value(e);
-        struct buf line = { 0 };
-        buf_printf(&line, "Value at:%p refcount:%u encoding:%s serializedlength:%zu lru:%u lru_seconds_idle:%u", (const void *)o,
-                   atomic_load(&((struct obj *)(uintptr_t)o)->refs), obj_encoding_name(o), debug_saved_len(o),
-                   (unsigned)((c->now_ms / 1000 - entry_idle_s(e, c->now_ms)) & 0xffffff), entry_idle_s(e, c->now_ms));
-        debug_append_facts(&line, o);
-        reply_simple(c->r, buf_cstr(&line));
-        buf_done(&line);
-    }
-    dispatch_unlock(c);
-}
-
-/* "100", "1kb": from how many bytes on a list's element has a node of its own; 0: what list-max-listpack-size says. */
-static void debug_packed_threshold(struct cmd_ctx *c) {
-    if (c->argc != 3) {
-        cmd_unknown_sub(c);
-        return;
-    }
-    char *text = mem_memdup0(c->argv[2].ptr, c->argv[2].len);
-    bool err = true;
-    uint64_t bytes = strlen(text) == c->argv[2].len ? str_to_mem(text, &err) : 0;
-    mem_free(text);
-    if (err || !ql_set_packed_threshold(bytes))
-        reply_error(c->r, "ERR argument must be a memory value bigger than 1 and smaller than 4gb");
-    else
-        reply_ok(c->r);
-}
-
-static void debug_set_active_expire(struct cmd_ctx *c) {
-    if (c->argc != 3) {
-        cmd_unknown_sub(c);
-        return;
-    }
-    ks_set_active_expire(c->ks, !slice_eq(c->argv[2], SLICE_LIT("0")));
-    reply_ok(c->r);
-}
-
-static void debug_command(struct cmd_ctx *c) {
-    static const char *const lines[] = {
-        "OBJECT <key>",
-        "    Low-level facts about a key's value.",
-        "QUICKLIST-PACKED-THRESHOLD <size>",
-        "    Elements of lists of <size> bytes or more get a node of their own. 0: those larger than a node.",
-        "SET-ACTIVE-EXPIRE <0|1>",
-        "    Switch the deletion of expired keys that nobody asks for.",
-        "SLEEP <seconds>",
-        "    Stop the server for <seconds>; fractions allowed.",
-        NULL,
-    };
-    struct slice sub = c->argv[1];
-    if (slice_ieq(sub, "help")) {
-        cmd_help(c, lines);
-    } else if (slice_ieq(sub, "sleep")) {
-        debug_sleep(c);
-    } else if (slice_ieq(sub, "object")) {
-        debug_object(c);
-    } else if (slice_ieq(sub, "quicklist-packed-threshold")) {
-        debug_packed_threshold(c);
-    } else if (slice_ieq(sub, "set-active-expire")) {
-        debug_set_active_expire(c);
-    } else {
-        cmd_unknown_sub(c);
-    }
-}
-
-/* ---- MEMORY ---- */
-
-static void memory_usage_command(struct cmd_ctx *c) {
-    int64_t samples = 5; /* as redis-server */
-    for (int i = 3; i < c->argc; i++) {
-        if (!slice_ieq(c->argv[i], "samples") || i + 1 >= c->argc) {
-            cmd_syntax_error(c);
-            return;
-        }
-        if (!cmd_arg_ll(c, c->argv[++i], &samples, NULL)) return;
-        if (samples < 0) {
-            cmd_syntax_error(c);
-            return;
-        }
-    }
-    struct entry *e = ks_find(c->ks, c->db, c->argv[2], c->now_ms, KS_FIND_NO_TOUCH | KS_FIND_NO_STATS);
-    if (!e) {
-        reply_null(c->r);
-    } else {
-        reply_int(c->r, (int64_t)entry_mem_usage(e, (size_t)samples));
-    }
-}
-
-static void memory_help_command(struct cmd_ctx *c) {
-    static const char *const lines[] = { "USAGE <key> [SAMPLES <count>]", "    Bytes a key and its value take.", NULL };
-    cmd_help(c, lines);
-}
-
 /* ---- LOLWUT ---- */
 
 /* A kettle, with as much steam as the version asked for. */
@@ -222,9 +93,6 @@ static const char *const info_tips[] = { "nondeterministic_output", "request_pol
 static const char *const nondet_tips[] = { "nondeterministic_output", NULL };
 static const struct cmd_arg info_args[] = { { .name = "section", .type = ARG_STRING, .flags = ARG_OPTIONAL | ARG_MULTIPLE },
                                             { 0 } };
-static const struct cmd_arg usage_args[] = { { .name = "key", .type = ARG_KEY },
-                                             { .name = "count", .type = ARG_INTEGER, .token = "SAMPLES", .flags = ARG_OPTIONAL },
-                                             { 0 } };
 static const struct cmd_arg save_args[] = { { .name = "nosave", .type = ARG_PURE_TOKEN, .token = "NOSAVE" },
                                             { .name = "save", .type = ARG_PURE_TOKEN, .token = "SAVE" },
                                             { 0 } };
@@ -240,28 +108,6 @@ static const struct cmd_arg lolwut_args[] = {
     { .name = "version", .type = ARG_INTEGER, .token = "VERSION", .flags = ARG_OPTIONAL }, { 0 }
 };
 static const struct cmd_history info_history[] = { { "7.0.0", "Takes several section names." }, { 0 } };
-
-static const struct cmd_spec memory_subs[] = {
-    { .name = "usage",
-      .run = memory_usage_command,
-      .arity = -3,
-      .flags = CMD_READONLY,
-      .keys = { { .flags = KEY_RO, .begin = KEY_BEGIN_INDEX, .index = 2, .find = KEY_FIND_RANGE, .keystep = 1 } },
-      .summary = "Bytes a key and its value take.",
-      .since = "4.0.0",
-      .group = "server",
-      .complexity = "O(N) where N is the number of samples.",
-      .args = usage_args },
-    { .name = "help",
-      .run = memory_help_command,
-      .arity = 2,
-      .flags = CMD_LOADING | CMD_STALE,
-      .summary = "Lists the subcommands.",
-      .since = "4.0.0",
-      .group = "server",
-      .complexity = "O(1)" },
-    { 0 },
-};
 
 const struct cmd_spec cmd_specs_server[] = {
     { .name = "info",
@@ -305,7 +151,7 @@ const struct cmd_spec cmd_specs_server[] = {
       .complexity = "Depends on subcommand." },
     { .name = "memory",
       .arity = -2,
-      .subs = memory_subs,
+      .subs = cmd_memory_subs,
       .summary = "Commands about memory.",
       .since = "4.0.0",
       .group = "server",

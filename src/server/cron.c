@@ -118,6 +118,11 @@ static void cron_fired(struct loop_timer *t) {
         return;
     }
     client_free_gone(th);
+    if (atomic_load_explicit(&srv->cron_paused, memory_order_relaxed)) {
+        if (th->index == 0) check_shutdown(th);
+        loop_timer_set(th->loop, t, clock_mono_us() + 100000);
+        return;
+    }
     check_clients(th);
     if (th->index == 0) {
         srv->cron_loops++;

@@ -20,6 +20,7 @@
 #include "cmd/script/script.h"
 #include "server/client.h"
 #include "server/evict.h"
+#include "server/memory.h"
 #include "server/topics.h"
 #include "server/tracking.h"
 #include "server/tracking_table.h"
@@ -116,50 +117,27 @@ static void human(struct buf *o, const char *name, uint64_t n) {
     buf_printf(o, "%s:%llu\r\n%s_human:%s\r\n", name, (unsigned long long)n, name, text);
 }
 
-static unsigned long long clients_memory(struct server *srv) {
-    unsigned long long sum = 0;
-    for (int t = 0; t < srv->n_threads; t++) {
-        struct io_thread *th = &srv->threads[t];
-        pthread_mutex_lock(&th->registry_lock);
-        list_for_each(n, &th->clients) {
-            struct client *c = list_entry(n, struct client, node);
-            sum += sizeof *c + RLX(c->qbuf_len) + RLX(c->qbuf_free) + RLX(c->out_mem) + RLX(c->multi_mem);
-        }
-        pthread_mutex_unlock(&th->registry_lock);
-    }
-    return sum;
-}
-
-static double ratio(size_t a, size_t b) {
-    return b ? (double)a / (double)b : 1;
-}
-
-static void memory_used(struct server *srv, struct buf *o, const struct mem_stats *m, uint64_t in_clients) {
-    uint64_t startup = RLX(srv->stats.startup_memory), overhead = startup + in_clients;
-    if ((int64_t)m->allocated > atomic_load(&srv->stats.peak_memory))
-        atomic_store(&srv->stats.peak_memory, (int64_t)m->allocated);
-    uint64_t peak = RLX(srv->stats.peak_memory), dataset, net;
-    for (int d = 0; d < ks_n_dbs(srv->ks); d++)
-        if (ks_size(srv->ks, d)) overhead += ks_overhead_bytes(srv->ks, d);
-    dataset = m->allocated > overhead ? m->allocated - overhead : 0;
-    net = m->allocated > startup ? m->allocated - startup : 0;
-    human(o, "used_memory", m->allocated);
-    human(o, "used_memory_rss", m->rss);
-    human(o, "used_memory_peak", peak);
+static void memory_used(struct buf *o, const struct memory_figures *f) {
+    size_t used = f->m.allocated;
+    human(o, "used_memory", used);
+    human(o, "used_memory_rss", f->m.rss);
+    human(o, "used_memory_peak", f->peak);
     buf_printf(o, "used_memory_peak_perc:%.2f%%\r\nused_memory_overhead:%llu\r\nused_memory_startup:%llu\r\n",
-               peak ? 100.0 * (double)m->allocated / (double)peak : 0, (unsigned long long)overhead, (unsigned long long)startup);
-    buf_printf(o, "used_memory_dataset:%llu\r\nused_memory_dataset_perc:%.2f%%\r\n", (unsigned long long)dataset,
-               net ? 100.0 * (double)dataset / (double)net : 0);
+               f->peak ? 100.0 * (double)used / (double)f->peak : 0, (unsigned long long)f->overhead,
+               (unsigned long long)f->startup);
+    buf_printf(o, "used_memory_dataset:%llu\r\nused_memory_dataset_perc:%.2f%%\r\n", (unsigned long long)f->dataset,
+               f->net ? 100.0 * (double)f->dataset / (double)f->net : 0);
 }
 
-static void memory_ratios(struct buf *o, const struct mem_stats *m) {
-    buf_printf(o, "allocator_frag_ratio:%.2f\r\nallocator_frag_bytes:%zu\r\n", ratio(m->active, m->allocated),
-               m->active > m->allocated ? m->active - m->allocated : 0);
-    buf_printf(o, "allocator_rss_ratio:%.2f\r\nallocator_rss_bytes:%lld\r\n", ratio(m->resident, m->active),
+static void memory_ratios(struct buf *o, const struct memory_figures *f) {
+    const struct mem_stats *m = &f->m;
+    buf_printf(o, "allocator_frag_ratio:%.2f\r\nallocator_frag_bytes:%zu\r\n", memory_ratio(m->active, f->by_allocator),
+               m->active > f->by_allocator ? m->active - f->by_allocator : 0);
+    buf_printf(o, "allocator_rss_ratio:%.2f\r\nallocator_rss_bytes:%lld\r\n", memory_ratio(m->resident, m->active),
                (long long)m->resident - (long long)m->active);
-    buf_printf(o, "rss_overhead_ratio:%.2f\r\nrss_overhead_bytes:%lld\r\n", ratio(m->rss, m->resident),
+    buf_printf(o, "rss_overhead_ratio:%.2f\r\nrss_overhead_bytes:%lld\r\n", memory_ratio(m->rss, m->resident),
                (long long)m->rss - (long long)m->resident);
-    buf_printf(o, "mem_fragmentation_ratio:%.2f\r\nmem_fragmentation_bytes:%lld\r\n", ratio(m->rss, m->allocated),
+    buf_printf(o, "mem_fragmentation_ratio:%.2f\r\nmem_fragmentation_bytes:%lld\r\n", memory_ratio(m->rss, m->allocated),
                (long long)m->rss - (long long)m->allocated);
 }
 
@@ -180,28 +158,24 @@ static void scripts_memory(struct buf *o, struct server *srv) {
 static void section_memory(struct server *srv, struct buf *o) {
     static const char *const policies[] = { "noeviction",   "volatile-lru", "volatile-lfu", "volatile-random",
                                             "volatile-ttl", "allkeys-lru",  "allkeys-lfu",  "allkeys-random" };
-    struct mem_stats m;
+    struct memory_figures f;
     struct ks_stats ks;
-    mem_stats_get(&m);
-    size_t by_allocator = m.allocated; /* as of its last look at the threads' caches */
-    m.allocated = mem_used();
+    memory_figures_get(srv, &f);
     ks_stats_get(srv->ks, &ks);
-    unsigned long long in_clients = clients_memory(srv);
     buf_append_cstr(o, "# Memory\r\n");
-    memory_used(srv, o, &m, in_clients);
-    buf_printf(o, "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n", by_allocator, m.active,
-               m.resident);
+    memory_used(o, &f);
+    buf_printf(o, "allocator_allocated:%zu\r\nallocator_active:%zu\r\nallocator_resident:%zu\r\n", f.by_allocator, f.m.active,
+               f.m.resident);
     human(o, "total_system_memory", (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
-    /* No scripts, no functions. */
     scripts_memory(o, srv);
     human(o, "maxmemory", (uint64_t)cfg_get(&srv->cfg->maxmemory));
     buf_printf(o, "maxmemory_policy:%s\r\n", policies[cfg_get(&srv->cfg->maxmemory_policy) & 7]);
-    memory_ratios(o, &m);
+    memory_ratios(o, &f);
     buf_printf(o,
                "mem_not_counted_for_evict:0\r\nmem_replication_backlog:0\r\nmem_total_replication_buffers:0\r\n"
                "mem_clients_slaves:0\r\nmem_clients_normal:%llu\r\nmem_cluster_links:0\r\nmem_aof_buffer:0\r\n"
                "mem_allocator:%s\r\nactive_defrag_running:0\r\n",
-               in_clients, mem_allocator_name());
+               (unsigned long long)f.clients, mem_allocator_name());
     buf_printf(o, "lazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n", (unsigned long long)ks.lazyfree_pending,
                (unsigned long long)ks.lazyfreed);
 }

@@ -134,6 +134,7 @@ struct server {
     uint64_t last_ops, last_in, last_out;
     int64_t last_sample_us;
     int cron_loops;
+    _Atomic bool cron_paused; /* DEBUG PAUSE-CRON */
 };
 
 /* ---- io_thread.c ---- */
