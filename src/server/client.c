@@ -417,9 +417,11 @@ static void on_data(struct conn *conn, char *data, size_t len) {
 
 void client_run_kept(struct client *c) {
     bool can = goes_on(c) && may_run(c) && !c->large.data;
+    resp_parser_borrow(&c->parser, &c->th->argv);
     if (can) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
     begin_large(c);
-    if (c->qbuf.len == 0) buf_done(&c->qbuf);
+    trim_query(c);
+    resp_parser_trim(&c->parser, &c->th->argv);
     if (may_run(c)) conn_resume_reading(&c->conn);
     conn_flush_later(&c->conn);
     publish(c);
