@@ -80,10 +80,11 @@ ARCHIVES_all := $(foreach l,server tools cluster repl persist cmd data proto net
 PROGRAMS := $(OUT)/kettle-server $(OUT)/kettle-cli $(OUT)/kettle-benchmark $(OUT)/ktls-probe
 LIBRARIES := $(OUT)/libktls.a $(OUT)/libktls.so
 EXAMPLES := $(patsubst docs/examples/%.c,$(OUT)/examples/%,$(sort $(wildcard docs/examples/*.c)))
-# TLS peers for tests/integration/test_peers.py: libktls's own, and those whose library is installed.
+# TLS peers for tests/integration/test_peers.py: libktls's own, and those whose library is installed; a client for test_hiredis.py.
 PEERS := $(OUT)/peers/ktls-peer $(if $(wildcard /usr/include/wolfssl/ssl.h),$(OUT)/peers/wolfssl-peer) \
          $(if $(wildcard /usr/include/mbedtls/ssl.h),$(OUT)/peers/mbedtls-peer) \
-         $(if $(shell command -v javac),$(OUT)/peers/TlsPeer.class) $(if $(shell command -v go),$(OUT)/peers/go-peer)
+         $(if $(shell command -v javac),$(OUT)/peers/TlsPeer.class) $(if $(shell command -v go),$(OUT)/peers/go-peer) \
+         $(if $(wildcard /usr/include/hiredis/hiredis.h),$(OUT)/peers/hiredis-client)
 UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))
 UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC))
 
@@ -146,6 +147,9 @@ $(OUT)/peers/ktls-peer: $(OUT)/libktls.a
 $(OUT)/peers/%-peer: tests/support/%-peer.c tests/support/tls_peer.c tests/support/tls_peer.h $(OBJ)/.flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARN) $(SAN) -D_GNU_SOURCE -Isrc/ktls $(CFLAGS) -o $@ tests/support/$*-peer.c tests/support/tls_peer.c $(PEER_LIBS_$*) $(LDFLAGS) $(LIBS_ssl)
+$(OUT)/peers/hiredis-client: tests/support/hiredis-client.c $(OBJ)/.flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARN) $(SAN) -D_GNU_SOURCE $(CFLAGS) -o $@ $< $(LDFLAGS) -lhiredis
 $(OUT)/peers/TlsPeer.class: tests/support/TlsPeer.java
 	@mkdir -p $(@D)
 	$(Q)javac -d $(@D) $<
@@ -254,7 +258,7 @@ help:
 	@echo 'make unit        unit tests (unit-LAYER: those of one layer)'
 	@echo 'make asan        everything under AddressSanitizer and UBSan, unit tests run'
 	@echo 'make tsan        the same under ThreadSanitizer'
-	@echo 'make peers       TLS peers for tests/integration/test_peers.py, of the libraries that are installed'
+	@echo 'make peers       TLS peers and clients for integration tests, of the libraries that are installed'
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS (60) seconds'
 	@echo 'make faults      FAULT_CYCLES (10000) connections with faults: here, with ASan, in VMs, under valgrind'
 	@echo 'make lint        clang-format, cppcheck, clang-tidy'
