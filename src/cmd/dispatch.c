@@ -232,8 +232,7 @@ void dispatch_run(struct cmd_ctx *c) {
     if (c->s->reply.errors || c->failed) atomic_fetch_add_explicit(&cmd->failed, 1, memory_order_relaxed);
     note_errors(c->eng, c->s);
     c->usec = usec;
-    if (__builtin_expect(usec >= atomic_load_explicit(&c->eng->ran_from_us, memory_order_relaxed), 0) && !c->script &&
-        c->eng->hooks.ran)
+    if (__builtin_expect(usec >= atomic_load_explicit(&c->eng->ran_from_us, memory_order_relaxed), 0) && c->eng->hooks.ran)
         c->eng->hooks.ran(c->eng->hooks.arg, c, usec);
 }
 

@@ -192,6 +192,12 @@ def test_slowlog_hides_secrets_and_shows_what_exec_ran(slow):
                          ["CONFIG", "SET", "masterauth", "(redacted)"], ["AUTH", "(redacted)"]]
 
 
+def test_slowlog_has_what_scripts_run(slow):
+    slow("EVAL", "redis.call('set', 'k', 'v')", "0")
+    shown = [entry_args(entry) for entry in slow("SLOWLOG GET 2")]
+    assert shown == [["EVAL", "redis.call('set', 'k', 'v')", "0"], ["set", "k", "v"]]
+
+
 def test_slowlog_length(slow):
     for _ in range(20):
         slow("PING")
