@@ -30,7 +30,10 @@ void string_reply_value(struct cmd_ctx *c, struct obj *o) {
 struct obj *string_new_value(struct cmd_ctx *c, struct slice val) {
     size_t cap = 0;
     char *own = c->s->parser && c->s->parser->n_large ? resp_parser_take_large(c->s->parser, val.ptr, &cap) : NULL;
-    return own ? obj_string_from_raw_take(own, val.len, cap) : obj_string_new(val.ptr, val.len);
+    if (!own) return obj_string_new(val.ptr, val.len);
+    struct obj *o = obj_string_from_raw_take(own, val.len, cap);
+    resp_parser_keep(c->s->parser, val.ptr, obj_unref_cb, obj_ref(o)); /* argv outlives it, should the command replace it again */
+    return o;
 }
 
 /* Replies the value of argv[1] or null. False when an error was replied; *ret_entry NULL when absent. */

@@ -48,7 +48,15 @@ static void inline_args_free(struct resp_parser *p) {
     p->inline_argc = 0;
 }
 
+void resp_parser_let_go(struct resp_parser *p) {
+    for (int i = 0; i < p->n_large; i++) {
+        if (p->large[i].release) p->large[i].release(p->large[i].kept);
+        p->large[i].release = NULL;
+    }
+}
+
 static void large_free(struct resp_parser *p) {
+    resp_parser_let_go(p);
     for (int i = 0; i < p->n_large; i++) mem_free(p->large[i].data);
     mem_free(p->large);
     p->large = NULL;
@@ -320,4 +328,15 @@ char *resp_parser_take_large(struct resp_parser *p, const char *ptr, size_t *ret
         return data;
     }
     return NULL;
+}
+
+void resp_parser_keep(struct resp_parser *p, const char *ptr, void (*release)(void *kept), void *kept_take) {
+    for (int i = 0; i < p->n_large; i++) {
+        struct resp_large *l = &p->large[i];
+        if (l->data || l->release || p->argv[l->arg].ptr != ptr) continue;
+        l->release = release;
+        l->kept = kept_take;
+        return;
+    }
+    release(kept_take);
 }

@@ -27,6 +27,8 @@ struct resp_large {
     char *data;      /* owned, from mem_alloc; NULL: taken */
     size_t cap, pos; /* pos: where it would lie in the caller's buffer, from the start of the command, without those before it */
     int arg;         /* index in argv */
+    void (*release)(void *kept); /* see resp_parser_keep; NULL: nothing is kept */
+    void *kept;
 };
 
 struct resp_parser {
@@ -70,6 +72,11 @@ void resp_parser_put_large(struct resp_parser *p, char *data_take, size_t cap);
 /* After RESP_COMMAND: the memory of the argument whose bytes begin at ptr, *ret_cap bytes, the caller's from here (mem_free).
  * NULL: it has none of its own. argv still points to it. */
 char *resp_parser_take_large(struct resp_parser *p, const char *ptr, size_t *ret_cap);
+/* Whoever took an argument's memory may have to give it away before the command is over (a value that is replaced by the same
+ * command's next pair), and argv is read until then, by the slow log for one. So it gives the parser something that keeps the
+ * bytes alive: release(kept) is called by resp_parser_let_go, or when the next command is parsed. */
+void resp_parser_keep(struct resp_parser *p, const char *ptr, void (*release)(void *kept), void *kept_take);
+void resp_parser_let_go(struct resp_parser *p); /* the command is over, its argv is not read any more */
 /* p takes the spare argv if it has none of its own. */
 void resp_parser_borrow(struct resp_parser *p, struct resp_argv *spare);
 /* Idle connections hold no memory: gives the argv to spare, which may be NULL, if that is empty, and frees everything, unless a

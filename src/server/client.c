@@ -285,6 +285,7 @@ static size_t run_whole(struct client *c, char *data, size_t len) {
             return len;
         }
         enum dispatch_result d = dispatch(eng, &c->s, c->parser.argc, c->parser.argv);
+        if (d != DISPATCH_POSTPONED && d != DISPATCH_SUSPENDED) resp_parser_let_go(&c->parser);
         if (d == DISPATCH_POSTPONED) {
             pause_client(c);
             return off;

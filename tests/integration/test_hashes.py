@@ -303,3 +303,21 @@ def test_watched_hash_aborts(server):
         conn.ok("MULTI")
         conn("HGET", "h", "a")
         assert conn("EXEC") == [b"1"]
+
+
+def test_a_large_argument_is_read_after_its_value_is_gone(c):
+    """The slow log reads the arguments when the command has run; the first value of each was replaced or freed by then."""
+    first, second = b"a" * 200000, b"b" * 200000
+    c.ok("CONFIG", "SET", "slowlog-log-slower-than", "0")
+    try:
+        for command in (["MSET", "k", first, "k", second], ["HSET", "h", "f", first, "f", second], ["RPUSH", "l", first, second],
+                        ["HSET", "h2", "f", first]):
+            if command[1] == "h2":
+                c.ok("CONFIG", "SET", "hash-max-listpack-value", "1000000")
+            c(*command)
+            logged = next(entry[3] for entry in c("SLOWLOG", "GET", "3") if entry[3][0] == command[0].encode())
+            assert logged[2 if command[0] == "RPUSH" else 3 if command[0] == "HSET" else 2].startswith(b"a" * 100)
+        assert c("GET", "k") == second and c("HGET", "h", "f") == second and c("HGET", "h2", "f") == first
+    finally:
+        c.ok("CONFIG", "SET", "hash-max-listpack-value", "64")
+        c.ok("CONFIG", "SET", "slowlog-log-slower-than", "10000")

@@ -281,6 +281,10 @@ static void test_lacks_says_what_is_missing(void **state) {
 }
 
 /* Two of three arguments received aside; one of them taken over. */
+static void count_release(void *kept) {
+    ++*(int *)kept;
+}
+
 static void test_large_arguments_are_received_aside(void **state) {
     (void)state;
     struct resp_parser p;
@@ -314,9 +318,16 @@ static void test_large_arguments_are_received_aside(void **state) {
     assert_ptr_equal(own, p.argv[3].ptr);
     assert_int_equal(cap, 32);
     assert_null(resp_parser_take_large(&p, own, &cap));
+    int released = 0;
+    resp_parser_keep(&p, own, count_release, &released);
+    assert_int_equal(released, 0);
+    resp_parser_let_go(&p);
+    assert_int_equal(released, 1);
+    resp_parser_keep(&p, own, count_release, &released);
     buf_consume(&q, used);
     assert_int_equal(resp_parse(&p, &LIM, q.data, q.len, &used), RESP_COMMAND);
     assert_int_equal(p.n_large, 0);
+    assert_int_equal(released, 2); /* the next command came */
     assert_memory_equal(own, "0123456789012345678901234567ab", 30);
     mem_free(own);
     resp_parser_done(&p);
