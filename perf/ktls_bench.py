@@ -19,8 +19,8 @@ Usage: perf/ktls-bench.sh [OPTIONS]
   --client PATH      the load: kettle-benchmark (default: build/kettle-benchmark) or redis-benchmark
   --client-threads N threads of the client (default 1)
   --suite NAME       TLS 1.3 suite of the client (default TLS_AES_256_GCM_SHA384)
-  --extras LIST      of handshake, accept, idle, half, storm, memory, keys: what is no stream of requests as fast as it goes (default: none
-                     with --quick, --cases or --vm, else handshake,accept,idle,half,storm); "all", "none"
+  --extras LIST      of handshake, accept, idle, half, growth, storm, memory, keys: what is no stream of requests as fast as it goes (default: none
+                     with --quick, --cases or --vm, else handshake,accept,idle,half,growth,storm); "all", "none"
   --connections N    idle connections of `memory` (default 10000)
   --keys N           keys of `keys` (default 10000000)
   --no-syscalls      do not count system calls (strace, on runs of their own)
@@ -50,7 +50,7 @@ from bench import extra, load, report
 from bench.servers import CERTS, ROOT, Program, Server, output
 
 CLOCKED = ("rps", "p50", "p99", "p999")  # say nothing where a nanosecond is an instruction
-EXTRAS = ("handshake", "accept", "idle", "half", "storm", "memory", "keys")
+EXTRAS = ("handshake", "accept", "idle", "half", "growth", "storm", "memory", "keys")
 
 
 class Progress:
@@ -172,7 +172,7 @@ class Bench:
             server.load_keys(case.size, keys)
             n = self.calibrate(server, case, keys)
             once = {"records": load.records_per_reply(server, case)}
-            few = max(case.clients * case.pipeline, min(n, 300 if self.args.icount else 5000 if case.size < 65536 else 200))
+            few = max(case.clients * case.pipeline, min(n, 300 if self.args.icount else 1500 if self.args.quick else 5000 if case.size < 65536 else 200))
             if not self.args.no_syscalls:
                 once["syscalls"] = load.syscalls_per_request(self.client, server, case, few, keys)
             if self.has_counter:
@@ -218,6 +218,22 @@ class Bench:
                     n = int(case.rate * max(self.args.seconds, 0.5))
                     self.progress.step("half load, %s, %d threads, round %d" % (transport, case.threads, number + 1))
                     self.add(case.id, ("kettle", transport), load.measure(self.client, server, case, n, keys))
+
+    def run_growth(self):
+        program = [program for program in self.programs if program.is_kettle][0]
+        chosen = catalogue.growth()
+        self.halves += chosen
+        for transport in [transport for found, transport in self.contestants() if found is program]:
+            counts = {}
+            for number in range(self.args.rounds):
+                turn = number % len(chosen)
+                for case in chosen[turn:] + chosen[:turn]:
+                    server, keys = self.server(program, transport, case.threads), case.keys(1)
+                    self.progress.step("growth, %s %s, round %d" % (case.id, transport, number + 1))
+                    server.load_keys(case.size, keys)
+                    if case.id not in counts:
+                        counts[case.id] = self.calibrate(server, case, keys)
+                    self.add(case.id, (program.name, transport), load.measure(self.client, server, case, counts[case.id], keys))
 
     def run_storm(self):
         case = catalogue.Case("get", 100, 1, 20, rate=2000)
@@ -346,7 +362,7 @@ def options(argv):
     args.out = args.out or ("quick" if args.quick else "host")
     args.told = args.told or "perf/ktls-bench.sh " + " ".join(argv)
     if args.extras is None:
-        args.extras = "none" if args.quick or args.cases or args.icount else "handshake,accept,idle,half,storm"
+        args.extras = "none" if args.quick or args.cases or args.icount else "handshake,accept,idle,half,growth,storm"
     return args
 
 

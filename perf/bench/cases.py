@@ -24,7 +24,7 @@ class Case:
 
 def named(name):
     """The case of a name, None if it is none of a stream of requests."""
-    found = re.match(r"(get|set)-(\d+)-p(\d+)-c(\d+)-t(\d+)(?:-r(\d+)|(-half))?$", name)
+    found = re.match(r"(get|set)-(\d+)-p(\d+)-c(\d+)-t(\d+)(?:-r(\d+)|(-half|-turns))?$", name)
     if not found:
         return None
     size, pipeline, clients, threads = (int(found.group(i)) for i in range(2, 6))
@@ -49,6 +49,11 @@ def product():
 
 def quick():
     return [Case("get", 100), Case("set", 100), Case("get", 100, 16), Case("get", 16384)]
+
+
+def growth():
+    """One thread beside two, 50 clients beside 1,000: taking turns, so that what the machine does meanwhile hits them alike."""
+    return [Case("get", 100, pipeline, clients, threads, label="-turns") for pipeline in (1, 16) for clients, threads in ((50, 1), (50, 2), (1000, 1))]
 
 
 def icount():
@@ -160,8 +165,8 @@ def of_growth(res, server):
     found = []
     for transport in ("tcp",) + TLS:
         who = (server, transport)
-        for pipeline in (1, 16):
-            one, two, many = ("get-100-p%d-c%d-t%d" % (pipeline, clients, threads) for clients, threads in ((50, 1), (50, 2), (1000, 1)))
+        for pipeline, label in ((1, ""), (16, ""), (1, "-turns"), (16, "-turns")):
+            one, two, many = ("get-100-p%d-c%d-t%d%s" % (pipeline, clients, threads, label) for clients, threads in ((50, 1), (50, 2), (1000, 1)))
             if res.median(two, who, "rps") is not None:
                 found.append(res.target("%s %s: requests per second" % (two, transport), (two, who), (one, who), "rps", 1.0,
                                     at_least=True, against="1 thread"))
