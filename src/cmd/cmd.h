@@ -211,11 +211,12 @@ struct cmd_ctx {
     bool retry;         /* run again for a client that waited: a key it waits for is ready */
     bool blocked;       /* out: the client waits, nothing was replied */
     bool failed;        /* out: what was replied is an error, and has been counted already */
-    const struct cmd_ctx
-        *script;    /* the EVAL or FCALL that runs this; NULL: none. Its session is the client's, s is the script's */
-    uint64_t start; /* clock_ticks() when its locks were held */
-    uint64_t end;   /* the same when it had run */
-    uint64_t usec;  /* time it took, set when it has run */
+    /* The EVAL or FCALL that runs this; NULL: none. Its session is the client's, s is the script's. */
+    const struct cmd_ctx *script;
+    unsigned script_repl; /* redis.set_repl's flags then: 1 the AOF, 2 replicas */
+    uint64_t start;       /* clock_ticks() when its locks were held */
+    uint64_t end;         /* the same when it had run */
+    uint64_t usec;        /* time it took, set when it has run */
 };
 
 /* ---- helpers for families ---- */

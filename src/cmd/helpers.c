@@ -27,6 +27,7 @@ void cmd_notify(struct cmd_ctx *c, char cls, const char *event, int db, struct s
 }
 
 void cmd_propagate(struct cmd_ctx *c, int argc, const struct slice *argv) {
+    if (c->script && c->script_repl == 0) return;
     if (c->eng->hooks.propagate) c->eng->hooks.propagate(c->eng->hooks.arg, c, argc, argv);
 }
 

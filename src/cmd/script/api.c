@@ -109,6 +109,7 @@ static void run_command(struct scripts *sc, struct script_run *run, struct cmd *
     c.db = atomic_load_explicit(&sc->s.db, memory_order_relaxed);
     c.in_exec = c.deny_blocking = true;
     c.script = run->c;
+    c.script_repl = run->repl;
     c.start = clock_ticks();
     int key = dispatch_single_key(cmd);
     if (key > 0 && key < argc) ks_hint(c.ks, sc->argv[key]);

@@ -66,6 +66,14 @@ static void test_script_numbers_become_arguments(void **state) {
     assert_string_equal(harness_run(h, "mget a b c"), "*3\r\n$3\r\n0.1\r\n$16\r\n1000000000000000\r\n$6\r\n1e+300\r\n");
 }
 
+/* What goes to replicas in place of a command is told as for any other; redis.set_repl can forbid it. */
+static void test_script_propagates_as_told(void **state) {
+    struct harness *h = *state;
+    harness_effects(h, "eval \"return redis.call('set','k','v','ex',100)\" 0", OK, "*=> *k v*");
+    harness_effects(h, "eval \"redis.set_repl(redis.REPL_NONE) return redis.call('set','k','v','ex',100)\" 0", OK,
+                    "$:set k@0;g:expire k@0;");
+}
+
 static void test_script_in_transaction(void **state) {
     struct harness *h = *state;
     harness_run(h, "multi");
@@ -340,6 +348,7 @@ int main(void) {
         T(test_script_values_in_resp3),
         T(test_script_commands_tell_of_their_effects),
         T(test_script_numbers_become_arguments),
+        T(test_script_propagates_as_told),
         T(test_script_in_transaction),
         T(test_script_errors),
         T(test_script_errors_are_counted_once),

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "data_test.h"
 #include "base/clock.h"
@@ -181,7 +182,48 @@ static void test_threads_leave_a_consistent_keyspace(void **state) {
     assert_int_equal(lazyfree_pending(), 0);
 }
 
+static void *wait_for_lock(void *arg) {
+    struct keyspace *held = arg;
+    bool got = ks_lock_unless_held(held, 7);
+    if (got) ks_unlock(held, 7);
+    return (void *)(uintptr_t)got;
+}
+
+static bool ends_with_lock(struct keyspace *held, bool say_so) {
+    pthread_t t;
+    void *got;
+    ks_lock(held, 2);
+    assert_int_equal(pthread_create(&t, NULL, wait_for_lock, held), 0);
+    usleep(30000);
+    if (say_so) {
+        ks_set_held(held, true);
+        pthread_join(t, &got);
+        assert_false(ks_lock_unless_held(held, 4)); /* free, but who holds the others goes on for long */
+        assert_int_equal(ks_lock_to_serve(held, 4, true), 0);
+        ks_set_held(held, false);
+        ks_unlock(held, 2);
+    } else {
+        ks_unlock(held, 2);
+        pthread_join(t, &got);
+    }
+    return got != NULL;
+}
+
+static void test_who_waits_for_a_lock_gives_up_when_it_is_held_for_long(void **state) {
+    (void)state;
+    struct ks_opts opts = { .n_dbs = 1, .n_shards = 4 };
+    struct keyspace *held = ks_new(&opts);
+    assert_true(ends_with_lock(held, false));
+    assert_false(ends_with_lock(held, true));
+    assert_true(ks_lock_unless_held(held, 15)); /* nothing stayed locked */
+    ks_unlock(held, 15);
+    ks_free(held);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_threads_leave_a_consistent_keyspace) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads_leave_a_consistent_keyspace),
+        cmocka_unit_test(test_who_waits_for_a_lock_gives_up_when_it_is_held_for_long),
+    };
     return cmocka_run_group_tests(tests, seed_hash, NULL);
 }
