@@ -50,7 +50,7 @@ static void reserve_argv(struct scripts *sc, int n) {
 
 /* As redis-server: whole numbers without exponent. */
 static struct slice number_text(double d, char *text) {
-    if (d >= -0x1p62 && d < 0x1p62 && d == (double)(int64_t)d) return (struct slice){ text, str_from_ll(text, (int64_t)d) };
+    if (d >= -TWO_TO_62 && d < TWO_TO_62 && d == (double)(int64_t)d) return (struct slice){ text, str_from_ll(text, (int64_t)d) };
     char wide[64];
     size_t n = str_from_double(wide, d);
     memcpy(text, wide, n);

@@ -261,7 +261,7 @@ struct answer {
 static void reply_value(struct answer *a);
 
 static int64_t to_int64(double d) {
-    return d >= -0x1p63 && d < 0x1p63 ? (int64_t)d : INT64_MIN;
+    return d >= -TWO_TO_63 && d < TWO_TO_63 ? (int64_t)d : INT64_MIN;
 }
 
 /* Pushes the field, or nothing when it is not of the type. */

@@ -46,7 +46,7 @@ static void put_int(luaL_Buffer *b, int64_t v) {
 
 /* Whole numbers as integers, others in four bytes when these say it all. */
 static void put_number(luaL_Buffer *b, double d) {
-    if (d >= -0x1p63 && d < 0x1p63 && d == floor(d)) {
+    if (d >= -TWO_TO_63 && d < TWO_TO_63 && d == floor(d)) {
         put_int(b, (int64_t)d);
         return;
     }
@@ -90,7 +90,7 @@ static bool is_array(lua_State *L, int idx, size_t *ret_n) {
     bool whole = true;
     for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
         double k = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
-        if (!(k > 0 && k < 0x1p53 && k == floor(k))) whole = false;
+        if (!(k > 0 && k < TWO_TO_53 && k == floor(k))) whole = false;
         if (k > max) max = k;
         n++;
     }

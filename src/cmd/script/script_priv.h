@@ -15,6 +15,11 @@
 #include "data/dict.h"
 
 #define SHA1_HEX 40
+/* Doubles beyond which whole numbers, and int64_t, end. */
+#define TWO_TO_53 9007199254740992.0
+#define TWO_TO_62 4611686018427387904.0
+#define TWO_TO_63 9223372036854775808.0
+#define TWO_TO_64 18446744073709551616.0
 #define HOOK_INSTRUCTIONS 100000 /* between two looks at the clock */
 
 enum script_flag { /* as scripts declare them */

@@ -103,8 +103,8 @@ static bool is_integer_option(char opt) {
 
 /* What does not fit becomes 0, but for negative numbers: the least there is. */
 static uint64_t number_bits(double d) {
-    if (d >= 0x1p63) return d < 0x1p64 ? (uint64_t)d : 0;
-    if (d >= -0x1p63) return (uint64_t)(int64_t)d;
+    if (d >= TWO_TO_63) return d < TWO_TO_64 ? (uint64_t)d : 0;
+    if (d >= -TWO_TO_63) return (uint64_t)(int64_t)d;
     return d < 0 ? (uint64_t)1 << 63 : 0;
 }
 
@@ -218,7 +218,7 @@ static size_t previous_size(lua_State *L, int n_values) {
     if (n_values == 0 || !lua_isnumber(L, -1)) luaL_error(L, "format 'c0' needs a previous size");
     double d = lua_tonumber(L, -1);
     lua_pop(L, 1);
-    return d >= 0 && d < 0x1p62 ? (size_t)d : SIZE_MAX;
+    return d >= 0 && d < TWO_TO_62 ? (size_t)d : SIZE_MAX;
 }
 
 /* One value at `at`; *size grows to what it took. Returns how many values there are more of (0 for c0, which replaces one). */
