@@ -5,6 +5,7 @@
  */
 #include "cmd/cmd_zset.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,6 +143,7 @@ static void zadd(struct cmd_ctx *c, unsigned flags) {
         return;
     }
     size_t n = (size_t)(c->argc - z.first) / 2;
+    assert(n > 0);
     if (n > sizeof few / sizeof *few) pairs = mem_calloc(n, sizeof(*pairs));
     bool incr = z.flags & ZSET_INCR;
     if (zadd_pairs(c, z.first, pairs, n) && zset_add_pairs(c, c->argv[1], pairs, n, z.flags, incr ? "zincr" : "zadd", &done)) {

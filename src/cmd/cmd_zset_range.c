@@ -179,7 +179,7 @@ static void zrange_store(struct cmd_ctx *c, const struct obj *o, struct zset_ran
 }
 
 static void zrange(struct cmd_ctx *c, struct zrange z) {
-    struct range range;
+    struct range range = { 0 };
     bool err;
     z.limit = -1;
     if (!zrange_options(c, &z)) return;
@@ -228,7 +228,7 @@ void zset_zrevrangebylex_command(struct cmd_ctx *c) {
 /* ---- ZCOUNT, ZLEXCOUNT ---- */
 
 static void count(struct cmd_ctx *c, enum range_by by) {
-    struct range range;
+    struct range range = { 0 };
     bool err;
     if (!range_args(c, by, c->argv[2], c->argv[3], &range)) return;
     struct entry *e = cmd_find_typed(c, c->argv[1], OBJ_ZSET, false, &err);
@@ -246,7 +246,7 @@ void zset_zlexcount_command(struct cmd_ctx *c) {
 /* ---- ZREMRANGEBY* ---- */
 
 static void remove_range(struct cmd_ctx *c, enum range_by by, const char *event) {
-    struct range range;
+    struct range range = { 0 };
     struct slice key = c->argv[1];
     bool err;
     if (!range_args(c, by, c->argv[2], c->argv[3], &range)) return;

@@ -151,7 +151,10 @@ static struct area bounds_of(const struct geo_shape *s) {
 static unsigned steps_for(double radius, double lat) {
     int step = 1;
     if (radius == 0) return GEO_STEP_MAX;
-    for (; radius < MERCATOR_MAX; radius *= 2) step++;
+    while (radius < MERCATOR_MAX) {
+        radius *= 2;
+        step++;
+    }
     step -= 2;
     if (fabs(lat) > 66) step--;
     if (fabs(lat) > 80) step--;
@@ -171,8 +174,8 @@ static struct geo_cell neighbour(struct geo_cell c, int dx, int dy) {
     return (struct geo_cell){ x | y, c.step };
 }
 
-static const signed char around[GEO_CELLS_MAX][2] = { { 0, 0 }, { 0, 1 },  { 0, -1 }, { 1, 0 },  { -1, 0 },
-                                                      { 1, 1 }, { -1, 1 }, { 1, -1 }, { -1, -1 } };
+static const int around[GEO_CELLS_MAX][2] = { { 0, 0 }, { 0, 1 },  { 0, -1 }, { 1, 0 },  { -1, 0 },
+                                              { 1, 1 }, { -1, 1 }, { 1, -1 }, { -1, -1 } };
 
 /* Whether the cells around this one leave nothing of the bounds uncovered. */
 static bool is_covered(struct geo_cell c, const struct area *bounds) {
