@@ -18,6 +18,7 @@
 struct sources {
     struct obj **sets; /* [n]; NULL: no such key */
     int n, n_absent;
+    struct set_index **index; /* [n], or NULL; see index_others */
 };
 
 /* argv[first..first + n]. False: WRONGTYPE was replied. */
@@ -37,7 +38,20 @@ static bool sources_find(struct cmd_ctx *c, int first, int n, struct sources *re
 }
 
 static void sources_done(struct sources *s) {
+    for (int i = 0; s->index != NULL && i < s->n; i++) set_index_free(s->index[i]);
+    mem_free(s->index);
     mem_free(s->sets);
+}
+
+/* Before the members of the first set are looked up in the others. */
+static void index_others(struct sources *s, uint64_t n_lookups) {
+    s->index = mem_calloc((size_t)s->n, sizeof(*s->index));
+    for (int i = 1; i < s->n; i++)
+        if (s->sets[i] != NULL && s->sets[i] != s->sets[0]) s->index[i] = set_index_new(s->sets[i], n_lookups);
+}
+
+static bool other_has(const struct sources *s, int i, const struct set_member *m, uint64_t *hash) {
+    return s->index[i] != NULL ? set_index_has(s->index[i], m) : set_has_member(s->sets[i], m, hash);
 }
 
 static int by_len(const void *a, const void *b) {
@@ -111,12 +125,13 @@ static bool inter_visit(void *arg, const struct set_member *m) {
     const struct inter_walk *w = arg;
     uint64_t hash = 0;
     for (int i = 1; i < w->s->n; i++)
-        if (w->s->sets[i] != w->s->sets[0] && !set_has_member(w->s->sets[i], m, &hash)) return true;
+        if (w->s->sets[i] != w->s->sets[0] && !other_has(w->s, i, m, &hash)) return true;
     return result_add(w->r, m, &hash);
 }
 
 static void inter_run(struct sources *s, struct result *r) {
     struct inter_walk w = { s, r };
+    index_others(s, set_len(s->sets[0]));
     set_each(s->sets[0], inter_visit, &w);
 }
 
@@ -238,13 +253,14 @@ static bool diff_visit(void *arg, const struct set_member *m) {
     const struct diff_walk *w = arg;
     uint64_t hash = 0;
     for (int i = 1; i < w->s->n && w->s->sets[i] != NULL; i++)
-        if (set_has_member(w->s->sets[i], m, &hash)) return true;
+        if (other_has(w->s, i, m, &hash)) return true;
     return result_add(w->r, m, &hash);
 }
 
 static void diff_run_looking_up(struct sources *s, struct result *r) {
     struct diff_walk w = { s, r };
     qsort(s->sets + 1, (size_t)s->n - 1, sizeof(*s->sets), by_len_falling);
+    index_others(s, set_len(s->sets[0]));
     set_each(s->sets[0], diff_visit, &w);
 }
 

@@ -167,7 +167,8 @@ int dispatch_single_key(const struct cmd *cmd) {
     return cmd->spec->run && has_single_key(cmd->spec->keys) ? cmd->spec->keys[0].index : 0;
 }
 
-uint64_t dispatch_shards(const struct engine *e, const struct cmd *cmd, int argc, const struct slice *argv) {
+/* db: of a command that is executed now, its argv staying as it is until ks_no_hint, so that its keys may be hinted; or -1. */
+static uint64_t shards_of(const struct engine *e, const struct cmd *cmd, int argc, const struct slice *argv, int db) {
     if (cmd->flags & (CMD_ALL_SHARDS | CMD_TOUCHES_ARBITRARY_KEYS)) return ks_all_mask(ks_n_shards(e->ks));
     const struct key_spec *ks = cmd->spec->keys;
     if (!ks[0].flags && !cmd->spec->get_keys) return 0;
@@ -179,9 +180,16 @@ uint64_t dispatch_shards(const struct engine *e, const struct cmd *cmd, int argc
         n = cmd_keys(cmd, argc, argv, pos, NULL, n);
     }
     uint64_t mask = 0;
-    for (int i = 0; i < n; i++) mask |= 1ULL << ks_shard_of(e->ks, argv[pos[i]]);
+    if (db >= 0)
+        mask = ks_hints(e->ks, db, argv, pos, n);
+    else
+        for (int i = 0; i < n; i++) mask |= 1ULL << ks_shard_of(e->ks, argv[pos[i]]);
     if (pos != local) mem_free(pos);
     return mask;
+}
+
+uint64_t dispatch_shards(const struct engine *e, const struct cmd *cmd, int argc, const struct slice *argv) {
+    return shards_of(e, cmd, argc, argv, -1);
 }
 
 bool dispatch_lock(struct cmd_ctx *c, uint64_t mask) {
@@ -265,7 +273,8 @@ static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int ar
     struct cmd_ctx *c = &local;
     bool long_one = may_take_long(s, cmd);
     c->db = atomic_load_explicit(&s->db, memory_order_relaxed);
-    if (!(cmd->flags & CMD_SELF_LOCK)) c->locked = dispatch_shards(e, cmd, argc, argv);
+    if (!(cmd->flags & CMD_SELF_LOCK))
+        c->locked = shards_of(e, cmd, argc, argv, cmd->flags & (CMD_SCRIPT | CMD_BLOCKING) ? -1 : c->db);
     if (c->locked && !(c->locked = engine_lock(e, c->locked, !(cmd->flags & CMD_READONLY)))) {
         ks_no_hint();
         reject(e, s, cmd, scripts_busy_text(e->scripts));

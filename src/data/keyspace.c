@@ -82,9 +82,26 @@ int ks_n_shards(const struct keyspace *ks) {
 
 /* Slot and hash of a key are asked for two or three times by a command. */
 static __thread struct ks_hint hint;
+/* Of a command with many keys, which asks for one after the other: the one it is likely to come to next. */
+static __thread struct {
+    int n, next;
+    struct ks_hint hint[KS_HINTS];
+} many;
+
+static bool is_of(const struct ks_hint *h, struct slice key) {
+    return key.ptr == h->key.ptr && key.len == h->key.len && key.ptr;
+}
+
+/* MSETNX goes through its keys twice: after the last one the first may come again. */
+static bool take_next(struct slice key) {
+    if (many.next == many.n) many.next = 0;
+    if (!many.n || !is_of(&many.hint[many.next], key)) return false;
+    hint = many.hint[many.next++];
+    return true;
+}
 
 static bool is_hinted(struct slice key) {
-    return key.ptr == hint.key.ptr && key.len == hint.key.len && key.ptr;
+    return is_of(&hint, key) || take_next(key);
 }
 
 int ks_hint(const struct keyspace *ks, struct slice key) {
@@ -102,6 +119,21 @@ void ks_use_hint(const struct ks_hint *h) {
 
 void ks_no_hint(void) {
     hint.key.ptr = NULL;
+    many.n = many.next = 0;
+}
+
+uint64_t ks_hints(struct keyspace *ks, int db, const struct slice *argv, const int *pos, int n) {
+    const unsigned low = (unsigned)(ks->n_shards - 1);
+    uint64_t mask = 0;
+    ks_no_hint();
+    for (int i = 0; i < n && i < KS_HINTS; i++) {
+        ks_hint_make(&many.hint[i], argv[pos[i]]);
+        mask |= 1ULL << (many.hint[i].slot & low);
+    }
+    for (int i = KS_HINTS; i < n; i++) mask |= 1ULL << (hash_slot(argv[pos[i]].ptr, argv[pos[i]].len) & low);
+    many.n = n < 0 ? 0 : n < KS_HINTS ? n : KS_HINTS;
+    ks_prefetch(ks, db, many.hint, many.n);
+    return mask;
 }
 
 int ks_shard_of(const struct keyspace *ks, struct slice key) {

@@ -77,6 +77,10 @@ struct ks_hint {
 };
 void ks_hint_make(struct ks_hint *ret, struct slice key);
 void ks_use_hint(const struct ks_hint *h);
+/* ks_hint for the first KS_HINTS of the keys argv[pos[0..n - 1]] of one command, which mostly asks for them in this order; has
+ * them prefetched, as ks_prefetch. Returns the shards of all n. */
+#define KS_HINTS 64
+uint64_t ks_hints(struct keyspace *ks, int db, const struct slice *argv, const int *pos, int n);
 /* Whether the tables of a database are so large that look-ups wait for memory: ks_prefetch pays. A guess by one shard, another
  * one for each `any`. No lock needed. */
 bool ks_is_large(const struct keyspace *ks, int db, unsigned any);

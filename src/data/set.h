@@ -48,6 +48,13 @@ void set_ref_member(const struct obj *o, const void *ref, struct set_member *ret
 void *set_random(const struct obj *o);      /* a reference; the set is not empty */
 struct dict *set_dict(const struct obj *o); /* tables: the dict of references. NULL for the other encodings */
 
+/* For those who look up many members of a set that would search for each from its start (a listpack): what holds them by hash.
+ * Valid until the set changes. NULL where it does not pay for n_lookups, or the set is quick by itself. */
+struct set_index;
+struct set_index *set_index_new(const struct obj *o, uint64_t n_lookups);
+struct set_index *set_index_free(struct set_index *x); /* NULL is fine; always NULL */
+bool set_index_has(const struct set_index *x, const struct set_member *m);
+
 /* Removes the members of refs; rest: all the others, which is needed where the set is no table and n > 1. Both are used up. */
 void set_remove_refs(struct obj *o, void **refs, size_t n, void **rest, size_t n_rest);
 

@@ -283,6 +283,40 @@ static void test_hint_changes_no_answer(void **state) {
     ks_locked_free(ks);
 }
 
+static void test_many_hints_change_no_answer(void **state) {
+    (void)state;
+    enum { N = KS_HINTS + 10 };
+    struct keyspace *ks = ks_new(&(struct ks_opts){ .n_dbs = 1, .n_shards = 64 });
+    char texts[N][8];
+    struct slice keys[N];
+    int pos[N];
+    uint64_t mask = 0;
+    for (int i = 0; i < N; i++) {
+        keys[i] = (struct slice){ texts[i], (size_t)snprintf(texts[i], sizeof(texts[i]), "k%d", i) };
+        pos[i] = N - 1 - i;
+        mask |= 1ULL << ks_shard_of(ks, keys[i]);
+    }
+    for (int n = -1; n <= N; n += n < 1 ? 1 : N - 1) {
+        uint64_t some = ks_hints(ks, 0, keys, pos, n);
+        assert_true(n < N ? some == (n == 1 ? 1ULL << ks_shard_of(ks, keys[N - 1]) : 0) : some == mask);
+        ks_lock(ks, ks_all_mask(64));
+        for (int round = 0; round < 3; round++)
+            for (int i = 0; i < N; i++) { /* in their order, then the other way round */
+                int k = round < 2 ? pos[i] : i;
+                struct entry *e = find_quietly(ks, 0, keys[k], 1);
+                if (round || n > -1) assert_int_equal(entry_value(e)->u.integer, k);
+                if (!e) set_num(ks, 0, keys[k], k);
+            }
+        ks_unlock(ks, ks_all_mask(64));
+        ks_no_hint();
+    }
+    ks_lock(ks, ks_all_mask(64));
+    texts[3][1] = '4'; /* hints that are over are not believed */
+    assert_int_equal(entry_value(find_quietly(ks, 0, keys[3], 1))->u.integer, 4);
+    ks_unlock(ks, ks_all_mask(64));
+    assert_null(ks_free(ks));
+}
+
 static void test_one_thread_needs_no_lock(void **state) {
     (void)state;
     struct keyspace *ks = ks_new(&(struct ks_opts){ .n_dbs = 1, .n_shards = 4, .one_thread = true });
@@ -313,6 +347,7 @@ int main(void) {
         T(test_locks_are_tracked_and_exclusive),
         T(test_many_databases_cost_nothing_unused),
         cmocka_unit_test(test_hint_changes_no_answer),
+        cmocka_unit_test(test_many_hints_change_no_answer),
         cmocka_unit_test(test_one_thread_needs_no_lock),
     };
     return cmocka_run_group_tests(tests, seed_hash, NULL);

@@ -61,11 +61,30 @@ static unsigned count(const bool *there) {
     return n;
 }
 
+/* Of members by their texts and, where they have any, by their numbers. */
+static void assert_index_agrees(const struct obj *o, const bool *there, int kind) {
+    assert_null(set_index_new(o, 1));
+    struct set_index *x = set_index_new(o, MEMBERS);
+    if (o->enc != OBJ_ENC_LISTPACK) assert_null(x);
+    if (o->enc == OBJ_ENC_LISTPACK && set_len(o) > 100) assert_non_null(x);
+    for (unsigned n = 0; x && n < MEMBERS; n++) {
+        struct set_member m = { .text = NAME(kind, n) };
+        assert_int_equal(set_index_has(x, &m), there[n]);
+        if (n % 2) continue;
+        m = (struct set_member){ .num = n };
+        assert_int_equal(set_index_has(x, &m), there[n]);
+        m.num = -1 - m.num;
+        assert_false(set_index_has(x, &m));
+    }
+    set_index_free(x);
+}
+
 static void assert_same(const struct obj *o, const bool *there, int kind) {
     struct seen s = { .there = there, .kind = kind }, by_ref = s;
     assert_int_equal(set_len(o), count(there));
     set_each(o, see, &s);
     assert_int_equal(s.n, count(there));
+    assert_index_agrees(o, there, kind);
     void **refs = mem_calloc(s.n + 1, sizeof(*refs));
     set_refs(o, refs);
     for (unsigned i = 0; i < s.n; i++) {
