@@ -8,7 +8,7 @@ Usage: perf/commands.py [--rounds 5] [--requests 100000] [--pipeline 16] [--clie
 Commands: server CPU of a request (all threads, user and kernel, read by kettle-benchmark --cpu-of), one I/O thread, pipelines; within a
 round the servers take turns, each round begins with another one. A ratio is the median of the rounds' ratios; "best" is the ratio of the
 lowest figures of both sides: other load on a machine makes a request dearer, never cheaper. Memory: resident set of a server that
-was filled, above what it was when empty, one server at a time. Written: a Markdown table and JSON.
+was filled (after MEMORY PURGE), above what it was when empty but used, one server at a time. Written: a Markdown table and JSON.
 """
 import argparse
 import json
@@ -171,9 +171,11 @@ def measure_memory(programs, args, results):
         for program in programs:
             server = Server(program, "tcp", 1)
             try:
+                send_all(server, (["PING", "x" * 2000] for _ in range(5000)))  # its buffers have been used once
                 time.sleep(0.2)
                 before = rss(server)
                 send_all(server, (line(i) for i in range(count)))
+                read_reply_ok(server, "MEMORY", "PURGE")  # what growing tables have left behind goes by itself, but later
                 time.sleep(0.5)
                 row[program.name] = rss(server) - before
             finally:

@@ -80,7 +80,7 @@ struct obj *obj_string_new(const void *p, size_t len) {
 }
 
 struct obj *obj_string_new_text(const void *p, size_t len) {
-    if (len <= OBJ_EMBSTR_MAX) return obj_string_new_emb(p, len);
+    if (len <= OBJ_INLINE_MAX) return obj_string_new_emb(p, len);
     char *data = mem_alloc(len);
     memcpy(data, p, len);
     return obj_string_from_raw_take(data, len, len);
@@ -218,6 +218,7 @@ const char *obj_type_name(const struct obj *o) {
 const char *obj_encoding_name(const struct obj *o) {
     static const char *const names[OBJ_N_ENCS] = { "int",       "embstr", "raw",       "listpack", "listpackex",
                                                    "quicklist", "intset", "hashtable", "skiplist", "stream" };
+    if (o->enc == OBJ_ENC_EMBSTR && o->u.emb.len > OBJ_EMBSTR_MAX) return names[OBJ_ENC_RAW];
     return names[o->enc];
 }
 

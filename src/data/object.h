@@ -31,7 +31,8 @@ enum obj_enc {
     OBJ_N_ENCS
 };
 
-#define OBJ_EMBSTR_MAX 44 /* bytes; OBJECT ENCODING says embstr up to here, as redis-server does */
+#define OBJ_EMBSTR_MAX 44   /* bytes; OBJECT ENCODING says embstr up to here, as redis-server does */
+#define OBJ_INLINE_MAX 1024 /* bytes; a new string up to here lies in one allocation with its header, whatever its name */
 
 struct obj {
     _Atomic uint32_t refs;
@@ -43,7 +44,7 @@ struct obj {
         struct {
             uint32_t len;
             char data[];
-        } emb; /* OBJ_ENC_EMBSTR */
+        } emb; /* OBJ_ENC_EMBSTR; up to OBJ_INLINE_MAX bytes */
         struct {
             char *data;
             size_t len;

@@ -86,7 +86,7 @@ static unsigned char *check_items(struct rdb_in *in, unsigned char *lp, size_t s
 /* ---- strings and lists ---- */
 
 static struct obj *string_obj(char *p_take, size_t len) {
-    if (len > OBJ_EMBSTR_MAX) return obj_string_from_raw_take(p_take, len, len + 1);
+    if (len > OBJ_INLINE_MAX) return obj_string_from_raw_take(p_take, len, len + 1);
     struct obj *o = obj_string_new(p_take, len);
     mem_free(p_take);
     return o;
