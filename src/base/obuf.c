@@ -29,8 +29,9 @@
 
 #define FIRST_CHUNK 1024
 #define MARK_ROOM 64
-#define POOL_LARGE 4096 /* beside FIRST_CHUNK */
-#define POOL_MAX 64     /* spare chunks of each size */
+#define POOL_MIDDLE 4096 /* beside FIRST_CHUNK and OBUF_CHUNK */
+#define POOL_MAX 64 /* spare chunks of a size; of the largest, whose pages the allocator would give back and fault in again: */
+#define POOL_MAX_LARGE 32
 
 struct obuf_seg {
     struct obuf_seg *next;
@@ -62,12 +63,13 @@ static void seg_push(struct obuf *ob, struct obuf_seg *s) {
 /* Which spares chunks of this size are, -1: they are not kept. */
 static int pool_index(size_t total) {
     if (total == FIRST_CHUNK) return 0;
-    return total == POOL_LARGE ? 1 : -1;
+    if (total == POOL_MIDDLE) return 1;
+    return total == OBUF_CHUNK ? 2 : -1;
 }
 
 static bool pool_give(struct obuf_pool *pool, struct obuf_seg *s) {
     int i = s->cap ? pool_index(s->cap + sizeof *s) : -1;
-    if (i < 0 || pool->n[i] == POOL_MAX) return false;
+    if (i < 0 || pool->n[i] == (i == 2 ? POOL_MAX_LARGE : POOL_MAX)) return false;
     s->next = pool->spare[i];
     pool->spare[i] = s;
     pool->n[i]++;

@@ -12,7 +12,7 @@ struct obuf_seg;
 
 /* Chunks nobody uses at the moment: the queues of a thread hand them on, and the next to reply finds one that is warm in the
  * cache. Zero: empty. */
-#define OBUF_POOL_SIZES 2
+#define OBUF_POOL_SIZES 3
 struct obuf_pool {
     struct obuf_seg *spare[OBUF_POOL_SIZES];
     unsigned n[OBUF_POOL_SIZES];

@@ -18,7 +18,7 @@
 struct sources {
     struct obj **sets; /* [n]; NULL: no such key */
     int n, n_absent;
-    struct set_index **index; /* [n], or NULL; see index_others */
+    struct lp_index **index; /* [n], or NULL; see index_others */
 };
 
 /* argv[first..first + n]. False: WRONGTYPE was replied. */
@@ -38,7 +38,7 @@ static bool sources_find(struct cmd_ctx *c, int first, int n, struct sources *re
 }
 
 static void sources_done(struct sources *s) {
-    for (int i = 0; s->index != NULL && i < s->n; i++) set_index_free(s->index[i]);
+    for (int i = 0; s->index != NULL && i < s->n; i++) lp_index_free(s->index[i]);
     mem_free(s->index);
     mem_free(s->sets);
 }
@@ -79,7 +79,7 @@ struct result {
 static bool result_add(struct result *r, const struct set_member *m, uint64_t *hash) {
     r->n++;
     if (r->set != NULL)
-        set_add_member(r->set, m, hash);
+        set_add_absent(r->set, m, hash);
     else if (!r->is_counted_only)
         set_reply_member(r->c, m);
     return r->limit == 0 || r->n < r->limit;
@@ -194,8 +194,42 @@ static bool union_visit(void *arg, const struct set_member *m) {
     return true;
 }
 
-static struct obj *union_of(const struct sources *s) {
+#define UNION_LOOKUP_MAX 4 /* sets */
+
+struct union_walk {
+    const struct sources *s;
+    int at; /* the set that is gone through */
+    struct result *r;
+};
+
+static bool union_visit_new(void *arg, const struct set_member *m) {
+    const struct union_walk *w = arg;
+    uint64_t hash = 0;
+    for (int i = 0; i < w->at; i++)
+        if (other_has(w->s, i, m, &hash)) return true;
+    return result_add(w->r, m, &hash);
+}
+
+/* Of a few sets: members are looked up in the sets before their own, the largest of which is the first. False: they are too many
+ * for that, or hold integers only and are soon merged. */
+static bool union_by_looking_up(struct sources *s, struct result *r) {
+    struct union_walk w = { .s = s, .r = r };
+    bool is_ints = true;
+    int n = s->n - s->n_absent;
+    if (n > UNION_LOOKUP_MAX) return false;
+    for (int i = 0; i < s->n; i++) is_ints = is_ints && (s->sets[i] == NULL || s->sets[i]->enc == OBJ_ENC_INTSET);
+    if (is_ints) return false;
+    qsort(s->sets, (size_t)s->n, sizeof(*s->sets), by_len_falling);
+    s->index = mem_calloc((size_t)s->n, sizeof(*s->index));
+    for (int i = 0; i + 1 < n; i++) s->index[i] = set_index_new(s->sets[i], set_len(s->sets[i + 1]) * (uint64_t)(n - 1 - i));
+    for (; w.at < n; w.at++) set_each(s->sets[w.at], union_visit_new, &w);
+    return true;
+}
+
+static struct obj *union_of(struct sources *s) {
     struct obj *o = set_new();
+    struct result r = { .set = o };
+    if (union_by_looking_up(s, &r)) return o;
     for (int i = 0; i < s->n; i++)
         if (s->sets[i] != NULL) set_each(s->sets[i], union_visit, o);
     return o;
@@ -208,9 +242,15 @@ void set_union_command(struct cmd_ctx *c) {
         qsort(s.sets, (size_t)s.n, sizeof(*s.sets), by_len_falling);
         reply_whole(c, s.sets[0]);
     } else {
-        struct obj *o = union_of(&s);
-        reply_whole(c, o);
-        obj_unref_lazy(o);
+        struct result r = { .c = c };
+        struct reply_deferred d = reply_deferred_begin(c->r);
+        if (!union_by_looking_up(&s, &r)) {
+            r.set = union_of(&s);
+            r.n = set_len(r.set);
+            set_each(r.set, reply_each, c);
+            obj_unref_lazy(r.set);
+        }
+        reply_deferred_set(c->r, d, r.n);
     }
     sources_done(&s);
 }

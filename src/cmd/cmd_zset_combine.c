@@ -19,6 +19,7 @@ struct source {
     const struct obj *o; /* NULL: the key is absent */
     uint64_t len;
     double weight;
+    struct lp_index *index; /* of one that is looked up in often, or NULL */
 };
 
 struct combine {
@@ -63,9 +64,25 @@ static void source_each(const struct source *s, item_fn *fn, void *arg) {
 
 static bool source_score(const struct source *s, struct slice member, double *ret) {
     if (!s->o) return false;
-    if (s->o->type == OBJ_ZSET) return zset_score(s->o, member, ret);
+    if (s->o->type == OBJ_ZSET) return s->index ? zset_index_score(s->index, s->o, member, ret) : zset_score(s->o, member, ret);
     *ret = 1;
+    if (s->index) return lp_index_find(s->index, member, 0) != NULL;
     return set_has(s->o, member);
+}
+
+/* Before the members of the first source are looked up in the others. */
+static void index_others(const struct combine *m) {
+    for (int i = 1; i < m->n_sources; i++) {
+        struct source *s = &m->sources[i];
+        if (!s->o || s->o == m->sources[0].o) continue;
+        uint64_t n = m->sources[0].len;
+        s->index = s->o->type == OBJ_ZSET ? zset_index_new(s->o, n) : set_index_new(s->o, n);
+    }
+}
+
+static void sources_free(struct combine *m) {
+    for (int i = 0; i < m->n_sources; i++) lp_index_free(m->sources[i].index);
+    mem_free(m->sources);
 }
 
 /* ---- arithmetic ---- */
@@ -129,6 +146,11 @@ static bool intersect_item(void *arg, const struct zset_item *item) {
     return r->b || r->n != r->m->limit;
 }
 
+static void intersect(struct run *r) {
+    index_others(r->m);
+    source_each(&r->m->sources[0], intersect_item, r);
+}
+
 static bool subtract_item(void *arg, const struct zset_item *item) {
     struct run *r = arg;
     const struct combine *m = r->m;
@@ -160,6 +182,7 @@ static void subtract(struct run *r) {
     double looking = (double)m->sources[0].len * (m->n_sources - 1), removing = 0;
     for (int i = 0; i < m->n_sources; i++) removing += (double)m->sources[i].len;
     if (looking / 2 <= removing) { /* it stops at the first source that has the member */
+        index_others(r->m);
         source_each(&m->sources[0], subtract_item, r);
         return;
     }
@@ -270,7 +293,7 @@ static void run(struct cmd_ctx *c, struct combine *m) {
     if (m->op == OP_UNION)
         unite(&r);
     else if (m->op == OP_INTER)
-        source_each(&m->sources[0], intersect_item, &r);
+        intersect(&r);
     else
         subtract(&r);
     if (m->card_only) {
@@ -298,7 +321,7 @@ static void combine(struct cmd_ctx *c, struct combine m, int at) {
     m.n_sources = (int)n;
     m.sources = mem_calloc((size_t)n, sizeof(*m.sources));
     if (find_sources(c, &m, at + 1) && combine_options(c, &m, at + 1 + m.n_sources)) run(c, &m);
-    mem_free(m.sources);
+    sources_free(&m);
 }
 
 void zset_zunion_command(struct cmd_ctx *c) {

@@ -196,6 +196,22 @@ bool set_add_member(struct obj *o, const struct set_member *m, uint64_t *hash) {
     return add_text(o, set_member_text(m, tmp), hash);
 }
 
+void set_add_absent(struct obj *o, const struct set_member *m, uint64_t *hash) {
+    char tmp[STR_LL_MAX];
+    if (o->enc == OBJ_ENC_LISTPACK) {
+        struct slice text = set_member_text(m, tmp);
+        if (lp_may_add(o, lp_count(o->u.ptr), text.len)) {
+            append_to_lp(&o->u.ptr, m);
+            return;
+        }
+    }
+    set_add_member(o, m, hash);
+}
+
+struct lp_index *set_index_new(const struct obj *o, uint64_t n_lookups) {
+    return o->enc == OBJ_ENC_LISTPACK ? lp_index_new(o->u.ptr, 0, n_lookups) : NULL;
+}
+
 static bool has_text(const struct obj *o, struct slice text, uint64_t *hash) {
     int64_t num;
     if (o->enc == OBJ_ENC_INTSET) return str_to_ll(text, &num) && intset_has(o->u.ptr, num);

@@ -14,6 +14,7 @@
 #include "base/slice.h"
 #include "base/str.h"
 #include "data/dict.h"
+#include "data/lp_index.h"
 #include "data/object.h"
 
 struct set_member {
@@ -37,6 +38,8 @@ bool set_has(const struct obj *o, struct slice member);
 bool set_remove(struct obj *o, struct slice member); /* true when it was there */
 /* The same for a member of another set. *hash, 0 at first, keeps the member's hash from one set to the next. */
 bool set_add_member(struct obj *o, const struct set_member *m, uint64_t *hash);
+/* A member that is known not to be there. */
+void set_add_absent(struct obj *o, const struct set_member *m, uint64_t *hash);
 bool set_has_member(const struct obj *o, const struct set_member *m, uint64_t *hash);
 bool set_remove_member(struct obj *o, const struct set_member *m, uint64_t *hash);
 
@@ -48,12 +51,12 @@ void set_ref_member(const struct obj *o, const void *ref, struct set_member *ret
 void *set_random(const struct obj *o);      /* a reference; the set is not empty */
 struct dict *set_dict(const struct obj *o); /* tables: the dict of references. NULL for the other encodings */
 
-/* For those who look up many members of a set that would search for each from its start (a listpack): what holds them by hash.
- * Valid until the set changes. NULL where it does not pay for n_lookups, or the set is quick by itself. */
-struct set_index;
-struct set_index *set_index_new(const struct obj *o, uint64_t n_lookups);
-struct set_index *set_index_free(struct set_index *x); /* NULL is fine; always NULL */
-bool set_index_has(const struct set_index *x, const struct set_member *m);
+/* For those who look up many members: lp_index.h, where a set would search for each from its start. Valid until the set changes.
+ * NULL where it does not pay for n_lookups, or the set is quick by itself. */
+struct lp_index *set_index_new(const struct obj *o, uint64_t n_lookups);
+static inline bool set_index_has(const struct lp_index *x, const struct set_member *m) {
+    return lp_index_find(x, m->text, m->num) != NULL;
+}
 
 /* Removes the members of refs; rest: all the others, which is needed where the set is no table and n > 1. Both are used up. */
 void set_remove_refs(struct obj *o, void **refs, size_t n, void **rest, size_t n_rest);

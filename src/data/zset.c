@@ -184,6 +184,16 @@ bool zset_score(const struct obj *o, struct slice member, double *ret) {
     return e != NULL;
 }
 
+struct lp_index *zset_index_new(const struct obj *o, uint64_t n_lookups) {
+    return is_small(o) ? lp_index_new(lp_of(o), 1, n_lookups) : NULL;
+}
+
+bool zset_index_score(const struct lp_index *x, const struct obj *o, struct slice member, double *ret) {
+    const unsigned char *p = lp_index_find(x, member, 0);
+    if (p) *ret = zlp_score(lp_of(o), p);
+    return p != NULL;
+}
+
 bool zset_rank(const struct obj *o, struct slice member, uint64_t *ret_rank, double *ret_score) {
     if (is_small(o)) {
         unsigned char *p = zlp_find_rank(lp_of(o), member, ret_rank);

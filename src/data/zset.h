@@ -15,6 +15,7 @@
 
 #include "base/slice.h"
 #include "base/str.h"
+#include "data/lp_index.h"
 #include "data/object.h"
 
 #define ZSET_SCORE_MAX 64 /* room for any score as text */
@@ -43,6 +44,9 @@ enum zset_added {
 enum zset_added zset_add(struct obj *o, double score, struct slice member, unsigned flags, double *ret_score);
 bool zset_remove(struct obj *o, struct slice member);
 bool zset_score(const struct obj *o, struct slice member, double *ret);
+/* For many look-ups, as set_index_new; the score by an index. */
+struct lp_index *zset_index_new(const struct obj *o, uint64_t n_lookups);
+bool zset_index_score(const struct lp_index *x, const struct obj *o, struct slice member, double *ret);
 /* *ret_score may be NULL. */
 bool zset_rank(const struct obj *o, struct slice member, uint64_t *ret_rank, double *ret_score);
 

@@ -296,3 +296,27 @@ def test_long_members(c):
         assert c("SADD", "s", b"x" * size) == 0
     assert {len(m) for m in c("SMEMBERS", "s")} == {254, 255, 256, 70000, 300000}
     assert c("SREM", "s", b"x" * 300000) == 1
+
+
+def test_operations_on_sets_of_every_encoding(c):
+    """Sizes on both sides of where a set is indexed before it is searched; numbers and words in all encodings."""
+    rng = random.Random(5)
+    for turn in range(40):
+        model = []
+        for i in range(rng.choice([2, 2, 3, 5])):
+            universe = [b"%d" % n for n in range(-40, 140)] + ([b"word:%d" % n for n in range(150)] if rng.random() < 0.8 else [])
+            model.append(set(rng.sample(universe, rng.choice([3, 15, 40, 120, 170]))))
+            c("DEL", "s%d" % i)
+            c("SADD", "s%d" % i, *sorted(model[i]))
+        keys = ["s%d" % i for i in range(len(model))]
+        wanted = {"SINTER": set.intersection(*model), "SUNION": set.union(*model), "SDIFF": model[0].difference(*model[1:])}
+        for name, want in wanted.items():
+            got = [bytes(m) for m in c(name, *keys)]
+            assert len(got) == len(want) and set(got) == want, (turn, name)
+            assert c(name + "STORE", "d", *keys) == len(want)
+            assert members(c, "d") == want
+            assert c(name + "STORE", keys[-1], *keys) == len(want)
+            assert members(c, keys[-1]) == want
+            c("DEL", keys[-1])
+            c("SADD", keys[-1], *sorted(model[-1]))
+        assert c("SINTERCARD", len(keys), *keys) == len(wanted["SINTER"])

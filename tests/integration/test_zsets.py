@@ -668,3 +668,28 @@ def test_blocking_pop_times_out(c):
     start = time.monotonic()
     assert c.node("BZPOPMIN", "z", "0.1").render() == ("nil" if c.proto == 3 else "nilarray")
     assert 0.09 < time.monotonic() - start < 2
+
+
+def test_intersections_and_differences_beyond_a_few_members(c):
+    """Sizes on both sides of where a source is indexed before it is searched; sets among the sources."""
+    rng = random.Random(6)
+    universe = ["%d" % n for n in range(-40, 80)] + ["m:%d" % n for n in range(120)]
+    for _ in range(30):
+        model = []
+        for i in range(rng.choice([2, 3])):
+            model.append({m: rng.choice([1, -2, 0.5, 7]) for m in rng.sample(universe, rng.choice([5, 15, 60, 110, 150]))})
+            c("DEL", "z%d" % i)
+            if rng.random() < 0.3:
+                model[i] = dict.fromkeys(model[i], 1)
+                c("SADD", "z%d" % i, *model[i])
+            else:
+                c("ZADD", "z%d" % i, *[w for m, s in model[i].items() for w in (str(s), m)])
+        keys = ["z%d" % i for i in range(len(model))]
+        both = set.intersection(*[set(m) for m in model])
+        want = {m: sum(part[m] for part in model) for m in both}
+        assert {bytes(m).decode() for m in c("ZINTER", len(keys), *keys)} == both
+        assert c("ZINTERSTORE", "d", len(keys), *keys) == len(want)
+        assert {m: float(c("ZSCORE", "d", m)) for m in want} == want
+        assert c("ZINTERCARD", len(keys), *keys) == len(want)
+        left = set(model[0]).difference(*model[1:])
+        assert {bytes(m).decode() for m in c("ZDIFF", len(keys), *keys)} == left
