@@ -12,6 +12,7 @@
 #include "base/rand.h"
 #include "data/expiry.h"
 #include "data/keyspace.h"
+#include "data/ttl_pool.h"
 
 #define LFU_NEW 5 /* counter of a new key: enough to survive until its second access */
 #define LFU_MAX 255
@@ -27,9 +28,8 @@ static size_t key_offset(size_t key_len) {
 struct entry *entry_new(struct slice key, struct obj *val_take, uint32_t clock) {
     struct entry *e = mem_alloc(key_offset(key.len) + key.len);
     e->value = val_take;
-    e->expire_ms = KS_NO_EXPIRE;
+    e->ttl = 0;
     e->clock = clock;
-    e->heap_pos = 0;
     e->key_len_1 = key.len < ENTRY_LONG_KEY ? (uint8_t)key.len : ENTRY_LONG_KEY;
     const uint32_t len = (uint32_t)key.len;
     if (key.len >= ENTRY_LONG_KEY) memcpy(e->tail, &len, sizeof(len));
@@ -69,12 +69,12 @@ struct obj **entry_value_slot(struct entry *e) {
 }
 
 int64_t entry_expire_ms(const struct entry *e) {
-    return e->expire_ms;
+    return e->ttl ? ttl_at(e->ttl)->when_ms : KS_NO_EXPIRE;
 }
 
 size_t entry_mem_usage(const struct entry *e, size_t samples) {
     size_t size = mem_usable((void *)(uintptr_t)e) + DICT_SLOT_BYTES;
-    if (e->expire_ms != KS_NO_EXPIRE) size += sizeof(struct expiry_item);
+    if (e->ttl) size += sizeof(struct expiry_item) + sizeof(struct ttl);
     return size + (e->value ? obj_mem_usage(e->value, samples) : 0);
 }
 

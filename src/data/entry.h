@@ -10,12 +10,11 @@
 
 #define ENTRY_LONG_KEY 255 /* key_len_1 of a key of this length or more: 4 bytes of length come before the key's own */
 
-/* 25 bytes, then the key. Only these are allocated: never copy a struct entry. */
+/* 17 bytes, then the key. Only these are allocated: never copy a struct entry. */
 struct entry {
     struct obj *value; /* one reference, owned */
-    int64_t expire_ms; /* wall clock, or KS_NO_EXPIRE */
     uint32_t clock;    /* LRU: seconds of the last access. LFU: minutes of the last decay << 8 | counter */
-    uint32_t heap_pos; /* in the expiry heap; meaningless without an expiry */
+    uint32_t ttl;      /* ttl_pool.h; 0: lives for ever */
     uint8_t key_len_1;
     char tail[];
 };

@@ -3,8 +3,8 @@
  * Four children instead of two: half the levels, and the four are compared within one cache line (16 bytes each; the array starts
  * 3 items into the allocation, so that children 4i+1..4i+4 begin on a multiple of 4).
  *
- * Invariants: items[(i-1)/4].when_ms <= items[i].when_ms; items[i].entry->heap_pos == i; an entry is in the heap exactly when its
- * expire_ms is not KS_NO_EXPIRE.
+ * Invariants: items[(i-1)/4].when_ms <= items[i].when_ms; the record of items[i].entry has heap_pos i and the same
+ * time; an entry is in the heap exactly when it has a record.
  *
  * Rejected: sampling, as redis-server does it (keeps up to a quarter of the dead keys, and cannot say when the next one is due);
  * a timer wheel (no cheaper for keys that are due far apart, and TTLs reach from milliseconds to centuries). */
@@ -35,7 +35,7 @@ static void heap_resize(struct expiry *x, uint32_t cap) {
 
 static inline void put(struct expiry *x, uint32_t i, struct expiry_item item) {
     x->items[i] = item;
-    item.entry->heap_pos = i;
+    ttl_at(item.entry->ttl)->heap_pos = i;
 }
 
 static void sift_up(struct expiry *x, uint32_t i, struct expiry_item item) {
@@ -87,23 +87,29 @@ static void heap_add(struct expiry *x, struct expiry_item item) {
 }
 
 void expiry_set(struct expiry *x, struct entry *e, int64_t when_ms) {
-    int64_t old_ms = e->expire_ms;
+    int64_t old_ms = entry_expire_ms(e);
     if (old_ms == when_ms) return;
-    e->expire_ms = when_ms;
-    if (old_ms != KS_NO_EXPIRE) {
-        assert(e->heap_pos < x->n && x->items[e->heap_pos].entry == e);
+    struct ttl *t = e->ttl ? ttl_at(e->ttl) : NULL;
+    if (t) {
+        assert(t->heap_pos < x->n && x->items[t->heap_pos].entry == e);
         x->sum -= sum_part(old_ms);
     }
     if (when_ms == KS_NO_EXPIRE) {
-        heap_remove(x, e->heap_pos);
+        heap_remove(x, t->heap_pos);
+        ttl_give(&x->free, e->ttl);
+        e->ttl = 0;
         return;
     }
     x->sum += sum_part(when_ms);
     struct expiry_item item = { when_ms, e };
-    if (old_ms == KS_NO_EXPIRE)
+    if (t) {
+        t->when_ms = when_ms;
+        settle(x, t->heap_pos, item);
+    } else {
+        e->ttl = ttl_take(&x->free);
+        ttl_at(e->ttl)->when_ms = when_ms;
         heap_add(x, item);
-    else
-        settle(x, e->heap_pos, item);
+    }
 }
 
 struct entry *expiry_first(const struct expiry *x) {
@@ -119,6 +125,8 @@ size_t expiry_mem(const struct expiry *x) {
 }
 
 void expiry_clear(struct expiry *x) {
+    for (uint32_t i = 0; i < x->n; i++) ttl_give(&x->free, x->items[i].entry->ttl);
+    ttl_give_back(&x->free);
     if (x->items) mem_free(x->items - PAD);
     *x = (struct expiry){ 0 };
 }

@@ -7,23 +7,25 @@
 #include <stdint.h>
 
 #include "data/entry.h"
+#include "data/ttl_pool.h"
 
 struct expiry_item {
-    int64_t when_ms; /* a copy of entry->expire_ms, so that sifting touches no entry it does not move */
+    int64_t when_ms; /* as in the entry's record */
     struct entry *entry;
 };
 
 struct expiry {
     struct expiry_item *items; /* item 0, the soonest; 3 items into its allocation: children share a cache line */
     uint32_t n, cap;
-    uint64_t sum; /* of the times, in units of 64 ms, for the average TTL */
+    uint64_t sum;         /* of the times, in units of 64 ms, for the average TTL */
+    struct ttl_free free; /* numbers for records to come */
 };
 
-/* Sets, moves or (KS_NO_EXPIRE) takes away e's time, e->expire_ms included. */
+/* Sets, moves or (KS_NO_EXPIRE) takes away e's time. */
 void expiry_set(struct expiry *x, struct entry *e, int64_t when_ms);
 struct entry *expiry_first(const struct expiry *x); /* NULL when empty */
 int64_t expiry_mean_ms(const struct expiry *x);     /* mean of the absolute times; 0 when empty */
 size_t expiry_mem(const struct expiry *x);          /* bytes */
-void expiry_clear(struct expiry *x);                /* forgets all; entries are left as they are; memory freed */
+void expiry_clear(struct expiry *x); /* forgets all; entries are left with numbers that are no longer theirs; memory freed */
 
 #endif

@@ -185,7 +185,7 @@ void shard_db_unlink(struct shard_db *sd, struct entry *e, uint64_t hash) {
     struct entry *removed = dict_remove(&sd->dict, hash, entry_key(e));
     assert(removed == e);
     (void)removed;
-    if (e->expire_ms != KS_NO_EXPIRE)
+    if (e->ttl)
         shard_db_set_expire(sd, e, KS_NO_EXPIRE);
     else
         shard_db_publish(sd);
@@ -280,7 +280,7 @@ struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *
         obj_unref(e->value);
         e->value = val_take;
         fields_reindex(sd, e);
-        if (!keep_ttl && e->expire_ms != KS_NO_EXPIRE) shard_db_set_expire(sd, e, KS_NO_EXPIRE);
+        if (!keep_ttl && e->ttl) shard_db_set_expire(sd, e, KS_NO_EXPIRE);
         return e;
     }
     if (!s->now_ms) s->now_ms = clock_wall_ms();

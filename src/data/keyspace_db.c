@@ -51,9 +51,15 @@ size_t ks_overhead_bytes(const struct keyspace *ks, int db) {
 
 /* ---- flush ---- */
 
+struct grave {
+    struct dict dict;
+    struct expiry expiry;
+};
+
 static void grave_free(void *arg) {
-    struct dict *grave = arg;
-    dict_clear(grave, entry_free);
+    struct grave *grave = arg;
+    expiry_clear(&grave->expiry); /* points to entries, owns none */
+    dict_clear(&grave->dict, entry_free);
     mem_free(grave);
 }
 
@@ -62,14 +68,15 @@ static uint64_t flush_db(struct keyspace *ks, int shard, int db, bool async) {
     if (!sd) return 0;
     uint64_t n = dict_size(&sd->dict);
     if (!block_none(&ks->shards[shard])) block_signal_db(ks, shard, db, true);
-    expiry_clear(&sd->expiry); /* points to entries, owns none */
     timeheap_clear(&sd->fields);
     if (n && async) {
-        struct dict *grave = mem_alloc(sizeof(*grave));
-        *grave = sd->dict;
+        struct grave *grave = mem_alloc(sizeof(*grave));
+        *grave = (struct grave){ sd->dict, sd->expiry };
         dict_init(&sd->dict, &ks->dict_type);
+        sd->expiry = (struct expiry){ 0 };
         lazyfree_push(grave_free, grave, n);
     } else {
+        expiry_clear(&sd->expiry);
         dict_clear(&sd->dict, entry_free);
     }
     shard_db_publish(sd);

@@ -21,6 +21,7 @@
 #include "data/entry.h"
 #include "data/expiry.h"
 #include "data/keyspace.h"
+#include "data/ttl_pool.h"
 #include "data/timeheap.h"
 
 #define CACHE_LINE 64
@@ -112,7 +113,7 @@ static inline uint64_t shard_db_size(const struct keyspace *ks, int shard, int d
     return sd ? atomic_load_explicit(&sd->n_keys, memory_order_relaxed) : 0;
 }
 static inline bool is_due(const struct entry *e, int64_t now_ms) {
-    return e->expire_ms != KS_NO_EXPIRE && now_ms > e->expire_ms;
+    return e->ttl && now_ms > ttl_at(e->ttl)->when_ms;
 }
 
 /* After any change: sizes for the readers without the lock. */

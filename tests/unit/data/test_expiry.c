@@ -30,16 +30,16 @@ static void check_invariants(void) {
     unsigned n = 0;
     int64_t least = INT64_MAX;
     for (unsigned i = 0; i < N; i++) {
-        if (entries[i]->expire_ms == KS_NO_EXPIRE) continue;
+        if (entry_expire_ms(entries[i]) == KS_NO_EXPIRE) continue;
         n++;
-        if (entries[i]->expire_ms < least) least = entries[i]->expire_ms;
-        assert_ptr_equal(heap.items[entries[i]->heap_pos].entry, entries[i]);
-        assert_int_equal(heap.items[entries[i]->heap_pos].when_ms, entries[i]->expire_ms);
+        if (entry_expire_ms(entries[i]) < least) least = entry_expire_ms(entries[i]);
+        assert_ptr_equal(heap.items[ttl_at(entries[i]->ttl)->heap_pos].entry, entries[i]);
+        assert_int_equal(heap.items[ttl_at(entries[i]->ttl)->heap_pos].when_ms, entry_expire_ms(entries[i]));
     }
     assert_int_equal(heap.n, n);
     for (uint32_t i = 1; i < heap.n; i++) assert_true(heap.items[(i - 1) / 4].when_ms <= heap.items[i].when_ms);
     if (n)
-        assert_int_equal(expiry_first(&heap)->expire_ms, least);
+        assert_int_equal(entry_expire_ms(expiry_first(&heap)), least);
     else
         assert_null(expiry_first(&heap));
 }
@@ -63,8 +63,8 @@ static void test_pop_is_in_order(void **state) {
     int64_t last = 0;
     for (unsigned i = 0; i < N; i++) {
         struct entry *e = expiry_first(&heap);
-        assert_true(e->expire_ms >= last);
-        last = e->expire_ms;
+        assert_true(entry_expire_ms(e) >= last);
+        last = entry_expire_ms(e);
         expiry_set(&heap, e, KS_NO_EXPIRE);
     }
     assert_int_equal(heap.n, 0);
