@@ -253,7 +253,7 @@ static enum resp_result parse_ahead(struct client *c, char *data, size_t len, si
 /* After a command. False: no more of this client's. */
 static bool goes_on(struct client *c) {
     if (c->s.close_after_reply) client_close(c);
-    return check_output_limit(c) && !conn_is_closing(&c->conn);
+    return check_output_limit(c) && !conn_is_closing(&c->conn) && !client_is_killed(c);
 }
 
 /* Neither paused nor blocked, and no script of its is under way. */
@@ -402,7 +402,7 @@ static void on_data(struct conn *conn, char *data, size_t len) {
     }
     atomic_store_explicit(&c->last_us, loop_now_us(c->th->loop), memory_order_relaxed);
     if (mail_waits(&c->th->mail)) mail_deliver(c->th); /* posted before these bytes were sent, perhaps */
-    if (conn_is_closing(conn)) return;
+    if (conn_is_closing(conn) || client_is_killed(c)) return;
     resp_parser_borrow(&c->parser, &c->th->argv);
     if (c->large.data) {
         size_t used = add_to_large(c, data, len);
@@ -634,7 +634,7 @@ void client_free(struct client *c) {
     resp_parser_done(&c->parser);
     buf_done(&c->qbuf);
     mem_free(c->large.data);
-    atomic_fetch_sub(&c->srv->n_clients, 1);
+    if (!client_is_killed(c)) atomic_fetch_sub(&c->srv->n_clients, 1);
     atomic_fetch_sub_explicit(&th->n_clients, 1, memory_order_relaxed);
     mem_free(c->addr);
     mem_free(c->laddr);

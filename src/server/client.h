@@ -16,7 +16,8 @@ enum client_flag {
     CLIENT_NO_TOUCH = 16,
     CLIENT_PUBSUB = 32, /* listens to a channel or pattern */
     CLIENT_BLOCKED = 64,
-    CLIENT_MONITOR = 128
+    CLIENT_MONITOR = 128,
+    CLIENT_KILLED = 256 /* by CLIENT KILL: as good as gone. Set under the registry_lock by any thread */
 };
 
 struct client {
@@ -53,7 +54,7 @@ struct client {
     _Atomic(struct tracker *) tracker; /* tracking.c; NULL: none yet. Others may read under the registry_lock */
     struct list tracking_node;         /* th->tracking, or in no list */
     struct list monitor_node;          /* th->monitors, or in no list */
-    struct client_subs *subs;          /* pubsub.c; NULL: never listened to anything */
+    struct client_subs *subs;          /* (S) pubsub.c; NULL: never listened to anything */
     /* for CLIENT LIST */
     _Atomic int64_t last_us; /* monotonic time of the last interaction */
     _Atomic unsigned flags;
@@ -76,8 +77,11 @@ void client_close(struct client *c);                            /* owner: after 
 /* Owner: something was put into the output queue that is no reply: it is sent soon, and limits are looked at. Closing, if it
  * comes to that, is not finished inside this call. */
 void client_pushed(struct client *c);
+static inline bool client_is_killed(const struct client *c) {
+    return atomic_load_explicit(&((struct client *)(uintptr_t)c)->flags, memory_order_relaxed) & CLIENT_KILLED;
+}
 static inline bool client_takes_pushes(const struct client *c) { /* nothing comes behind the last reply */
-    return !conn_is_closing(&c->conn) && !c->s.close_after_reply;
+    return !conn_is_closing(&c->conn) && !c->s.close_after_reply && !client_is_killed(c);
 }
 void client_resume_paused(struct io_thread *th);
 void client_arm_unpause(struct io_thread *th); /* the timer that ends the pause of th's clients */

@@ -24,8 +24,18 @@
 #define HELD_RETRY_US 10000            /* between two looks whether a script has let go of the shards */
 #define MAX_TIMER_WAIT_US 3600000000LL /* then it looks again: a deadline may be further than the clock can count */
 
+static void count_blocked(struct client *c, const struct cmd_waiter *w, uint64_t n) {
+    counter_add(&c->th->n_blocked, n);
+    if (w->deadline_us) counter_add(&c->th->n_block_timers, n);
+}
+
+/* Who has been killed waits for nothing, even if its command was under way at that moment. */
 static void set_blocked(struct client *c, struct cmd_waiter *w) {
     pthread_mutex_lock(&c->th->registry_lock);
+    if (!client_is_killed(c))
+        count_blocked(c, w ? w : c->blocked, w ? 1 : (uint64_t)-1);
+    else if (w)
+        block_claim(w, BLOCK_DROPPED);
     c->blocked = w;
     pthread_mutex_unlock(&c->th->registry_lock);
 }
@@ -39,10 +49,7 @@ static void arm(struct client *c, int64_t deadline_us) {
 static void leave(struct client *c) {
     set_blocked(c, NULL);
     atomic_fetch_and(&c->flags, ~(unsigned)CLIENT_BLOCKED);
-    counter_sub(&c->th->n_blocked, 1);
     loop_timer_cancel(c->th->loop, &c->block_timer);
-    if (!c->s.waiter->deadline_us) return;
-    counter_sub(&c->th->n_block_timers, 1);
 }
 
 static void finish(struct client *c) {
@@ -68,9 +75,7 @@ void client_block(struct client *c) {
     struct cmd_waiter *w = c->s.waiter;
     set_blocked(c, w);
     atomic_fetch_or(&c->flags, CLIENT_BLOCKED);
-    counter_add(&c->th->n_blocked, 1);
     if (!w->deadline_us) return;
-    counter_add(&c->th->n_block_timers, 1);
     c->block_timer.fn = timer_fired;
     arm(c, w->deadline_us);
 }
@@ -140,7 +145,9 @@ void client_run_woken(struct io_thread *th) {
 /* ---- other clients' wishes ---- */
 
 void client_block_kill(struct client *c) {
+    if (!c->blocked) return;
     block_claim(c->blocked, BLOCK_DROPPED);
+    count_blocked(c, c->blocked, (uint64_t)-1);
 }
 
 /* WAITING: done. SERVING: somebody is about to serve it, or finds that it has to wait on. Anything else: it is not blocked. */

@@ -86,7 +86,7 @@ static void list_reply(struct cmd_ctx *c, const struct list_filter *f) {
         pthread_mutex_lock(&th->registry_lock);
         list_for_each(n, &th->clients) {
             struct client *cl = list_entry(n, struct client, node);
-            if (!wanted(f, cl->s.id) || (f->type >= 0 && f->type != type_of(cl))) continue;
+            if (client_is_killed(cl) || !wanted(f, cl->s.id) || (f->type >= 0 && f->type != type_of(cl))) continue;
             struct buf one = { 0 };
             client_format(cl, &one);
             struct line l = { cl->s.id, buf_steal(&one, NULL) };
@@ -154,6 +154,15 @@ static void kill_posted(struct io_thread *th, void *arg) {
     if (cl) conn_close(&cl->conn, CONN_END_LOCAL, "");
 }
 
+/* Under its thread's registry_lock. To everybody it is gone when this returns; its thread has yet to close the connection. */
+static void kill_one(struct client *cl) {
+    atomic_fetch_or(&cl->flags, CLIENT_KILLED);
+    client_block_kill(cl);
+    pubsub_discount(cl);
+    atomic_fetch_sub(&cl->srv->n_clients, 1);
+    io_thread_post(cl->th, kill_posted, (void *)(uintptr_t)cl->s.id);
+}
+
 static bool kill_matches(const struct kill_filter *f, struct client *cl) {
     if (f->addr.ptr && !slice_eq(f->addr, slice_cstr(cl->addr))) return false;
     if (f->laddr.ptr && !slice_eq(f->laddr, slice_cstr(cl->laddr))) return false;
@@ -173,13 +182,11 @@ static int64_t kill_all(struct cmd_ctx *c, const struct kill_filter *f) {
             bool me = &cl->s == c->s;
             if (!kill_matches(f, cl) || (me && f->skip_me)) continue;
             if (atomic_fetch_or(&cl->flags, CLIENT_CLOSING) & CLIENT_CLOSING) continue;
-            if (cl->blocked) client_block_kill(cl);
             killed++;
-            if (me) {
+            if (me)
                 c->s->close_after_reply = true; /* the reply goes out first */
-            } else {
-                io_thread_post(th, kill_posted, (void *)(uintptr_t)cl->s.id);
-            }
+            else
+                kill_one(cl);
         }
         pthread_mutex_unlock(&th->registry_lock);
     }

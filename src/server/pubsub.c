@@ -8,6 +8,10 @@
  * topics before SUBSCRIBE is answered, no message published after that answer is missed; since mail is delivered between commands
  * only, none comes before it. What is on its way when a client unsubscribes finds it no longer in the table.
  *
+ * A client that CLIENT KILL has marked counts no more from that moment, on whichever thread that was: the killer takes it out of
+ * the topics' counts, and its own thread out of the tables, later. So what a client listens to, and that with the topics' counts,
+ * changes under its thread's registry_lock.
+ *
  * An event is made once and counted. Small ones are copied into the output queues (a reference costs more than they do); of those
  * of REF_MIN bytes and more the queues hold references.
  *
@@ -50,7 +54,7 @@ struct subscriptions {
 
 struct client_subs {
     struct dict by_name[PUBSUB_KINDS];
-    struct list all[PUBSUB_KINDS]; /* oldest first */
+    struct list all[PUBSUB_KINDS]; /* oldest first; changed under the registry_lock */
 };
 
 static struct slice hall_name(const void *item) {
@@ -92,12 +96,15 @@ struct subscriptions *subscriptions_free(struct subscriptions *s) {
 
 static struct client_subs *subs_of(struct client *c) {
     if (c->subs) return c->subs;
-    c->subs = mem_zalloc(sizeof *c->subs);
+    struct client_subs *subs = mem_zalloc(sizeof *subs);
     for (int k = 0; k < PUBSUB_KINDS; k++) {
-        dict_init(&c->subs->by_name[k], &subscription_type);
-        list_init(&c->subs->all[k]);
+        dict_init(&subs->by_name[k], &subscription_type);
+        list_init(&subs->all[k]);
     }
-    return c->subs;
+    pthread_mutex_lock(&c->th->registry_lock);
+    c->subs = subs;
+    pthread_mutex_unlock(&c->th->registry_lock);
+    return subs;
 }
 
 unsigned pubsub_count(struct client *c, enum pubsub_kind kind) {
@@ -108,18 +115,51 @@ bool pubsub_is_listening(struct client *c) {
     return atomic_load_explicit(&c->flags, memory_order_relaxed) & CLIENT_PUBSUB;
 }
 
+/* Under the registry_lock. */
 static void set_count(struct client *c, enum pubsub_kind kind) {
     atomic_store_explicit(&c->sub_count[kind], (unsigned)dict_size(&c->subs->by_name[kind]), memory_order_relaxed);
     unsigned sum = 0;
     for (int k = 0; k < PUBSUB_KINDS; k++) sum += pubsub_count(c, (enum pubsub_kind)k);
     bool was = pubsub_is_listening(c);
-    if ((sum > 0) == was) return;
+    if ((sum > 0) == was || client_is_killed(c)) return;
     if (was) {
         atomic_fetch_and(&c->flags, ~(unsigned)CLIENT_PUBSUB);
     } else {
         atomic_fetch_or(&c->flags, CLIENT_PUBSUB);
     }
     atomic_fetch_add_explicit(&c->srv->pubsub->clients, was ? -1 : 1, memory_order_relaxed);
+}
+
+/* By the client's thread, which has one as its first for this name. */
+static void enter(struct client *c, enum pubsub_kind kind, struct subscription *one, bool is_first) {
+    struct topics *t = c->srv->pubsub->topics[kind];
+    pthread_mutex_lock(&c->th->registry_lock);
+    list_push_back(&c->subs->all[kind], &one->in_client);
+    if (!client_is_killed(c))
+        topics_add(t, hall_name(one->hall), c->th->index, is_first);
+    else if (is_first)
+        topics_mark(t, hall_name(one->hall), c->th->index, true);
+    set_count(c, kind);
+    pthread_mutex_unlock(&c->th->registry_lock);
+}
+
+static void leave(struct client *c, enum pubsub_kind kind, struct subscription *one, bool is_last) {
+    struct topics *t = c->srv->pubsub->topics[kind];
+    pthread_mutex_lock(&c->th->registry_lock);
+    list_remove(&one->in_client);
+    if (!client_is_killed(c))
+        topics_remove(t, hall_name(one->hall), c->th->index, is_last);
+    else if (is_last)
+        topics_mark(t, hall_name(one->hall), c->th->index, false);
+    set_count(c, kind);
+    pthread_mutex_unlock(&c->th->registry_lock);
+}
+
+void pubsub_discount(struct client *c) {
+    for (int k = 0; c->subs && k < PUBSUB_KINDS; k++)
+        list_for_each(n, &c->subs->all[k])
+            topics_discount(c->srv->pubsub->topics[k], hall_name(list_entry(n, struct subscription, in_client)->hall));
+    if (pubsub_is_listening(c)) atomic_fetch_sub_explicit(&c->srv->pubsub->clients, 1, memory_order_relaxed);
 }
 
 bool pubsub_subscribe(struct client *c, enum pubsub_kind kind, struct slice name) {
@@ -139,10 +179,8 @@ bool pubsub_subscribe(struct client *c, enum pubsub_kind kind, struct slice name
     one->hall = h;
     one->client = c;
     list_push_back(&h->subs, &one->in_hall);
-    list_push_back(&subs->all[kind], &one->in_client);
     dict_insert(&subs->by_name[kind], hash, one);
-    topics_add(c->srv->pubsub->topics[kind], name, c->th->index, h->n++ == 0);
-    set_count(c, kind);
+    enter(c, kind, one, h->n++ == 0);
     return true;
 }
 
@@ -152,14 +190,12 @@ static bool unsubscribe(struct client *c, enum pubsub_kind kind, uint64_t hash, 
     if (!one) return false;
     struct hall *h = one->hall;
     list_remove(&one->in_hall);
-    list_remove(&one->in_client);
+    leave(c, kind, one, --h->n == 0);
     mem_free(one);
-    topics_remove(c->srv->pubsub->topics[kind], name, c->th->index, --h->n == 0);
     if (h->n == 0) {
         dict_remove(&c->th->subscriptions->halls[kind], hash, name);
         mem_free(h);
     }
-    set_count(c, kind);
     return true;
 }
 
@@ -191,8 +227,11 @@ void pubsub_forget(struct client *c) {
         pubsub_unsubscribe_all(c, (enum pubsub_kind)k, NULL, NULL);
         dict_clear(&c->subs->by_name[k], NULL);
     }
-    mem_free(c->subs);
+    struct client_subs *subs = c->subs;
+    pthread_mutex_lock(&c->th->registry_lock);
     c->subs = NULL;
+    pthread_mutex_unlock(&c->th->registry_lock);
+    mem_free(subs);
 }
 
 /* ---- messages ---- */

@@ -34,7 +34,9 @@ bool pubsub_unsubscribe(struct client *c, enum pubsub_kind kind, struct slice na
 void pubsub_unsubscribe_all(struct client *c, enum pubsub_kind kind, void (*fn)(void *arg, struct slice name), void *arg);
 /* Whether fn is true of everything that the client listens to. */
 bool pubsub_every(struct client *c, bool (*fn)(void *arg, enum pubsub_kind kind, struct slice name), void *arg);
-void pubsub_forget(struct client *c);                           /* RESET and close: all kinds, nothing is said */
+void pubsub_forget(struct client *c); /* RESET and close: all kinds, nothing is said */
+/* CLIENT KILL has set CLIENT_KILLED: it counts no more. Any thread, under the registry_lock of the client's. */
+void pubsub_discount(struct client *c);
 bool pubsub_is_listening(struct client *c);                     /* to anything */
 unsigned pubsub_count(struct client *c, enum pubsub_kind kind); /* any thread */
 

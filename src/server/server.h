@@ -75,8 +75,8 @@ struct io_thread {
     struct client *scripting; /* whose script takes long; NULL: none */
     /* statistics: written by the owner, read by any (relaxed) */
     _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
-    _Atomic uint64_t n_clients, n_blocked, n_block_timers;
-    _Atomic int64_t clients_mem; /* what its clients hold, while maxmemory-clients is set */
+    _Atomic uint64_t n_clients, n_blocked, n_block_timers; /* the latter two: under the registry_lock */
+    _Atomic int64_t clients_mem;                           /* what its clients hold, while maxmemory-clients is set */
 };
 
 struct server_stats { /* relaxed atomics */

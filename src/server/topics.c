@@ -19,8 +19,8 @@
 
 #define SHARDS 64
 
-struct topic {
-    struct list node; /* patterns: in topics.order */
+struct topic {        /* lives while it has either threads or listeners; is seen while it has listeners */
+    struct list node; /* patterns with listeners: in topics.order */
     uint64_t threads, listeners;
     size_t len;
     char name[];
@@ -34,8 +34,8 @@ struct topic_shard {
 struct topics {
     bool patterns;
     int n_shards;
-    _Atomic uint64_t n;
-    struct list order; /* patterns; guarded by the lock of shard 0, the only one */
+    _Atomic uint64_t n; /* those that have listeners */
+    struct list order;  /* patterns; guarded by the lock of shard 0, the only one */
     struct dict_type type;
     struct topic_shard *shards;
     void *shards_mem;
@@ -76,24 +76,41 @@ static struct topic_shard *shard_of(struct topics *t, uint64_t hash) {
     return &t->shards[(hash >> 32) % (unsigned)t->n_shards];
 }
 
-static struct topic *topic_make(struct topics *t, struct topic_shard *s, uint64_t hash, struct slice name) {
-    struct topic *one = mem_zalloc(sizeof *one + name.len);
+static struct topic *topic_find_or_make(struct topic_shard *s, uint64_t hash, struct slice name) {
+    struct topic *one = dict_find(&s->names, hash, name);
+    if (one) return one;
+    one = mem_zalloc(sizeof *one + name.len);
     one->len = name.len;
     if (name.len) memcpy(one->name, name.ptr, name.len);
     list_init(&one->node);
-    if (t->patterns) list_push_back(&t->order, &one->node);
     dict_insert(&s->names, hash, one);
-    atomic_fetch_add_explicit(&t->n, 1, memory_order_relaxed);
     return one;
+}
+
+static void count_more(struct topics *t, struct topic *one) {
+    if (one->listeners++) return;
+    if (t->patterns) list_push_back(&t->order, &one->node);
+    atomic_fetch_add_explicit(&t->n, 1, memory_order_relaxed);
+}
+
+static void count_less(struct topics *t, struct topic *one) {
+    if (--one->listeners) return;
+    list_remove(&one->node);
+    atomic_fetch_sub_explicit(&t->n, 1, memory_order_relaxed);
+}
+
+static void drop_unused(struct topic_shard *s, uint64_t hash, struct slice name, struct topic *one) {
+    if (one->listeners || one->threads) return;
+    dict_remove(&s->names, hash, name);
+    mem_free(one);
 }
 
 void topics_add(struct topics *t, struct slice name, int thread, bool is_first) {
     uint64_t hash = dict_hash(name);
     struct topic_shard *s = shard_of(t, hash);
     pthread_rwlock_wrlock(&s->lock);
-    struct topic *one = dict_find(&s->names, hash, name);
-    if (!one) one = topic_make(t, s, hash, name);
-    one->listeners++;
+    struct topic *one = topic_find_or_make(s, hash, name);
+    count_more(t, one);
     if (is_first) one->threads |= 1ULL << thread;
     pthread_rwlock_unlock(&s->lock);
 }
@@ -103,13 +120,30 @@ void topics_remove(struct topics *t, struct slice name, int thread, bool is_last
     struct topic_shard *s = shard_of(t, hash);
     pthread_rwlock_wrlock(&s->lock);
     struct topic *one = dict_find(&s->names, hash, name);
-    if (one && is_last) one->threads &= ~(1ULL << thread);
-    if (one && --one->listeners == 0) {
-        dict_remove(&s->names, hash, name);
-        list_remove(&one->node);
-        mem_free(one);
-        atomic_fetch_sub_explicit(&t->n, 1, memory_order_relaxed);
+    if (one) {
+        if (is_last) one->threads &= ~(1ULL << thread);
+        count_less(t, one);
+        drop_unused(s, hash, name, one);
     }
+    pthread_rwlock_unlock(&s->lock);
+}
+
+void topics_discount(struct topics *t, struct slice name) {
+    uint64_t hash = dict_hash(name);
+    struct topic_shard *s = shard_of(t, hash);
+    pthread_rwlock_wrlock(&s->lock);
+    struct topic *one = dict_find(&s->names, hash, name);
+    if (one) count_less(t, one);
+    pthread_rwlock_unlock(&s->lock);
+}
+
+void topics_mark(struct topics *t, struct slice name, int thread, bool on) {
+    uint64_t hash = dict_hash(name), bit = 1ULL << thread;
+    struct topic_shard *s = shard_of(t, hash);
+    pthread_rwlock_wrlock(&s->lock);
+    struct topic *one = topic_find_or_make(s, hash, name);
+    one->threads = on ? one->threads | bit : one->threads & ~bit;
+    drop_unused(s, hash, name, one);
     pthread_rwlock_unlock(&s->lock);
 }
 
@@ -119,7 +153,7 @@ uint64_t topics_find(struct topics *t, struct slice name, uint64_t *ret_threads)
     pthread_rwlock_wrlock(&s->lock); /* a look-up may move entries */
     const struct topic *one = dict_find(&s->names, hash, name);
     uint64_t n = one ? one->listeners : 0;
-    if (ret_threads) *ret_threads = one ? one->threads : 0;
+    if (ret_threads) *ret_threads = n ? one->threads : 0;
     pthread_rwlock_unlock(&s->lock);
     return n;
 }
@@ -147,6 +181,7 @@ struct each_arg {
 
 static bool each_topic(void *arg, void *item) {
     const struct each_arg *a = arg;
+    if (((const struct topic *)item)->listeners == 0) return true;
     if (!a->pattern.ptr || str_glob(a->pattern, topic_name(item), false)) a->fn(a->arg, topic_name(item));
     return true;
 }

@@ -16,7 +16,11 @@ struct topics *topics_free(struct topics *t); /* NULL is fine; always NULL */
 void topics_add(struct topics *t, struct slice name, int thread, bool is_first);
 /* One less; is_last: the thread has none any more. */
 void topics_remove(struct topics *t, struct slice name, int thread, bool is_last);
-/* Clients that listen to name, and their threads as a mask (may be NULL). */
+/* A client of any thread does not count any more; its thread has it until topics_mark or topics_remove says otherwise. */
+void topics_discount(struct topics *t, struct slice name);
+/* The thread has (or has no longer) clients that listen to name, none of which count. */
+void topics_mark(struct topics *t, struct slice name, int thread, bool on);
+/* Clients that listen to name and count, and their threads as a mask (may be NULL; 0 where none counts). */
 uint64_t topics_find(struct topics *t, struct slice name, uint64_t *ret_threads);
 uint64_t topics_count(const struct topics *t); /* topics that have a listener; cheap */
 /* fn for each pattern that matches channel, in the order in which they were first subscribed to. fn takes no lock. */

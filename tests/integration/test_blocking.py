@@ -588,6 +588,29 @@ def annoy(server, consumers, stop, with_kills, errors):
         errors.append(exc)
 
 
+def test_who_is_killed_has_no_place_any_more(make_server):
+    """From the reply of CLIENT KILL on, whichever threads the two are on; and what it sends behind is not run."""
+    server = make_server(directives={"io-threads": "4"})
+    with server.connect() as admin, server.connect() as stays:
+        if admin.ok("COMMAND", "INFO", "BLPOP")[0] is None:
+            pytest.skip("the server has no lists")
+        for i in range(100):
+            victim = server.connect()
+            ident = victim.ok("CLIENT", "ID")
+            block(victim, admin, "BLPOP", "q", "0" if i % 2 else "100")
+            victim.send(encode("SET", "behind", "1"))
+            block(stays, admin, "BLPOP", "q", "50")
+            assert admin.ok("CLIENT", "KILL", "ID", ident) == 1
+            info = admin.info("clients")
+            assert (info["blocked_clients"], info["clients_in_timeout_table"]) == ("1", "1")
+            assert admin.ok("CLIENT", "UNBLOCK", ident) == 0
+            assert admin.ok("RPUSH", "q", "a", "b") == 2
+            assert stays.read().py == [b"q", b"a"]
+            assert admin.ok("LPOP", "q") == b"b" and admin.ok("EXISTS", "behind") == 0
+            assert victim.read_until_eof() == b""
+            assert blocked(admin) == 0
+
+
 @pytest.mark.parametrize("with_kills", [False, True], ids=["unblock", "kill"])
 def test_nothing_is_lost_and_nothing_comes_twice(make_server, env, with_kills):
     directives = {"io-threads": "4"}

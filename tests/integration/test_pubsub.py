@@ -32,6 +32,12 @@ def pushed(conn, *items):
     assert node.py == list(items), node
 
 
+def address_of(conn):
+    """As CLIENT LIST has it."""
+    host, port = conn.sock.getsockname()[:2]
+    return ("[%s]:%d" if ":" in host else "%s:%d") % (host, port)
+
+
 def subscribe(conn, verb, *names, already=0):
     conn.send(encode(verb, *names))
     for i, name in enumerate(names):
@@ -198,7 +204,7 @@ def test_client_list(c, other):
     assert c("CLIENT KILL TYPE PUBSUB") == 1
     with pytest.raises((EOFError, OSError)):
         other.read()
-    wait_for(lambda: c("PUBSUB CHANNELS") == [], what="the killed subscriber to be forgotten")
+    assert c("PUBSUB CHANNELS") == []
 
 
 def test_large_messages_are_shared(c, server, other):
@@ -316,6 +322,85 @@ def test_what_was_published_comes_before_the_next_reply(threaded):
                     pushed(one, b"message", b"x", b"%d" % i)
     for listener in listeners:
         listener.close()
+
+
+def test_who_is_killed_is_gone_with_the_reply(threaded):
+    """Neither counted nor shown nor written to after the answer of CLIENT KILL, whichever threads the two of them are on."""
+    with threaded.connect() as admin, threaded.connect() as stays:
+        subscribe(stays, "SUBSCRIBE", "x")
+        subscribe(stays, "PSUBSCRIBE", "p*", already=1)
+        wait_for(lambda: admin.info("clients")["connected_clients"] == "2", what="nobody else")
+        for i in range(150):
+            victims = [threaded.connect() for _ in range(3)]
+            for victim in victims:
+                subscribe(victim, "SUBSCRIBE", "x", "alone")
+                subscribe(victim, "PSUBSCRIBE", "p*", "x*", already=2)
+                subscribe(victim, "SSUBSCRIBE", "shard")
+            assert admin("PUBSUB NUMSUB x alone") == [b"x", 4, b"alone", 3] and admin("PUBSUB NUMPAT") == 2
+            if i % 3 == 2:  # in a transaction just the same
+                admin.send(encode("MULTI") + encode("CLIENT", "KILL", "TYPE", "pubsub", "ADDR", address_of(victims[0])) +
+                           encode("PUBLISH", "x", "late") + encode("EXEC"))
+                assert [admin.read().py for _ in range(4)][3] == [1, 5]
+                pushed(stays, b"message", b"x", b"late")
+                victims, early = victims[1:], victims[0]
+                for victim in victims:
+                    pushed(victim, b"message", b"x", b"late")
+                    pushed(victim, b"pmessage", b"x*", b"x", b"late")
+                assert early.read_until_eof() == b""
+            admin.send(b"".join(encode("CLIENT", "KILL", "ADDR", address_of(victim)) for victim in victims))
+            assert [admin.read().py for _ in victims] == [1] * len(victims)
+            assert admin("PUBLISH x after") == 1 and admin("PUBLISH pp after") == 1
+            assert admin("PUBLISH alone after") == 0 and admin("SPUBLISH shard after") == 0
+            assert admin("PUBSUB NUMSUB x alone") == [b"x", 1, b"alone", 0] and admin("PUBSUB NUMPAT") == 1
+            assert admin("PUBSUB CHANNELS") == [b"x"] and admin("PUBSUB SHARDCHANNELS") == []
+            assert admin("CLIENT LIST").count(b"\n") == 2
+            info = admin.info("clients")
+            assert info["connected_clients"] == "2" and info.get("pubsub_clients", "1") == "1"
+            for victim in victims:
+                assert victim.read_until_eof() == b""
+            pushed(stays, b"message", b"x", b"after")
+            pushed(stays, b"pmessage", b"p*", b"pp", b"after")
+
+
+def test_who_subscribes_while_others_are_killed_hears_all(threaded):
+    """The killed ones leave their threads' tables late: that must not take the channel from the others of the thread."""
+    stop, errors = threading.Event(), []
+
+    def kill():
+        try:
+            with threaded.connect() as admin:
+                while not stop.is_set():
+                    made = [threaded.connect() for _ in range(8)]
+                    for one in made:
+                        subscribe(one, "SUBSCRIBE", "x")
+                    admin.send(b"".join(encode("CLIENT", "KILL", "ADDR", address_of(one)) for one in made))
+                    assert [admin.read().py for _ in made] == [1] * len(made)
+                    for one in made:
+                        one.close()
+        except Exception as exc:
+            errors.append(exc)
+    killers = [threading.Thread(target=kill) for _ in range(2)]
+    for killer in killers:
+        killer.start()
+    try:
+        with threaded.connect() as publisher:
+            for i in range(60):
+                listeners = [threaded.connect(proto=3) for _ in range(4)]
+                for one in listeners:
+                    subscribe(one, "SUBSCRIBE", "x")
+                assert publisher("PUBLISH", "x", str(i)) >= 4
+                for one in listeners:
+                    pushed(one, b"message", b"x", b"%d" % i)
+                    one.send(encode("UNSUBSCRIBE", "x"))
+                    pushed(one, b"unsubscribe", b"x", 0)
+                    one.close()
+    finally:
+        stop.set()
+        for killer in killers:
+            killer.join()
+    assert not errors, errors[0]
+    with threaded.connect() as conn:
+        assert conn("PUBSUB CHANNELS") == [] and conn("PUBLISH x end") == 0
 
 
 def test_subscribers_that_come_and_go(threaded):

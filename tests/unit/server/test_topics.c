@@ -84,6 +84,35 @@ static void test_each_lists_what_matches(void **state) {
     topics_free(t);
 }
 
+static void test_who_does_not_count_leaves_the_topic_to_the_others(void **state) {
+    (void)state;
+    struct topics *t = topics_new(true);
+    struct buf seen = { 0 };
+    uint64_t threads = 1;
+    topics_add(t, SLICE_LIT("a*"), 3, true);
+    topics_add(t, SLICE_LIT("ab"), 0, true);
+    topics_discount(t, SLICE_LIT("a*"));
+    assert_int_equal(topics_count(t), 1);
+    assert_int_equal(topics_find(t, SLICE_LIT("a*"), &threads), 0);
+    assert_int_equal(threads, 0);
+    topics_each(t, (struct slice){ 0 }, note_name, &seen);
+    assert_string_equal(buf_cstr(&seen), "ab ");
+    buf_clear(&seen);
+    topics_add(t, SLICE_LIT("a*"), 3, false); /* the thread has the other one yet */
+    topics_match(t, SLICE_LIT("ab"), note_match, &seen);
+    assert_string_equal(buf_cstr(&seen), "ab:1:1 a*:1:8 ");
+    topics_discount(t, SLICE_LIT("a*"));
+    topics_mark(t, SLICE_LIT("a*"), 3, false);
+    topics_mark(t, SLICE_LIT("a*"), 5, true);
+    topics_add(t, SLICE_LIT("a*"), 5, false);
+    assert_int_equal(topics_find(t, SLICE_LIT("a*"), &threads), 1);
+    assert_true(threads == 1ULL << 5);
+    topics_remove(t, SLICE_LIT("a*"), 5, true);
+    assert_int_equal(topics_count(t), 1);
+    buf_done(&seen);
+    topics_free(t);
+}
+
 struct worker {
     struct topics *t;
     int thread;
@@ -127,6 +156,7 @@ int main(void) {
         cmocka_unit_test(test_channels_count_listeners_and_threads),
         cmocka_unit_test(test_patterns_match_in_the_order_of_subscription),
         cmocka_unit_test(test_each_lists_what_matches),
+        cmocka_unit_test(test_who_does_not_count_leaves_the_topic_to_the_others),
         cmocka_unit_test(test_threads_leave_nothing_behind),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
