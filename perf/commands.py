@@ -251,6 +251,7 @@ def main():
             old = json.load(handle)
         if args.skip_commands or args.only:
             results["commands"] = old["commands"]
+            results["command"] = old["command"] + "`, then `" + results["command"]
         if args.skip_memory:
             results["memory"] = old["memory"]
     if not args.skip_commands:

@@ -1,5 +1,6 @@
 /* HyperLogLogs: elements, the dense encoding, whole values. See hll.h. The sparse encoding is in hll_sparse.c, the estimate in
  * hll_estimate.c. Thread: the holder of the shard's lock. */
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
@@ -73,7 +74,9 @@ static uint64_t murmur64a(struct slice s, uint64_t seed) {
     uint64_t h = seed ^ (s.len * m);
     size_t left = s.len;
     for (; left >= 8; p += 8, left -= 8) {
-        uint64_t k = load_le(p, 8) * m;
+        uint64_t k;
+        memcpy(&k, p, 8);
+        k = le64toh(k) * m;
         k = (k ^ k >> 47) * m;
         h = (h ^ k) * m;
     }

@@ -68,16 +68,28 @@ struct found {
     struct hll_cursor at, before; /* the opcode, and the one before it: itself when it is the first */
 };
 
-/* Finds the run that has register i, from the cursor on. False: there is none. */
+/* Finds the run that has register i, from the cursor on. False: there is none. It goes through thousands of opcodes, in which
+ * short runs alternate at random: all of them but the rare long ones are measured without a branch. */
 static bool find(const struct obj *o, struct hll_cursor *cur, unsigned i, struct found *ret) {
     const uint8_t *start = (const uint8_t *)o->u.raw.data + HLL_HEADER, *end = (const uint8_t *)o->u.raw.data + o->u.raw.len;
-    ret->at = ret->before = *cur;
-    while (hll_run_at(start + ret->at.off, end, &ret->run, &ret->size)) {
-        if (i < ret->at.first + ret->run.len) return true;
-        *cur = ret->before;
-        ret->before = ret->at;
-        ret->at.off += ret->size;
-        ret->at.first += ret->run.len;
+    struct hll_cursor at = *cur, before = *cur, earlier = *cur;
+    struct hll_run long_run;
+    while (start + at.off < end) {
+        unsigned op = start[at.off], size = 1, len = (op & (63U >> (op >> 7) * 4)) + 1;
+        if (__builtin_expect((op & 0xc0) == 0x40, 0)) {
+            if (!hll_run_at(start + at.off, end, &long_run, &size)) return false;
+            len = long_run.len;
+        }
+        if (i < at.first + len) {
+            *cur = earlier;
+            ret->at = at;
+            ret->before = before;
+            return hll_run_at(start + at.off, end, &ret->run, &ret->size);
+        }
+        earlier = before;
+        before = at;
+        at.off += size;
+        at.first += len;
     }
     return false;
 }

@@ -85,6 +85,7 @@ void ks_lock(struct keyspace *ks, uint64_t mask) {
 }
 
 void ks_unlock(struct keyspace *ks, uint64_t mask) {
+    if (ks->one_thread && !KS_TRACK_OWNER) return;
     for (uint64_t m = mask; m; m &= m - 1) shard_unlock(ks, &ks->shards[__builtin_ctzll(m)]);
 }
 
@@ -115,6 +116,7 @@ bool ks_unlock_unless_ready(struct keyspace *ks, uint64_t mask) {
 }
 
 int64_t ks_now(struct keyspace *ks, uint64_t locked, int64_t now_ms) {
+    if (ks->one_thread && locked) locked = 1; /* there is one clock */
     for (uint64_t m = locked; m; m &= m - 1) {
         int64_t before = ks->shards[__builtin_ctzll(m)].clock_ms;
         if (before == now_ms + 1) now_ms = before;

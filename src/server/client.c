@@ -4,7 +4,7 @@
  * Bytes that arrive are parsed where the loop put them; only an incomplete command is copied into qbuf. So an idle client holds
  * no buffer, and a simple command costs no allocation. A large argument is received into memory of its own, from the socket where
  * the transport allows it, and that memory becomes the value. Replies gather in conn.out and leave with one writev before the
- * loop sleeps.
+ * loop sleeps, or at once where they are many (send_if_much).
  *
  * CLIENT PAUSE: the command that must wait stays unparsed in qbuf, reading stops, the client sits in th->paused until the pause
  * ends. A blocked client (client_block.c) keeps in qbuf what it sends meanwhile, and reading stops when that is much.

@@ -1,15 +1,30 @@
 /* EVAL's scripts by the SHA1 of their text: compiled once, kept until SCRIPT FLUSH, as EVALSHA needs them. */
+#include <pthread.h>
 #include <string.h>
 
+#include <openssl/evp.h>
 #include <openssl/sha.h>
 
 #include "base/alloc.h"
 #include "cmd/script/script_priv.h"
 
+/* Looked up once: OpenSSL does it for each digest otherwise, which takes longer than a short script's SHA1. */
+static EVP_MD *sha1_method;
+
+static void find_sha1(void) {
+    sha1_method = EVP_MD_fetch(NULL, "SHA1", NULL);
+}
+
+static bool sha1_quick(struct slice s, unsigned char md[SHA_DIGEST_LENGTH]) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, find_sha1);
+    return sha1_method && EVP_Digest(s.ptr, s.len, md, NULL, sha1_method, NULL) == 1;
+}
+
 void sha1_hex(struct slice s, char out[SHA1_HEX + 1]) {
     static const char digits[] = "0123456789abcdef";
     unsigned char md[SHA_DIGEST_LENGTH];
-    SHA1((const unsigned char *)s.ptr, s.len, md);
+    if (!sha1_quick(s, md)) SHA1((const unsigned char *)s.ptr, s.len, md);
     for (size_t i = 0; i < sizeof md; i++) {
         out[2 * i] = digits[md[i] >> 4];
         out[2 * i + 1] = digits[md[i] & 15];
