@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "data/hash.h"
 
+#define PREFETCH_MIN_ONE (64u << 10) /* the same for the keys of one command, whose hashes are there anyway */
 #define PREFETCH_MIN (8u << 20) /* bytes of a database's tables: what may be in a cache anyway is not worth the instructions */
 
 /* ---- making and freeing ---- */
@@ -122,20 +123,6 @@ void ks_no_hint(void) {
     many.n = many.next = 0;
 }
 
-uint64_t ks_hints(struct keyspace *ks, int db, const struct slice *argv, const int *pos, int n) {
-    const unsigned low = (unsigned)(ks->n_shards - 1);
-    uint64_t mask = 0;
-    ks_no_hint();
-    for (int i = 0; i < n && i < KS_HINTS; i++) {
-        ks_hint_make(&many.hint[i], argv[pos[i]]);
-        mask |= 1ULL << (many.hint[i].slot & low);
-    }
-    for (int i = KS_HINTS; i < n; i++) mask |= 1ULL << (hash_slot(argv[pos[i]].ptr, argv[pos[i]].len) & low);
-    many.n = n < 0 ? 0 : n < KS_HINTS ? n : KS_HINTS;
-    ks_prefetch(ks, db, many.hint, many.n);
-    return mask;
-}
-
 int ks_shard_of(const struct keyspace *ks, struct slice key) {
     return (int)((is_hinted(key) ? hint.slot : hash_slot(key.ptr, key.len)) & (unsigned)(ks->n_shards - 1));
 }
@@ -234,12 +221,12 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
     return e;
 }
 
-static bool is_large(const struct keyspace *ks, const struct shard_db *sd) {
-    return sd && atomic_load_explicit(&sd->table_bytes, memory_order_relaxed) * (size_t)ks->n_shards >= PREFETCH_MIN;
+static bool is_large(const struct keyspace *ks, const struct shard_db *sd, size_t min) {
+    return sd && atomic_load_explicit(&sd->table_bytes, memory_order_relaxed) * (size_t)ks->n_shards >= min;
 }
 
 bool ks_is_large(const struct keyspace *ks, int db, unsigned any) {
-    return is_large(ks, shard_db_get(ks, (int)(any & (unsigned)(ks->n_shards - 1)), db));
+    return is_large(ks, shard_db_get(ks, (int)(any & (unsigned)(ks->n_shards - 1)), db), PREFETCH_MIN);
 }
 
 bool ks_is_one_thread(const struct keyspace *ks) {
@@ -248,10 +235,10 @@ bool ks_is_one_thread(const struct keyspace *ks) {
 
 /* Three rounds, each of which has what the one before asked for: bucket, entry, value. What was found is not kept from one to the
  * next: the lock is given back meanwhile. */
-static void prefetch_round(struct keyspace *ks, int db, const struct ks_hint *h, int round) {
+static void prefetch_round(struct keyspace *ks, int db, const struct ks_hint *h, int round, size_t min) {
     int shard = (int)(h->slot & (unsigned)(ks->n_shards - 1));
     struct shard_db *sd = shard_db_get(ks, shard, db);
-    if (!is_large(ks, sd)) return;
+    if (!is_large(ks, sd, min)) return;
     if (!ks_trylock_shard(ks, shard)) return;
     const struct entry *e = round == 0 ? NULL : dict_probe(&sd->dict, h->hash);
     if (round == 0)
@@ -261,10 +248,28 @@ static void prefetch_round(struct keyspace *ks, int db, const struct ks_hint *h,
     ks_unlock(ks, 1ULL << shard);
 }
 
-void ks_prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n) {
+static void prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n, size_t min) {
     if (n < 2) return;
     for (int round = 0; round < 3; round++)
-        for (int i = 0; i < n; i++) prefetch_round(ks, db, &h[i], round);
+        for (int i = 0; i < n; i++) prefetch_round(ks, db, &h[i], round, min);
+}
+
+void ks_prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n) {
+    prefetch(ks, db, h, n, PREFETCH_MIN);
+}
+
+uint64_t ks_hints(struct keyspace *ks, int db, const struct slice *argv, const int *pos, int n) {
+    const unsigned low = (unsigned)(ks->n_shards - 1);
+    uint64_t mask = 0;
+    ks_no_hint();
+    for (int i = 0; i < n && i < KS_HINTS; i++) {
+        ks_hint_make(&many.hint[i], argv[pos[i]]);
+        mask |= 1ULL << (many.hint[i].slot & low);
+    }
+    for (int i = KS_HINTS; i < n; i++) mask |= 1ULL << (hash_slot(argv[pos[i]].ptr, argv[pos[i]].len) & low);
+    many.n = n < 0 ? 0 : n < KS_HINTS ? n : KS_HINTS;
+    prefetch(ks, db, many.hint, many.n, PREFETCH_MIN_ONE);
+    return mask;
 }
 
 struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *val_take, bool keep_ttl) {
