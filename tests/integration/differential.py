@@ -9,6 +9,7 @@ What the families of commands send is in differential_*.py beside this file, eac
     commands(gen)       functions that make a command (a list of words); all families are as likely as each other
     skip(args)          optional: why this command is not compared, or None
     normal(args, node)  optional: the rendering to compare (a string or list), or None: as it is
+    VALKEY              set before commands are made: the reference is Valkey 8, whose API is that of Redis 7.2
     VALKEY_ONLY         optional, true: what 7.2 changed is too much to compare with redis-server 7.0
     CONTENTS            optional: {type name: ([words before the key], [words after it], sort the reply?)}
 
@@ -30,6 +31,10 @@ CONTENTS = {"string": (["GET"], [], False)}
 for family in FAMILIES:
     CONTENTS.update(getattr(family, "CONTENTS", {}))
 
+SETTINGS = [("hll-sparse-max-bytes", "3000"), ("list-max-listpack-size", "-2"), ("list-compress-depth", "0"),
+            ("zset-max-listpack-entries", "128"), ("zset-max-listpack-value", "64")]  # what commands of families change
+
+VALKEY = False  # the reference is Valkey 8; set by compare()
 KEYS = ["a", "b", "c", "k1", "k2", "{t}1", "{t}2", "num", "f", "", "bin\x00key"]
 BAD_INTS = ["x", "", "1.5", "9223372036854775808", " 1", "1 ", "+1", "-", "0x10", "01", "1e3"]
 INTS = ["0", "1", "-1", "2", "7", "8", "15", "100", "-100", "255", "65536", "2147483648", "9223372036854775807",
@@ -228,11 +233,20 @@ def normal(args, node):
         if shown is not None:
             return shown
     name = args[0].upper()
+    if name == "DBSIZE" and VALKEY and node.kind == ":":
+        return "size"  # Valkey 8 deletes a key that is set with a time in the past at once
     if name == "KEYS" and node.kind == "*":
         return sorted(n.render() for n in node.value)
     if name == "TTL" and node.kind == ":" and int(node.value) > 0:
         return "ttl"
     return node.render()
+
+
+def is_excused(args, reference):
+    """Replies of the reference that depend on what it did before. SORT there looks at errno without having cleared it: after an
+    overflow anywhere in the process it refuses numbers that are none of its business."""
+    text = reference.render()
+    return args[0].upper() in ("SORT", "SORT_RO", "EXEC") and "One or more scores can't be converted" in str(text)
 
 
 class Difference(Exception):
@@ -243,6 +257,8 @@ def compare(left, right, seed, seconds, limit=None, proto=None, only=None):
     """left and right: functions that open a connection. Returns the number of commands compared."""
     with left() as conn:
         left_is_valkey = "valkey" in str(conn.ok("INFO", "server"))
+    for module in FAMILIES + [sys.modules[__name__]]:
+        module.VALKEY = left_is_valkey
     generator = Generator(seed, only, left_is_valkey)
     pairs = []
     for _ in range(2):
@@ -254,6 +270,8 @@ def compare(left, right, seed, seconds, limit=None, proto=None, only=None):
     inspect = left(), right()
     for conn in inspect:
         conn.ok("FLUSHALL")
+        for setting in SETTINGS:  # an earlier run may have left others
+            conn.ok("CONFIG", "SET", *setting)
         conn.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")  # or DBSIZE would depend on when each server's cron runs
     history, count = [], 0
     queued, open_multi = [[], []], [False, False]
@@ -281,10 +299,10 @@ def compare(left, right, seed, seconds, limit=None, proto=None, only=None):
                 queued[which].append(args)
             elif name in ("MULTI", "EXEC", "DISCARD"):
                 queued[which] = [] if not (name == "MULTI" and got[0].kind == "-") else queued[which]
-            if shown[0] != shown[1]:
+            if shown[0] != shown[1] and not is_excused(args, got[0]):
                 raise Difference("seed %d, command %d, connection %d, RESP%d: %r\n  reference %s\n  server    %s\n  before:\n%s"
                                  % (seed, count, which, first.proto, args, shown[0], shown[1],
-                                    "\n".join("    %d %r" % item for item in history[-12:])))
+                                    "\n".join("    %d %r" % item for item in history[-int(os.environ.get("KETTLE_DIFF_HISTORY", "12")):])))
             count += 1
             if count % 500 == 0:
                 same_contents(inspect, seed, count, history, left_is_valkey)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Geo, for differential.py. Points lie in clusters, near the date line, near the poles and at the same place, so that searches find
-something and edges are met. KETTLE_DIFF_VALKEY=1 in the environment says that the reference is Valkey 8: Redis 7.0 rounds distances
+something and edges are met. VALKEY says that the reference is Valkey 8: Redis 7.0 rounds distances
 in another way, and misses places near the edge of some searches."""
-import os
 
-VALKEY = bool(os.environ.get("KETTLE_DIFF_VALKEY"))
+VALKEY = False  # set by differential.py
 GEOS = ["g1", "g2", "{t}g", "g3"]
 CENTERS = [(13.36, 38.11), (15.08, 37.5), (-122.4, 37.7), (179.99, 10.0), (-179.98, -20.0), (0.0, 0.0), (100.0, 84.9), (-50.0, -84.0),
            (151.2, -33.8), (40.0, 67.0)]

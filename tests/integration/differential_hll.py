@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """HyperLogLogs, for differential.py: their strings must be equal byte for byte, through every encoding, and corrupted in the same
 way. No string made here ends within an opcode: redis-server reads on to the NUL behind it. With Valkey 8.0 as the reference
-(KETTLE_DIFF_VALKEY=1) nothing is corrupted: it takes runs of too many registers."""
-import os
+(VALKEY) nothing is corrupted: it takes runs of too many registers."""
 
-VALKEY = bool(os.environ.get("KETTLE_DIFF_VALKEY"))
+VALKEY = False  # set by differential.py
 HLLS = ["h1", "h2", "h3", "{t}h", "h\x00"]
 CONTENTS = {}
 

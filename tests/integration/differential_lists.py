@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Lists, for differential.py. Redis 7.0 keeps every list as a quicklist; with KETTLE_DIFF_VALKEY=1 in the environment, which says
+"""Lists, for differential.py. Redis 7.0 keeps every list as a quicklist; with VALKEY, which says
 that the reference is Valkey 8, encodings are compared too."""
-import os
 
-EXACT = bool(os.environ.get("KETTLE_DIFF_VALKEY"))
+VALKEY = False  # set by differential.py
 LISTS = ["l1", "l2", "l3", "{t}l", "l\x00"]
 CONTENTS = {"list": (["LRANGE"], ["0", "-1"], False)}
 BEYOND_INT = ("9223372036854775807", "9223372036854775808", "2147483648")
@@ -92,6 +91,6 @@ def skip(args):
 
 
 def normal(args, node):
-    if args[0].upper() == "OBJECT" and node.render() == '"quicklist"' and not EXACT:
+    if args[0].upper() == "OBJECT" and node.render() == '"quicklist"' and not VALKEY:
         return '"listpack"'
     return None

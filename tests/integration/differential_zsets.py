@@ -2,11 +2,10 @@
 """Sorted sets, for differential.py.
 
 Redis 7.0 writes scores with 17 digits and 7.2 with as many as are needed, so that replies are compared by value. With
-KETTLE_DIFF_VALKEY=1 in the environment, which says that the reference is Valkey 8, they are compared byte for byte. Members between
+VALKEY, which says that the reference is Valkey 8, they are compared byte for byte. Members between
 two bounds (BYLEX) are asked for only in sets whose scores are all equal: elsewhere the answer is not defined."""
-import os
 
-EXACT = bool(os.environ.get("KETTLE_DIFF_VALKEY"))
+VALKEY = False  # set by differential.py
 ZSETS = ["z1", "z2", "z3", "{t}z", "z\x00"]
 LEX = ["lex1", "lex2"]
 PLAIN = ["plain1", "plain2"]
@@ -14,7 +13,7 @@ MEMBERS = ["a", "b", "c", "d", "aa", "ab", "B", "", "1", "-1", "10", "2", "012",
 SCORES = ["0", "1", "2", "-1", "3", "1.5", "0.1", "-0", "1e3", "inf", "-inf", "+inf", "1e-7", "123456789.123", "1e300", "5e-324",
           "3.0", "0x10", "9007199254740993", "1e21", "-1e17", "0.30000000000000004"]
 BAD_SCORES = ["x", "", "nan", " 1", "1 ", "(1", "1e400", "--1"]
-CONTENTS = {"zset": (["ZRANGE"], ["0", "-1", "WITHSCORES"] if EXACT else ["0", "-1"], False)}
+CONTENTS = {"zset": (["ZRANGE"], ["0", "-1", "WITHSCORES"] if VALKEY else ["0", "-1"], False)}
 
 
 def commands(gen):
@@ -84,7 +83,7 @@ def commands(gen):
         return key() if rng.random() < 0.85 else rng.choice(PLAIN)
 
     def plain():
-        return member() if EXACT else str(rng.randint(-3, 12))  # 7.0 encodes other sets in another way
+        return member() if VALKEY else str(rng.randint(-3, 12))  # 7.0 encodes other sets in another way
 
     def sources():
         n = rng.choice([1, 1, 2, 2, 2, 3, 4])
@@ -140,8 +139,8 @@ def commands(gen):
         lambda: combined("ZDIFFSTORE", rng.choice(ZSETS), options=rng.random() < 0.05, scores=False),
         lambda: ["ZINTERCARD"] + sources()[1] + rng.choice([[], [], ["LIMIT", gen.integer()], ["LIMIT"], ["WITHSCORES"]]),
         lambda: ["ZSCAN", key(), rng.choice(["0", "0", "0", "x", "-1"]), "COUNT", "100000"] + rng.choice([[], ["MATCH", rng.choice(["*", "a*", "?", "[ab]", ""])], ["x"], ["MATCH"]]),
-        lambda: ["CONFIG", "SET", "zset-max-listpack-entries", rng.choice(["8", "128", "128", "0"] if EXACT else ["128"])],
-        lambda: ["CONFIG", "SET", "zset-max-listpack-value", rng.choice(["64", "64", "64" if EXACT else "2"])] if rng.random() < 0.3 else ["ZCARD", key()],
+        lambda: ["CONFIG", "SET", "zset-max-listpack-entries", rng.choice(["8", "128", "128", "0"] if VALKEY else ["128"])],
+        lambda: ["CONFIG", "SET", "zset-max-listpack-value", rng.choice(["64", "64", "64" if VALKEY else "2"])] if rng.random() < 0.3 else ["ZCARD", key()],
         lambda: [rng.choice(["COPY", "RENAME", "RENAMENX"]), rng.choice(ZSETS), rng.choice(ZSETS)],
         lambda: ["DEL", rng.choice(ZSETS + LEX)] if rng.random() < 0.3 else ["OBJECT", "ENCODING", key()],
         lambda: ["SADD", rng.choice(PLAIN)] + some(1, 5, plain), lambda: ["SREM", rng.choice(PLAIN)] + some(1, 2, plain),
@@ -153,14 +152,14 @@ def commands(gen):
 
 def skip(args):
     name = args[0].upper()
-    if name in ("ZRANK", "ZREVRANK") and len(args) > 3 and not EXACT:
+    if name in ("ZRANK", "ZREVRANK") and len(args) > 3 and not VALKEY:
         return "7.0 has no WITHSCORE"
     words = [a.upper() for a in args[:-1]]
-    if EXACT and "LIMIT" in words and args[words.index("LIMIT") + 1].startswith("-"):
+    if VALKEY and "LIMIT" in words and args[words.index("LIMIT") + 1].startswith("-"):
         return "Valkey 8 counts a negative offset from the end, Redis finds nothing there"
-    if EXACT and name in ("ZADD", "ZINCRBY") and any(len(a) > 64 for a in args):
+    if VALKEY and name in ("ZADD", "ZINCRBY") and any(len(a) > 64 for a in args):
         return "Valkey 8 goes over to the large encoding when it sees a long member, even one that is not added"
-    if not EXACT and name == "OBJECT":
+    if not VALKEY and name == "OBJECT":
         return "7.0 goes over to the large encoding later"
     if name == "ZSCAN" and (args[2:3] == ["-1"] or len(args) == 3):
         return "how far it goes is not the same"
@@ -186,7 +185,7 @@ def normal(args, node):
     name = args[0].upper()
     if not name.lstrip("B").startswith("Z"):
         return None
-    show = (lambda n: n.render()) if EXACT else by_value
+    show = (lambda n: n.render()) if VALKEY else by_value
     if name == "ZSCAN" and node.kind == "*" and len(node.value) == 2 and node.value[1].kind == "*":
         items = node.value[1].value
         return [node.value[0].render()] + sorted(str((show(items[i]), show(items[i + 1]))) for i in range(0, len(items), 2))
