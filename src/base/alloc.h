@@ -14,7 +14,7 @@ void *mem_realloc(void *ptr, size_t size) __attribute__((returns_nonnull));
 /* As mem_alloc, but NULL when the memory is not there: for sizes a peer or a command asks for. */
 void *mem_try_alloc(size_t size);
 void *mem_try_realloc(void *ptr, size_t size); /* the same; ptr stays as it is then. size is not 0 */
-void mem_free(void *ptr); /* NULL is fine */
+void mem_free(void *ptr);                      /* NULL is fine */
 char *mem_strdup(const char *s) __attribute__((malloc, returns_nonnull));
 char *mem_memdup0(const void *p, size_t len) __attribute__((malloc, returns_nonnull)); /* copy + NUL */
 char *mem_asprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2), malloc, returns_nonnull));

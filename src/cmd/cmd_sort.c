@@ -6,6 +6,7 @@
  */
 #include "cmd/cmd_sort.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -146,6 +147,7 @@ int sort_keys(int argc, const struct slice *argv, int *pos, unsigned *flags, int
 /* ---- the elements ---- */
 
 static struct slice item_text(const struct sort *s, const struct sort_item *it) {
+    assert(it);
     return (struct slice){ s->text.data + it->off, it->len };
 }
 

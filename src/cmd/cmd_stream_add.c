@@ -249,7 +249,11 @@ void stream_xtrim_command(struct cmd_ctx *c) {
     if (!parse_args(c, &a, false)) return;
     struct stream *s = stream_find(c, c->argv[1], true, &err);
     if (err) return;
-    uint64_t removed = s ? stream_trim(s, &a.trim) : 0;
+    if (!s) {
+        reply_int(c->r, 0);
+        return;
+    }
+    uint64_t removed = stream_trim(s, &a.trim);
     if (removed) {
         cmd_modified(c, c->db, c->argv[1]);
         cmd_dirty(c, removed - 1);

@@ -249,7 +249,7 @@ static void reply_pending(struct cmd_ctx *c, const struct pending_args *a, const
 }
 
 void stream_xpending_command(struct cmd_ctx *c) {
-    struct pending_args a;
+    struct pending_args a = { 0 };
     struct stream *s;
     if (c->argc != 3 && !parse_pending(c, &a)) return;
     bool err;

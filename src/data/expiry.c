@@ -95,6 +95,7 @@ void expiry_set(struct expiry *x, struct entry *e, int64_t when_ms) {
         x->sum -= sum_part(old_ms);
     }
     if (when_ms == KS_NO_EXPIRE) {
+        assert(t); /* it had another time */
         heap_remove(x, t->heap_pos);
         ttl_give(&x->free, e->ttl);
         e->ttl = 0;

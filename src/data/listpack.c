@@ -148,6 +148,7 @@ static int64_t sign_extend(uint64_t v, unsigned bits) {
 
 static int64_t get_le(const unsigned char *p, unsigned bytes) {
     uint64_t v = 0;
+    assert(bytes > 0);
     for (unsigned i = 0; i < bytes; i++) v |= (uint64_t)p[i] << 8 * i;
     return sign_extend(v, bytes * 8);
 }

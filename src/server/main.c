@@ -280,9 +280,7 @@ static int start(struct server *srv, bool no_args) {
     set_pidfile(cfg, daemon);
     process_title_set(srv);
     process_signals(srv);
-    struct mem_stats m;
-    mem_stats_get(&m);
-    atomic_store(&srv->stats.startup_memory, (int64_t)m.allocated);
+    atomic_store(&srv->stats.startup_memory, (int64_t)mem_used());
     return 0;
 }
 

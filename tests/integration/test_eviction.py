@@ -58,7 +58,8 @@ def test_keys_make_room(small, policy):
     assert fill(small, ["kept%d" % i for i in range(100)]) == []
     assert fill(small, range(4000), *options) == []
     assert evicted(small) > 1000 and used(small) < limit + (1 << 20)
-    assert small.ok("DBSIZE") == 4100 - evicted(small)
+    before, size, after = evicted(small), small.ok("DBSIZE"), evicted(small)
+    assert 4100 - after <= size <= 4100 - before
     if policy.startswith("volatile"):
         assert small.ok("EXISTS", *["kept%d" % i for i in range(100)]) == 100
         errors = fill(small, ["more%d" % i for i in range(3000)])  # nothing left that may go
