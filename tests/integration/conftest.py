@@ -5,6 +5,7 @@
                                               (tls-tx: half offload, the kernel sends and OpenSSL receives)
     --server PATH                             default build/kettle-server; "redis-server" validates the tests themselves
     --event-loop auto|uring|epoll             of the server; default auto
+    --proto 2|3|both                          tests of commands over RESP2, RESP3 or (default) both
     --sanitizer                               longer time limits for ASan and TSan builds
 
 Fixtures for tests: `server` (one per file and transport, shared), `c` (a connection to it, over RESP2 and then RESP3, on
@@ -28,6 +29,7 @@ def pytest_addoption(parser):
     parser.addoption("--transport", action="append", default=None, help="tcp, tls-user, tls-kernel, tls-tx or all")
     parser.addoption("--server", action="store", default="build/kettle-server", help="server binary under test")
     parser.addoption("--event-loop", action="store", default="auto", choices=("auto", "uring", "epoll"))
+    parser.addoption("--proto", action="store", default="both", choices=("2", "3", "both"), help="RESP2, RESP3 or both")
     parser.addoption("--sanitizer", action="store_true", default=False, help="time limits for sanitizer builds")
 
 
@@ -58,7 +60,8 @@ def pytest_generate_tests(metafunc):
             pytest.param(name, marks=pytest.mark.xdist_group("%s-%s" % (group, name))) for name in names],
             scope="module")
     if "proto" in metafunc.fixturenames:
-        metafunc.parametrize("proto", [2, 3], ids=["resp2", "resp3"])
+        wanted = metafunc.config.getoption("--proto")
+        metafunc.parametrize("proto", [p for p in (2, 3) if wanted in ("both", str(p))], ids=lambda p: "resp%d" % p)
 
 
 @pytest.fixture(scope="session")
