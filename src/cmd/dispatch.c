@@ -8,6 +8,9 @@
  * other lock.
  * - The locks of a command that may change keys are those of everybody, too, who waits for keys in these shards (engine_lock), so
  * that before they are released those can be served whose keys have become ready.
+ * - Of a pipeline whose commands go to the same shard again and again, the lock is kept from one to the next (ks_keep), with more
+ * than one thread. Between the two, checks and hooks run as if no lock was held: what locks or waits lets go of it first. More
+ * than one shard is not kept: commands whose keys differ would share few, and keep 16 of 64 from the others.
  * - In MULTI the union of shards is collected while queueing; EXEC adds the watched keys' and locks once.
  */
 #include "cmd/dispatch.h"
@@ -27,6 +30,7 @@
 #include "cmd/figures.h"
 #include "cmd/script/script.h"
 
+#define KEEP_BELOW_US 3     /* a lock is kept after a command that took less: KS_KEEP_MAX of them take no more than 50 */
 #define MAX_ERROR_CODES 128 /* a script or module inventing codes must not grow the table without end */
 
 struct error_stat {
@@ -120,6 +124,7 @@ static void note_errors(struct engine *e, struct session *s) {
 /* ---- refusals ---- */
 
 static void reject(struct engine *e, struct session *s, struct cmd *cmd, const char *text) {
+    ks_let_go();
     if (s->in_multi) s->multi_abort = true;
     if (cmd) atomic_fetch_add_explicit(&cmd->rejected, 1, memory_order_relaxed);
     if (cmd && (cmd->flags & CMD_IS_EXEC)) {
@@ -249,10 +254,14 @@ static bool may_take_long(const struct session *s, const struct cmd *cmd) {
     return (cmd->flags & CMD_SCRIPT) || ((cmd->flags & CMD_IS_EXEC) && (s->queue_flags & CMD_SCRIPT));
 }
 
+static bool keep_lock(const struct cmd_ctx *c) {
+    return c->s->in_row && c->usec < KEEP_BELOW_US && !c->blocked && !c->is_stale && ks_keep(c->ks, c->locked);
+}
+
 /* After the command. False when the gate moved before the locks were held: nothing was done. */
 static bool finish(struct cmd_ctx *c, enum dispatch_result *ret) {
     struct engine *e = c->eng;
-    if (c->locked) engine_unlock(e, c->locked, c->s->slot);
+    if (c->locked && (ks_is_one_thread(e->ks) || !keep_lock(c))) engine_unlock(e, c->locked, c->s->slot);
     ks_no_hint();
     if (c->is_stale) return false;
     if (c->s->in_row) c->s->ended = c->end;
@@ -280,6 +289,7 @@ static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int ar
         reject(e, s, cmd, scripts_busy_text(e->scripts));
         return true;
     }
+    if (!c->locked) ks_let_go();
     if (long_one) c = scripts_own_context(e->scripts, &local);
     /* The counter takes as long to read as a short command's look-up: where nothing was waited for, the end of the one before
      * will do. */
@@ -310,6 +320,7 @@ enum dispatch_result dispatch_continue(struct engine *e, struct session *s) {
 static void queue(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv) {
     uint64_t mask = cmd->flags & CMD_SELF_LOCK ? ks_all_mask(ks_n_shards(e->ks)) : dispatch_shards(e, cmd, argc, argv);
     ks_no_hint();
+    ks_let_go();
     session_queue(s, cmd, argc, argv);
     s->queue_shards |= mask;
     reply_simple(&s->reply, "QUEUED");
@@ -373,6 +384,7 @@ static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int ar
         }
         if (is_refused_by_script(e, s, cmd)) return true;
         if (postpone) {
+            ks_let_go();
             *ret = DISPATCH_POSTPONED;
             return true;
         }

@@ -20,7 +20,8 @@
 
 struct acl_denial;
 
-/* What the rest of the server wants to know or decide; all may be NULL. Called on the dispatching thread. */
+/* What the rest of the server wants to know or decide; all may be NULL. Called on the dispatching thread. "No lock held": one may
+ * be kept (ks_keep) that is given back as soon as another one is wanted; ks_let_go before anything that takes its time. */
 struct engine_hooks {
     void *arg;
     /* Before execution or queueing, no lock held. NULL: go on. Else the error to reply ("OOM ...", static or thread-local text;

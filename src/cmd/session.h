@@ -60,7 +60,7 @@ struct session {
     _Atomic(const struct cmd *) last_cmd;
     uint64_t last_name; /* the dispatcher's: a command's name as it was sent, and the command. 0: none */
     struct cmd *last_named;
-    bool in_row;    /* the server's: its commands follow one another, nothing else is done between them */
+    bool in_row;    /* the server's: its commands follow one another, nothing else is done between them; ks_let_go afterwards */
     uint64_t ended; /* clock_ticks() at the end of the last command in this row; 0: none */
     /* wishes of commands, carried out by the server after the command */
     bool close_after_reply; /* QUIT, CLIENT KILL of itself, protocol error */

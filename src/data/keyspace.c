@@ -233,25 +233,35 @@ bool ks_is_one_thread(const struct keyspace *ks) {
     return ks->one_thread;
 }
 
-/* Three rounds, each of which has what the one before asked for: bucket, entry, value. What was found is not kept from one to the
- * next: the lock is given back meanwhile. */
-static void prefetch_round(struct keyspace *ks, int db, const struct ks_hint *h, int round, size_t min) {
-    int shard = (int)(h->slot & (unsigned)(ks->n_shards - 1));
-    struct shard_db *sd = shard_db_get(ks, shard, db);
-    if (!is_large(ks, sd, min)) return;
-    if (!ks_trylock_shard(ks, shard)) return;
-    const struct entry *e = round == 0 ? NULL : dict_probe(&sd->dict, h->hash);
-    if (round == 0)
-        dict_prefetch(&sd->dict, h->hash);
-    else if (e)
-        __builtin_prefetch(round == 1 ? (const void *)e : e->value);
-    ks_unlock(ks, 1ULL << shard);
-}
-
+/* Three rounds, each of which has what the one before asked for: bucket, entry, value. All shards are locked from the first to
+ * the last, for about as long as two cache misses take: a lock a key and round costs more than the look-ups do. They stay locked
+ * no longer, for the commands themselves: with 16 of 64 shards locked most of the time, threads would wait for each other. Trying
+ * only, so in any order. */
 static void prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n, size_t min) {
+    const struct entry *e[KS_HINTS];
+    const struct shard_db *sd[KS_HINTS];
+    const unsigned low = (unsigned)(ks->n_shards - 1);
+    uint64_t tried = 0, locked = 0;
     if (n < 2) return;
-    for (int round = 0; round < 3; round++)
-        for (int i = 0; i < n; i++) prefetch_round(ks, db, &h[i], round, min);
+    ks_let_go();
+    for (int i = 0; i < n; i++) {
+        int shard = (int)(h[i].slot & low);
+        uint64_t bit = 1ULL << shard;
+        sd[i] = shard_db_get(ks, shard, db);
+        if (is_large(ks, sd[i], min) && !(tried & bit)) {
+            if (ks_trylock_shard(ks, shard)) locked |= bit;
+            tried |= bit;
+        }
+        if (!(locked & bit)) sd[i] = NULL;
+        if (sd[i]) dict_prefetch(&sd[i]->dict, h[i].hash);
+    }
+    for (int i = 0; i < n; i++) {
+        e[i] = sd[i] ? dict_probe(&sd[i]->dict, h[i].hash) : NULL;
+        __builtin_prefetch(e[i]);
+    }
+    for (int i = 0; i < n; i++)
+        if (e[i]) __builtin_prefetch(e[i]->value);
+    ks_unlock(ks, locked);
 }
 
 void ks_prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n) {

@@ -85,8 +85,8 @@ uint64_t ks_hints(struct keyspace *ks, int db, const struct slice *argv, const i
  * one for each `any`. No lock needed. */
 bool ks_is_large(const struct keyspace *ks, int db, unsigned any);
 bool ks_is_one_thread(const struct keyspace *ks); /* ks_opts.one_thread */
-/* Has what look-ups of n keys will read brought into the processor's cache, where the tables are large. No lock may be held; a
- * shard that is locked by another thread is passed over. */
+/* Has what look-ups of n keys (at most KS_HINTS) will read brought into the processor's cache, where the tables are large. No
+ * lock may be held; a shard that is locked by another thread is passed over. */
 void ks_prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n);
 void ks_lock(struct keyspace *ks, uint64_t mask); /* ascending order; not recursive */
 void ks_unlock(struct keyspace *ks, uint64_t mask);
@@ -99,6 +99,14 @@ void ks_set_held(struct keyspace *ks, bool held);
 bool ks_is_held(const struct keyspace *ks);
 bool ks_lock_unless_held(struct keyspace *ks, uint64_t mask); /* false: nothing is locked */
 bool ks_trylock_shard(struct keyspace *ks, int shard);
+/* In place of ks_unlock, when the same thread's next lock may well be the same one: it stays locked for everybody else, but the
+ * thread counts as holding none. ks_lock_to_serve for just that shard takes it over; all others that lock or wait give it back
+ * first, so that nobody waits for a lock with another one kept. False, and still locked: it is not the one that the thread
+ * had before, more than one shard, somebody is to be served, it was kept KS_KEEP_MAX times without others having had a chance, or
+ * there is one thread only. ks_let_go before anything that may take its time. */
+#define KS_KEEP_MAX 16
+bool ks_keep(struct keyspace *ks, uint64_t locked);
+void ks_let_go(void);                                          /* nothing kept: nothing */
 bool ks_is_locked_by_me(const struct keyspace *ks, int shard); /* for assertions; true when not tracked */
 
 /* ---- entries; shard lock held ---- */

@@ -70,7 +70,53 @@ bool ks_is_held(const struct keyspace *ks) {
     return atomic_load_explicit(&ks->held, memory_order_acquire);
 }
 
+/* The shard of a thread that may want it again at once. It is locked for all others; the thread itself counts as holding none. */
+static __thread struct {
+    struct keyspace *ks;
+    uint64_t mask; /* 0: none is kept */
+    uint64_t
+        last;   /* what the command before had: only what comes twice running is kept, so that other pipelines hold no longer */
+    unsigned n; /* how often in a row */
+} kept;
+
+bool ks_keep(struct keyspace *ks, uint64_t locked) {
+    if (locked != kept.last || kept.n == KS_KEEP_MAX) {
+        kept.last = locked;
+        kept.n = 0;
+        return false;
+    }
+    bool is_one = !(locked & (locked - 1));
+    if (ks->one_thread || !is_one || ks->shards[__builtin_ctzll(locked)].is_ready) return false;
+    kept.ks = ks;
+    kept.mask = locked;
+    kept.n++;
+    return true;
+}
+
+static void let_go(void) {
+    uint64_t mask = kept.mask;
+    kept.mask = 0;
+    kept.n = 0;
+    ks_unlock(kept.ks, mask);
+}
+
+void ks_let_go(void) {
+    if (__builtin_expect(kept.mask != 0, 0)) let_go();
+}
+
+/* What its waiters need cannot have changed meanwhile: it was locked. */
+static bool take_kept(const struct keyspace *ks, uint64_t mask, bool creates) {
+    const struct shard *s = &kept.ks->shards[__builtin_ctzll(kept.mask)];
+    if (kept.mask == mask && kept.ks == ks && !((creates ? s->needs : s->needs_nokey) & ~mask)) {
+        kept.mask = 0;
+        return true;
+    }
+    let_go();
+    return false;
+}
+
 bool ks_lock_unless_held(struct keyspace *ks, uint64_t mask) {
+    ks_let_go();
     if (ks_is_held(ks)) return false;
     for (uint64_t m = mask; m; m &= m - 1)
         if (!shard_lock_unless_held(ks, &ks->shards[__builtin_ctzll(m)])) {
@@ -81,6 +127,7 @@ bool ks_lock_unless_held(struct keyspace *ks, uint64_t mask) {
 }
 
 void ks_lock(struct keyspace *ks, uint64_t mask) {
+    ks_let_go();
     for (uint64_t m = mask; m; m &= m - 1) shard_lock(ks, &ks->shards[__builtin_ctzll(m)]);
 }
 
@@ -89,8 +136,15 @@ void ks_unlock(struct keyspace *ks, uint64_t mask) {
     for (uint64_t m = mask; m; m &= m - 1) shard_unlock(ks, &ks->shards[__builtin_ctzll(m)]);
 }
 
+/* The only thread wants one shard of which nobody waits for a key: there is nothing to do. */
+static bool needs_no_lock(const struct keyspace *ks, uint64_t mask) {
+    return ks->one_thread && !KS_TRACK_OWNER && mask && !(mask & (mask - 1)) && !ks->shards[__builtin_ctzll(mask)].needs;
+}
+
 /* What a shard needs is known once it is locked, and stays so. Two rounds are rare, and each takes more: an end comes. */
 uint64_t ks_lock_to_serve(struct keyspace *ks, uint64_t mask, bool creates) {
+    if (needs_no_lock(ks, mask) && !ks_is_held(ks)) return mask;
+    if (kept.mask && take_kept(ks, mask, creates)) return mask;
     while (!ks_is_held(ks)) {
         uint64_t needs = 0;
         for (uint64_t m = mask; m; m &= m - 1) {
@@ -253,6 +307,7 @@ static bool rehash_shard(struct shard *s, int64_t until_us) {
 bool ks_rehash_cycle(struct keyspace *ks, int shard, int64_t budget_us) {
     struct shard *s = &ks->shards[shard];
     int64_t until_us = clock_mono_us() + budget_us;
+    ks_let_go();
     if (ks_is_held(ks) || !shard_lock_unless_held(ks, s)) return false;
     bool is_left = rehash_shard(s, until_us);
     shard_unlock(ks, s);

@@ -306,6 +306,7 @@ static size_t run_whole(struct client *c, char *data, size_t len) {
 static size_t run_commands(struct client *c, char *data, size_t len) {
     c->s.in_row = true;
     size_t done = run_whole(c, data, len);
+    ks_let_go();
     c->s.in_row = false;
     c->s.ended = 0;
     return done;

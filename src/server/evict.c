@@ -194,6 +194,7 @@ enum evict_result evict_keys(struct server *srv, unsigned slot) {
     if (policy == CFG_NOEVICTION) return EVICT_FAILED;
     if (atomic_load_explicit(&srv->pause_until_ms, memory_order_relaxed) > clock_wall_ms())
         return EVICT_RUNNING; /* CLIENT PAUSE */
+    ks_let_go();
     int64_t start = clock_mono_us();
     enum evict_result r = run(srv, slot, policy);
     note_time(srv, r != EVICT_DONE);

@@ -32,6 +32,7 @@ void mail_post(struct io_thread *to, struct mail *m) {
 void mail_deliver(struct io_thread *th) {
     struct inbox_msg *m;
     if (th->mail.is_delivering) return;
+    ks_let_go();
     th->mail.is_delivering = true;
     while ((m = inbox_take_all(&th->mail.box))) {
         size_t sum = 0;

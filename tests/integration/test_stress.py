@@ -181,6 +181,79 @@ def test_flush_and_swap_under_load(make_server, env):
     assert not errors, errors[0]
 
 
+def test_pipelines_on_shared_keys(make_server, env):
+    """Rows of commands on one key, from several threads, with what comes in between: waiting clients, pauses, transactions,
+    commands on everything, refusals, eviction. Nothing is lost, counted twice or stuck."""
+    directives = {"maxmemory-policy": "volatile-lru"}
+    if env.is_kettle:
+        directives["io-threads"] = "3"
+    server = make_server(directives=directives)
+    stop = threading.Event()
+    errors = []
+    counts = [[0, 0, 0] for _ in range(6)]  # INCRs, pushes, elements that came back
+    with server.connect() as admin:
+        admin.ok("SET", "hot", 0)
+
+    def row(rng):
+        kind = rng.randint(0, 5)
+        if kind <= 1:
+            return [("INCR", "hot")] * rng.choice([2, 16, 40])
+        if kind == 2:
+            return [("RPUSH", "queue", "e"), ("LLEN", "queue"), ("LPOP", "queue")] * rng.choice([1, 6])
+        if kind == 3:
+            return [("RPUSH", "jobs", "e")] * rng.choice([1, 8])
+        between = [("RANDOMKEY",), ("NOSUCH",), ("LPUSH", "hot", "x"), ("INCR",), ("SELECT", 0), ("MGET", "hot", "b", "c"),
+                   ("SCAN", 0), ("WATCH", "hot"), ("CLIENT", "TRACKING", "ON"), ("CLIENT", "TRACKING", "OFF"), ("DBSIZE",)]
+        return ([("INCR", "hot")] * 3 + [rng.choice(between), ("GET", "hot"), ("GET", "hot"), ("MULTI",), ("INCR", "hot"),
+                                         ("INCR", "hot"), ("DISCARD",), ("INCR", "hot")])
+
+    def work(number):
+        rng = random.Random(number)
+        mine = counts[number]
+        try:
+            with server.connect(timeout=60) as conn:
+                while not stop.is_set():
+                    commands = row(rng)
+                    for command, reply in zip(commands, conn.pipeline(commands)):  # what is refused, or queued, does not count
+                        mine[0] += command == ("INCR", "hot") and isinstance(reply, int)
+                        mine[1] += command[:2] == ("RPUSH", "queue") and isinstance(reply, int)
+                        mine[2] += command[0] == "LPOP" and reply == b"e"
+        except Exception as exc:
+            errors.append(exc)
+
+    def wait():
+        try:
+            with server.connect(timeout=60) as conn:
+                while not stop.is_set():
+                    conn.pipeline([("BLMOVE", "jobs", "done", "LEFT", "RIGHT", "0.05"), ("LLEN", "done"), ("LTRIM", "done", 0, 10)])
+        except Exception as exc:
+            errors.append(exc)
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)] + [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + min(SECONDS, 5)
+    with server.connect(timeout=60) as admin:
+        while time.monotonic() < deadline:
+            admin.ok("CLIENT", "PAUSE", 20, "WRITE")
+            before = admin.ok("GET", "hot")
+            assert admin.ok("GET", "hot") == before
+            time.sleep(0.05)
+            admin.pipeline([("SET", "gone:%d" % i, "x" * 1000, "EX", 100) for i in range(50)])
+            used = int(admin.info("memory")["used_memory"])  # 0 in sanitizer builds
+            admin.ok("CONFIG", "SET", "maxmemory", max(used - 20000, 0))
+            time.sleep(0.01)
+            admin.ok("CONFIG", "SET", "maxmemory", 0)
+        stop.set()
+        for thread in threads:
+            thread.join(env.timeout(40))
+            assert not thread.is_alive(), "a client is stuck: deadlock?"
+        assert not errors, errors[0]
+        assert all(mine[0] for mine in counts)
+        assert admin.ok("LLEN", "queue") == sum(mine[1] for mine in counts) - sum(mine[2] for mine in counts)
+        assert int(admin.info("stats")["evicted_keys"]) > 0 or not used
+        assert int(admin.ok("GET", "hot")) == sum(mine[0] for mine in counts)
+
+
 def test_kill_clients_under_load(make_server, env):
     server = make_server()
     stop = threading.Event()

@@ -1,5 +1,6 @@
 /* The dispatcher's gate: what the `before` hook allowed must not happen once the gate has been closed behind it (CLIENT PAUSE on
- * another thread, between the hook and the locks), for single commands and for EXEC; and the hook is asked again. */
+ * another thread, between the hook and the locks), for single commands and for EXEC; and the hook is asked again. And what
+ * becomes of the lock of a command that is followed by others. */
 #include "cmd/figures.h"
 #include "test_cmd_harness.h"
 
@@ -82,12 +83,99 @@ static void test_dispatch_unknown_subcommand_names_command_as_typed(void **state
     assert_string_equal(harness_run(h, "Thing nosuch k"), "-ERR unknown subcommand 'nosuch'. Try THING HELP.\r\n");
 }
 
+/* ---- locks that are kept from one command of a row to the next ---- */
+
+static bool is_kept(struct harness *h, const char *key) {
+    int shard = ks_shard_of(h->ks, slice_cstr(key));
+    if (!ks_trylock_shard(h->ks, shard)) return true;
+    ks_unlock(h->ks, 1ULL << shard);
+    return false;
+}
+
+/* Runs it until its lock is kept, as it is unless the machine made it slow. */
+static bool runs_and_keeps(struct harness *h, const char *line, const char *key) {
+    for (int i = 0; i < 1000; i++) {
+        harness_run(h, line);
+        if (is_kept(h, key)) return true;
+    }
+    return false;
+}
+
+static void test_dispatch_keeps_lock_within_row(void **state) {
+    struct harness *h = *state;
+    assert_false(runs_and_keeps(h, "set k v", "k"));
+    h->s.in_row = true;
+    assert_true(runs_and_keeps(h, "set k v", "k"));
+    assert_string_equal(harness_run(h, "get k"), "$1\r\nv\r\n");
+    assert_string_equal(harness_run(h, "append k w"), ":2\r\n");
+    assert_true(runs_and_keeps(h, "get k", "k"));
+    assert_int_not_equal(ks_shard_of(h->ks, SLICE_LIT("k")), ks_shard_of(h->ks, SLICE_LIT("q")));
+    harness_run(h, "set q v"); /* another shard */
+    assert_false(is_kept(h, "k"));
+    assert_true(runs_and_keeps(h, "get k", "k"));
+    ks_let_go();
+    assert_false(is_kept(h, "k"));
+}
+
+/* Others get their chance at least as often as KS_KEEP_MAX says. */
+static void test_dispatch_gives_kept_lock_back_now_and_then(void **state) {
+    struct harness *h = *state;
+    int run = 0, longest = 0;
+    h->s.in_row = true;
+    for (int i = 0; i < 2000; i++) {
+        harness_run(h, "incr k");
+        run = is_kept(h, "k") ? run + 1 : 0;
+        if (run > longest) longest = run;
+    }
+    ks_let_go();
+    assert_in_range(longest, 1, KS_KEEP_MAX);
+    assert_string_equal(harness_run(h, "get k"), "$4\r\n2000\r\n");
+}
+
+static void test_dispatch_keeps_no_lock_over_what_is_no_look_up(void **state) {
+    struct harness *h = *state;
+    const char *const lines[] = { "randomkey", "multi", "nosuch k", "get", "get k", "exec", "object freq q", "mget k q z" };
+    h->s.in_row = true;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        if (!h->s.in_multi) assert_true(runs_and_keeps(h, "set k v", "k"));
+        harness_run(h, lines[i]);
+        if (is_kept(h, "k")) print_error("after %s\n", lines[i]);
+        assert_false(is_kept(h, "k"));
+    }
+    assert_true(runs_and_keeps(h, "set k v", "k"));
+    close_gate_behind_next_command(h, false);
+    assert_int_equal(run_words(h, 3, (const struct slice[]){ SLICE_LIT("set"), SLICE_LIT("k"), SLICE_LIT("v") }),
+                     DISPATCH_POSTPONED);
+    h->eng.hooks.before = NULL;
+    assert_false(is_kept(h, "k"));
+}
+
+/* Who waits is served before the next command of the row, and what it needs besides is locked then. */
+static void test_dispatch_serves_between_commands_of_row(void **state) {
+    struct harness *h = *state;
+    h->s.in_row = true;
+    assert_true(runs_and_keeps(h, "exists k", "k"));
+    ks_let_go();
+    assert_string_equal(harness_run_as(h, 0, "blmove k q left right 0"), "");
+    assert_true(runs_and_keeps(h, "exists k", "k"));
+    assert_string_equal(harness_run(h, "rpush k a b"), ":2\r\n");
+    assert_false(is_kept(h, "k"));
+    assert_string_equal(harness_reply(h, 0), "$1\r\na\r\n");
+    assert_string_equal(harness_run(h, "lrange k 0 -1"), "*1\r\n$1\r\nb\r\n");
+    assert_string_equal(harness_run(h, "lrange q 0 -1"), "*1\r\n$1\r\na\r\n");
+    ks_let_go();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_dispatch_gate_closed_behind_hook_postpones, harness_setup, harness_teardown),
         cmocka_unit_test_setup_teardown(test_dispatch_gate_closed_behind_hook_refuses, harness_setup, harness_teardown),
         cmocka_unit_test_setup_teardown(test_dispatch_gate_closed_behind_exec_keeps_transaction, harness_setup, harness_teardown),
         cmocka_unit_test_setup_teardown(test_dispatch_unknown_subcommand_names_command_as_typed, harness_setup, harness_teardown),
+        cmocka_unit_test_setup_teardown(test_dispatch_keeps_lock_within_row, harness_setup, harness_teardown),
+        cmocka_unit_test_setup_teardown(test_dispatch_gives_kept_lock_back_now_and_then, harness_setup, harness_teardown),
+        cmocka_unit_test_setup_teardown(test_dispatch_keeps_no_lock_over_what_is_no_look_up, harness_setup, harness_teardown),
+        cmocka_unit_test_setup_teardown(test_dispatch_serves_between_commands_of_row, harness_setup, harness_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -220,10 +220,52 @@ static void test_who_waits_for_a_lock_gives_up_when_it_is_held_for_long(void **s
     ks_free(held);
 }
 
+static bool is_free(struct keyspace *k, int shard) {
+    if (!ks_trylock_shard(k, shard)) return false;
+    ks_unlock(k, 1ULL << shard);
+    return true;
+}
+
+static bool lock_and_keep(struct keyspace *k, uint64_t mask) {
+    assert_int_equal(ks_lock_to_serve(k, mask, true), mask);
+    bool is_kept = ks_keep(k, mask);
+    if (!is_kept) ks_unlock(k, mask);
+    return is_kept;
+}
+
+static void test_kept_lock_is_taken_over_or_given_back(void **state) {
+    (void)state;
+    struct ks_opts opts = { .n_dbs = 1, .n_shards = 4 };
+    struct keyspace *k = ks_new(&opts);
+    assert_false(lock_and_keep(k, 2)); /* the first time */
+    assert_true(lock_and_keep(k, 2));
+    assert_false(is_free(k, 1));
+    assert_true(lock_and_keep(k, 2));  /* it would wait for ever if it was not taken over */
+    assert_false(lock_and_keep(k, 3)); /* more than what was kept: from the beginning */
+    assert_false(lock_and_keep(k, 3));
+    assert_true(is_free(k, 1));
+    for (int way = 0; way < 3; way++) {
+        lock_and_keep(k, 4);
+        assert_true(lock_and_keep(k, 4));
+        if (way == 0) ks_lock(k, 15);
+        if (way == 1) assert_true(ks_lock_unless_held(k, 15));
+        if (way == 2) ks_let_go();
+        if (way < 2) ks_unlock(k, 15);
+        assert_true(is_free(k, 2));
+    }
+    lock_and_keep(k, 1);
+    for (int i = 0; i < KS_KEEP_MAX; i++) assert_true(lock_and_keep(k, 1));
+    assert_false(lock_and_keep(k, 1));
+    assert_true(lock_and_keep(k, 1));
+    ks_let_go();
+    ks_free(k);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads_leave_a_consistent_keyspace),
         cmocka_unit_test(test_who_waits_for_a_lock_gives_up_when_it_is_held_for_long),
+        cmocka_unit_test(test_kept_lock_is_taken_over_or_given_back),
     };
     return cmocka_run_group_tests(tests, seed_hash, NULL);
 }
