@@ -240,7 +240,7 @@ void list_ltrim_command(struct cmd_ctx *c) {
 void list_lrem_command(struct cmd_ctx *c) {
     int64_t count;
     bool err;
-    if (!cmd_arg_ll(c, c->argv[2], &count, NULL)) return;
+    if (!cmd_arg_ll_range(c, c->argv[2], -INT64_MAX, INT64_MAX, &count, NULL)) return;
     struct obj *o = find_write(c, &err);
     if (err) return;
     uint64_t max = count == 0 ? UINT64_MAX : count < 0 ? 0 - (uint64_t)count : (uint64_t)count;
