@@ -130,7 +130,7 @@ def test_killed_function(busy_server):
 
 def test_script_that_has_written_is_not_killed(busy_server):
     with busy_server.connect() as one, busy_server.connect() as two:
-        script = ("redis.call('set','w','1') local t = redis.call('time') local till = t[1]*1000+t[2]/1000+2000 "
+        script = ("redis.call('set','w','1') local t = redis.call('time') local till = t[1]*1000+t[2]/1000+4000 "
                   "repeat t = redis.call('time') until t[1]*1000+t[2]/1000 > till return 'ended'")
         one.send(encode("EVAL", script, 0) + encode("PING"))
         wait_busy(two)
