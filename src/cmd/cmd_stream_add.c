@@ -5,6 +5,8 @@
  */
 #include "cmd/cmd_stream.h"
 
+#include <assert.h>
+
 #include "base/alloc.h"
 #include "data/limits.h"
 
@@ -125,6 +127,7 @@ static bool parse_args(struct cmd_ctx *c, struct add_args *a, bool is_add) {
 
 /* The threshold as it turned out: what an approximate trim left. */
 static struct slice exact_threshold(const struct stream *s, const struct stream_trim *t, char *buf) {
+    assert(s);
     if (t->by == STREAM_TRIM_MAXLEN) return (struct slice){ buf, str_from_ull(buf, s->length) };
     return stream_id_slice(buf, s->first_id);
 }
