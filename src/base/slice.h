@@ -22,6 +22,13 @@ static inline bool slice_eq(struct slice a, struct slice b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+/* By bytes, then by length: <0, 0, >0. */
+static inline int slice_cmp(struct slice a, struct slice b) {
+    size_t n = a.len < b.len ? a.len : b.len;
+    int d = n ? memcmp(a.ptr, b.ptr, n) : 0;
+    return d ? d : (a.len > b.len) - (a.len < b.len);
+}
+
 /* ASCII case-insensitive comparison with a C string (option words, command names). */
 static inline bool slice_ieq(struct slice a, const char *s) {
     return strlen(s) == a.len && strncasecmp(a.ptr, s, a.len) == 0;

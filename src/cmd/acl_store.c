@@ -41,9 +41,7 @@ const char *acl_account_name(const struct acl_account *a) {
 }
 
 int acl_name_cmp(const struct acl_account *a, struct slice name) {
-    size_t n = a->name_len < name.len ? a->name_len : name.len;
-    int d = n ? memcmp(a->name, name.ptr, n) : 0;
-    return d ? d : (a->name_len > name.len) - (a->name_len < name.len);
+    return slice_cmp((struct slice){ a->name, a->name_len }, name);
 }
 
 /* Where the name is (true) or belongs. acl.lock held. */

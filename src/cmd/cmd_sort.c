@@ -286,11 +286,6 @@ static bool weigh(struct sort *s) {
 
 /* ---- order ---- */
 
-static int text_cmp(struct slice a, struct slice b) {
-    int d = memcmp(a.ptr, b.ptr, a.len < b.len ? a.len : b.len);
-    return d ? d : (a.len > b.len) - (a.len < b.len);
-}
-
 static struct slice weight_text(const struct sort *s, const struct sort_item *it) {
     return s->a.by.ptr ? (struct slice){ s->text.data + it->weight_off, it->weight_len } : item_text(s, it);
 }
@@ -301,11 +296,11 @@ static int item_cmp(const void *pa, const void *pb, void *arg) {
     int d;
     if (s->a.alpha) {
         d = a->has_weight - b->has_weight;
-        if (d == 0 && a->has_weight) d = text_cmp(weight_text(s, a), weight_text(s, b));
+        if (d == 0 && a->has_weight) d = slice_cmp(weight_text(s, a), weight_text(s, b));
     } else {
         d = (a->score > b->score) - (a->score < b->score);
     }
-    if (d == 0) d = text_cmp(item_text(s, a), item_text(s, b)); /* so that the order is always the same */
+    if (d == 0) d = slice_cmp(item_text(s, a), item_text(s, b)); /* so that the order is always the same */
     return s->a.desc ? -d : d;
 }
 

@@ -129,7 +129,7 @@ uint64_t stream_consumer_delete(struct stream_group *g, struct slice name); /* i
 
 /* The entry is delivered to the consumer: pending, with a count of 1, taken from whom had it. */
 void stream_deliver(struct stream_group *g, struct stream_consumer *c, struct stream_id id, int64_t now_ms);
-/* The pending entry's record, made for the consumer when there is none (create) ; *ret_new. NULL: none and not to be made. */
+/* The pending entry's record; NULL: it is not pending. */
 struct stream_nack *stream_nack_find(const struct stream_group *g, struct stream_id id);
 struct stream_nack *stream_nack_add(struct stream_group *g, struct stream_consumer *c, struct stream_id id); /* must be new */
 void stream_nack_move(struct stream_nack *n, struct stream_consumer *to, struct stream_id id);

@@ -11,12 +11,6 @@
 
 /* ---- names in order ---- */
 
-static int name_cmp(const char *a, size_t a_len, struct slice b) {
-    size_t n = a_len < b.len ? a_len : b.len;
-    int d = n ? memcmp(a, b.ptr, n) : 0;
-    return d ? d : (a_len > b.len) - (a_len < b.len);
-}
-
 /* Groups and consumers begin with their name: one search for both. */
 struct named {
     char *name;
@@ -28,13 +22,13 @@ static size_t name_place(void *const *items, size_t n, struct slice name, bool *
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
         const struct named *it = items[mid];
-        if (name_cmp(it->name, it->name_len, name) < 0)
+        if (slice_cmp((struct slice){ it->name, it->name_len }, name) < 0)
             lo = mid + 1;
         else
             hi = mid;
     }
     const struct named *it = lo < n ? items[lo] : NULL;
-    *ret_found = it && name_cmp(it->name, it->name_len, name) == 0;
+    *ret_found = it && slice_cmp((struct slice){ it->name, it->name_len }, name) == 0;
     return lo;
 }
 

@@ -369,7 +369,7 @@ static bool collect_item(void *arg, void *entry) {
 static int item_cmp(const void *a, const void *b) {
     const struct ztree_item *x = a, *y = b;
     if (x->score != y->score) return x->score < y->score ? -1 : 1;
-    return zset_member_cmp(zset_entry_member(x->e), zset_entry_member(y->e));
+    return slice_cmp(zset_entry_member(x->e), zset_entry_member(y->e));
 }
 
 static struct obj *small_from_items(const struct ztree_item *items, uint64_t n, size_t bytes) {
@@ -442,7 +442,7 @@ static bool is_in_order(const unsigned char *lp) {
         s = lp_next(lp, p);
         if (!s || !zlp_parse_score(s, &score)) return false;
         struct slice member = lp_get(p, tmp[turn]);
-        if (p != lp_first(lp) && (score < last || (score == last && zset_member_cmp(before, member) >= 0))) return false;
+        if (p != lp_first(lp) && (score < last || (score == last && slice_cmp(before, member) >= 0))) return false;
         before = member;
         last = score;
     }

@@ -56,7 +56,7 @@ unsigned char *zlp_find_rank(const unsigned char *lp, struct slice member, uint6
 
 static int member_cmp(const unsigned char *p, struct slice member) {
     char tmp[STR_LL_MAX];
-    return zset_member_cmp(lp_get(p, tmp), member);
+    return slice_cmp(lp_get(p, tmp), member);
 }
 
 /* ---- changing ---- */

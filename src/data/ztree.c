@@ -71,15 +71,9 @@ struct zset_entry *zset_entry_new(double score, struct slice member) {
     return e;
 }
 
-int zset_member_cmp(struct slice a, struct slice b) {
-    size_t n = a.len < b.len ? a.len : b.len;
-    int d = n ? memcmp(a.ptr, b.ptr, n) : 0;
-    return d ? d : (a.len > b.len) - (a.len < b.len);
-}
-
 int zset_entry_cmp(const struct zset_entry *a, const struct zset_entry *b) {
     if (a->score != b->score) return a->score < b->score ? -1 : 1;
-    return zset_member_cmp(zset_entry_member(a), zset_entry_member(b));
+    return slice_cmp(zset_entry_member(a), zset_entry_member(b));
 }
 
 static struct key key_of(const struct zset_entry *e) {
@@ -90,7 +84,7 @@ static struct key key_of(const struct zset_entry *e) {
 static inline int cmp(double score, const struct zset_entry *e, const struct key *k) {
     if (score != k->score) return score < k->score ? -1 : 1;
     if (e == k->e) return 0;
-    return zset_member_cmp(zset_entry_member(e), k->member);
+    return slice_cmp(zset_entry_member(e), k->member);
 }
 
 /* ---- places in nodes ---- */
@@ -612,12 +606,12 @@ static bool to_score(double score, const struct zset_entry *e, const void *arg) 
 
 static bool below_member(double score, const struct zset_entry *e, const void *arg) {
     (void)score;
-    return zset_member_cmp(zset_entry_member(e), *(const struct slice *)arg) < 0;
+    return slice_cmp(zset_entry_member(e), *(const struct slice *)arg) < 0;
 }
 
 static bool to_member(double score, const struct zset_entry *e, const void *arg) {
     (void)score;
-    return zset_member_cmp(zset_entry_member(e), *(const struct slice *)arg) <= 0;
+    return slice_cmp(zset_entry_member(e), *(const struct slice *)arg) <= 0;
 }
 
 uint64_t ztree_rank(const struct ztree *t, const struct zset_entry *e) {

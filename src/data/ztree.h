@@ -75,7 +75,6 @@ void ztree_fetch(struct ztree_pos p, bool backwards); /* has the first entries o
 void ztree_next(struct ztree_pos *p);                 /* leaf NULL at the end */
 void ztree_prev(struct ztree_pos *p);
 
-int zset_member_cmp(struct slice a, struct slice b); /* bytes, then length: <0, 0, >0 */
 int zset_entry_cmp(const struct zset_entry *a, const struct zset_entry *b);
 
 bool ztree_check(const struct ztree *t); /* for tests: every invariant */

@@ -159,7 +159,7 @@ static void debug_digest_values(struct cmd_ctx *c) {
     for (int i = 2; i < c->argc; i++) {
         unsigned char d[DEBUG_DIGEST_BYTES] = { 0 };
         struct entry *e = ks_find(c->ks, c->db, c->argv[i], c->now_ms, KS_FIND_NO_TOUCH | KS_FIND_NO_STATS);
-        if (e) debug_digest_value(c->ks, e, c->now_ms, d);
+        if (e) debug_digest_value(e, c->now_ms, d);
         reply_digest(c, d);
     }
     dispatch_unlock(c);

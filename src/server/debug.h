@@ -8,7 +8,7 @@
 
 void debug_command(struct cmd_ctx *c);
 /* debug_digest.c: digests as redis-server's DEBUG DIGEST defines them; equal data gives equal digests on both. Locks held. */
-void debug_digest_value(struct keyspace *ks, const struct entry *e, int64_t now_ms, unsigned char digest[DEBUG_DIGEST_BYTES]);
+void debug_digest_value(const struct entry *e, int64_t now_ms, unsigned char digest[DEBUG_DIGEST_BYTES]);
 void debug_digest_all(struct keyspace *ks, int64_t now_ms, unsigned char digest[DEBUG_DIGEST_BYTES]);
 
 #endif

@@ -98,11 +98,10 @@ static void stream_digest(const struct obj *o, unsigned char d[N]) {
     }
 }
 
-void debug_digest_value(struct keyspace *ks, const struct entry *e, int64_t now_ms, unsigned char d[N]) {
+void debug_digest_value(const struct entry *e, int64_t now_ms, unsigned char d[N]) {
     static const uint32_t type_numbers[OBJ_N_TYPES] = { 0, 1, 2, 3, 4, 6 }; /* redis-server's: 5 is for modules */
     const struct obj *o = entry_value(e);
     char tmp[STR_LL_MAX];
-    (void)ks;
     mix_u32(d, type_numbers[o->type]);
     switch ((enum obj_type)o->type) {
     case OBJ_LIST:
@@ -127,7 +126,6 @@ void debug_digest_value(struct keyspace *ks, const struct entry *e, int64_t now_
 }
 
 struct all {
-    struct keyspace *ks;
     int64_t now_ms;
     unsigned char *digest;
 };
@@ -136,13 +134,13 @@ static bool key_digest(void *arg, struct entry *e) {
     struct all *a = arg;
     unsigned char one[N] = { 0 };
     mix_slice(one, entry_key(e));
-    debug_digest_value(a->ks, e, a->now_ms, one);
+    debug_digest_value(e, a->now_ms, one);
     xor_data(a->digest, one, N);
     return true;
 }
 
 void debug_digest_all(struct keyspace *ks, int64_t now_ms, unsigned char d[N]) {
-    struct all a = { ks, now_ms, d };
+    struct all a = { now_ms, d };
     memset(d, 0, N);
     for (int db = 0; db < ks_n_dbs(ks); db++) {
         if (ks_size(ks, db) == 0) continue;

@@ -297,8 +297,7 @@ static void remember_change(struct slice key, uint64_t writer) {
 }
 
 static int by_key(const struct changed *x, const struct changed *y) {
-    int d = memcmp(x->key, y->key, x->len < y->len ? x->len : y->len);
-    return d ? d : (x->len > y->len) - (x->len < y->len);
+    return slice_cmp((struct slice){ x->key, x->len }, (struct slice){ y->key, y->len });
 }
 
 static int by_key_and_writer(const void *a, const void *b) {

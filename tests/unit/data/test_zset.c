@@ -47,7 +47,7 @@ static int teardown(void **state) {
 static int pair_cmp(const void *a, const void *b) {
     const struct pair *x = a, *y = b;
     if (x->score != y->score) return x->score < y->score ? -1 : 1;
-    return zset_member_cmp(slice_cstr(x->member), slice_cstr(y->member));
+    return slice_cmp(slice_cstr(x->member), slice_cstr(y->member));
 }
 
 static struct pair *model_find(const char *member) {
