@@ -77,6 +77,19 @@ struct config {
     cfg_int notify_keyspace_events; /* config_event_bit()s */
     double latency_percentiles[16];
     int n_latency_percentiles;
+    /* persistence */
+    cfg_int rdbcompression, rdbchecksum, rdb_save_incremental_fsync, rdb_del_sync_files, stop_writes_on_bgsave_error,
+        sanitize_dump_payload, key_load_delay, appendonly, appendfsync, no_appendfsync_on_rewrite, auto_aof_rewrite_percentage,
+        auto_aof_rewrite_min_size, aof_load_truncated, aof_use_rdb_preamble, aof_timestamp_enabled, aof_rewrite_incremental_fsync,
+        aof_disable_auto_gc, propagation_error_behavior;
+    char *dbfilename, *appendfilename, *appenddirname;
+    /* replication */
+    cfg_int replica_ignore_disk_write_errors, replica_announced, repl_diskless_sync, repl_diskless_sync_delay,
+        repl_diskless_sync_period, repl_diskless_sync_max_replicas, repl_diskless_load, repl_timeout, repl_disable_tcp_nodelay,
+        repl_backlog_size, repl_backlog_ttl, replica_serve_stale_data, replica_read_only, replica_ignore_maxmemory,
+        replica_priority, replica_announce_port, repl_ping_replica_period, min_replicas_to_write, min_replicas_max_lag,
+        replica_lazy_flush;
+    char *masterauth, *masteruser, *replica_announce_ip;
     /* everything of redis.conf whose subsystem is not part of this build yet: known, checked for type, kept for GET and REWRITE.
      * Index: the directive's place in the table. */
     char **other;
@@ -110,6 +123,8 @@ enum cfg_maxmemory_policy {
     CFG_ALLKEYS_LFU,
     CFG_ALLKEYS_RANDOM
 };
+enum cfg_fsync { CFG_FSYNC_NO = 0, CFG_FSYNC_EVERYSEC, CFG_FSYNC_ALWAYS };
+enum cfg_diskless_load { CFG_DISKLESS_LOAD_DISABLED = 0, CFG_DISKLESS_LOAD_EMPTY, CFG_DISKLESS_LOAD_SWAPDB };
 enum cfg_supervised { CFG_SUPERVISED_NO = 0, CFG_SUPERVISED_UPSTART, CFG_SUPERVISED_SYSTEMD, CFG_SUPERVISED_AUTO };
 enum cfg_event_loop { CFG_LOOP_AUTO = 0, CFG_LOOP_EPOLL, CFG_LOOP_URING };
 
