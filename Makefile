@@ -163,7 +163,9 @@ UNIT_LAYERS_net := net ktls base
 UNIT_LAYERS_proto := proto base
 UNIT_LAYERS_data := data base
 UNIT_LAYERS_cmd := cmd data proto base
-UNIT_LAYERS_server := server cmd data proto net ktls base
+UNIT_LAYERS_persist := persist cmd data proto base
+UNIT_LAYERS_repl := repl persist cmd data proto net ktls base
+UNIT_LAYERS_server := server repl persist cmd data proto net ktls base
 UNIT_LAYERS_tools := tools net proto ktls base
 
 # Unit tests: one program per file, linked with the archives of its layer and those below.
@@ -171,7 +173,7 @@ unit_archives = $(foreach l,$(UNIT_LAYERS_$(1)),$(if $(OBJS_$(l)),$(OUT)/lib/lib
 define unit_rule
 $(OUT)/unit/$(1): tests/unit/$(1).c $(call unit_archives,$(firstword $(subst /, ,$(1)))) $(OBJ)/.flags
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(K_CFLAGS) -Itests/support -Itests/unit/$$(firstword $$(subst /, ,$(1))) -MMD -MP $$(CFLAGS) -o $$@ $$< -Wl,--start-group $(call unit_archives,$(firstword $(subst /, ,$(1)))) -Wl,--end-group $$(K_LDFLAGS) $$(LDFLAGS) -lcmocka $(if $(filter cmd/% server/%,$(1)),$$(LIBS_lua)) $$(LIBS)
+	$$(Q)$$(CC) $$(K_CFLAGS) -Itests/support -Itests/unit/$$(firstword $$(subst /, ,$(1))) -MMD -MP $$(CFLAGS) -o $$@ $$< -Wl,--start-group $(call unit_archives,$(firstword $(subst /, ,$(1)))) -Wl,--end-group $$(K_LDFLAGS) $$(LDFLAGS) -lcmocka $(if $(filter cmd/% persist/% repl/% server/%,$(1)),$$(LIBS_lua)) $$(LIBS)
 endef
 $(foreach t,$(UNIT_SRC),$(eval $(call unit_rule,$(patsubst tests/unit/%.c,%,$(t)))))
 

@@ -21,6 +21,7 @@
 #include "server/monitor.h"
 #include "server/observe.h"
 #include "server/evict.h"
+#include "server/replication.h"
 #include "server/tracking.h"
 
 /* gcc defines a macro for -fsanitize=thread, clang answers a question. */
@@ -104,6 +105,7 @@ static int make_engine(struct server *srv) {
     srv->pubsub = pubsub_new();
     srv->tracking = tracking_new();
     srv->evict = evict_new();
+    srv->repl = repl_new(srv);
     pthread_mutex_init(&srv->evict_lock, NULL);
     srv->eng.hooks.ran = observe_ran;
     srv->eng.hooks.show = monitor_show;
@@ -205,6 +207,7 @@ static void tear_down(struct server *srv) {
     srv->pubsub = pubsub_free(srv->pubsub);
     srv->tracking = tracking_free(srv->tracking);
     srv->evict = evict_free(srv->evict);
+    srv->repl = repl_free(srv->repl);
     pthread_mutex_destroy(&srv->evict_lock);
     observe_done(srv);
     tls_watch_stop(srv);

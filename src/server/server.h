@@ -102,6 +102,7 @@ struct server {
     struct tls_state tls;
     struct server_stats stats;
     struct evict *evict;              /* evict.h */
+    struct repl *repl;                /* replication.h; its own lock */
     pthread_mutex_t evict_lock;       /* one evict_clients at a time */
     struct tracking *tracking;        /* client-side caching, tracking.h; its own locks */
     struct slowlog *slowlog;          /* its own lock */

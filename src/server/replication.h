@@ -1,0 +1,56 @@
+/* Replication, what both sides share: the stream's identity (replication ids, offset), the backlog, the replicas of this server.
+ * The primary's side is in repl_*.c; the side of a replica (the link to its primary) hangs on `link`.
+ *
+ * Threads: docs/THREADS.md. In short: `lock` guards ids, role and the list of replicas; it is of the group of locks that are held
+ * for a few instructions, one at a time. What decides where the stream stands (the beginning of a full synchronization, a change
+ * of ids) is done with all shard locks held, so that no command writes meanwhile. */
+#ifndef KETTLE_SERVER_REPLICATION_H
+#define KETTLE_SERVER_REPLICATION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "repl/backlog.h"
+
+struct server;
+struct client;
+struct io_thread;
+struct repl_link; /* E: the link to the primary; repl_link.h */
+
+#define REPL_ID_LEN 40
+
+enum repl_role { REPL_PRIMARY = 0, REPL_REPLICA };
+
+struct repl {
+    struct server *srv;
+    pthread_mutex_t lock;
+    _Atomic int role;          /* enum repl_role */
+    char id[REPL_ID_LEN + 1];  /* master_replid; under lock */
+    char id2[REPL_ID_LEN + 1]; /* master_replid2: the history before this one; all 0 when there is none; under lock */
+    int64_t second_offset;     /* id2 is good for what PSYNC asks from below this on; -1: none; under lock */
+    struct backlog *backlog;   /* never changes; open or closed. backlog_end() is master_repl_offset */
+    struct repl_link *link;    /* the replica's side; NULL until there is one */
+};
+
+struct repl *repl_new(struct server *srv); /* start-up: a new id, no history */
+struct repl *repl_free(struct repl *r);    /* returns NULL */
+
+/* ---- identity: all shard locks held, or before the threads start ---- */
+
+void repl_change_id(struct repl *r); /* a new history begins (changeReplicationId) */
+void repl_clear_id2(struct repl *r);
+void repl_shift_id(struct repl *r); /* this server is promoted: id becomes id2, good up to where we are, and a new id */
+void repl_set_id(struct repl *r, const char *id); /* of the primary; id2 is left alone */
+void repl_copy_ids(struct repl *r, char id[REPL_ID_LEN + 1], char id2[REPL_ID_LEN + 1], int64_t *ret_second_offset);
+
+static inline bool repl_is_replica(const struct repl *r) {
+    return atomic_load_explicit(&((struct repl *)(uintptr_t)r)->role, memory_order_relaxed) == REPL_REPLICA;
+}
+static inline uint64_t repl_offset(const struct repl *r) { /* master_repl_offset */
+    return backlog_end(r->backlog);
+}
+
+#endif
