@@ -34,6 +34,7 @@
 
 #include "base/alloc.h"
 #include "base/rand.h"
+#include "data/dict_pool.h"
 
 #define SLOTS 7
 #define CHILD_SLOT (SLOTS - 1)
@@ -53,7 +54,8 @@ struct dict_bucket {
     uint8_t tags[SLOTS];
     void *slots[SLOTS];
 };
-_Static_assert(sizeof(void *) != 8 || sizeof(struct dict_bucket) == 64, "a bucket is a cache line");
+_Static_assert(sizeof(void *) != 8 || sizeof(struct dict_bucket) == DICT_LINE, "a bucket is a cache line");
+_Static_assert(sizeof(struct dict_bucket) <= DICT_LINE, "it must fit a line of the pool");
 
 /* Where an item is. */
 struct dict_pos {
@@ -99,7 +101,22 @@ static inline uint64_t table_n(const struct dict_table *t) {
 
 /* The allocator gives power-of-two sizes from 64 up on a cache line (jemalloc); with others it is slower, not wrong. */
 static void table_init(struct dict_table *t, uint64_t n_buckets) {
-    *t = (struct dict_table){ .buckets = mem_calloc(n_buckets, sizeof(struct dict_bucket)), .mask = n_buckets - 1 };
+    *t = (struct dict_table){ .buckets = mem_calloc(n_buckets, sizeof(struct dict_bucket)),
+                              .mask = n_buckets - 1,
+                              .pool = dict_pool_new(n_buckets) };
+}
+
+static struct dict_bucket *child_new(struct dict_table *t) {
+    t->n_children++;
+    return t->pool ? dict_pool_take(t->pool) : mem_zalloc(sizeof(struct dict_bucket));
+}
+
+static void child_free(struct dict_table *t, struct dict_bucket *child) {
+    t->n_children--;
+    if (t->pool)
+        dict_pool_give(t->pool, child);
+    else
+        mem_free(child);
 }
 
 static void table_insert(struct dict_table *t, uint64_t hash, void *item) {
@@ -109,13 +126,12 @@ static void table_insert(struct dict_table *t, uint64_t hash, void *item) {
     unsigned count = bucket_count(b);
     chain += count;
     if (count == SLOTS) {
-        struct dict_bucket *child = mem_zalloc(sizeof(*child));
+        struct dict_bucket *child = child_new(t);
         child->tags[0] = b->tags[CHILD_SLOT];
         child->slots[0] = b->slots[CHILD_SLOT];
         child->meta = 1;
         b->slots[CHILD_SLOT] = child;
         b->meta = META_CHAINED | CHILD_SLOT;
-        t->n_children++;
         b = child;
         count = 1;
     }
@@ -162,8 +178,7 @@ static void *pos_remove(struct dict_pos *pos) {
         parent->tags[CHILD_SLOT] = last->tags[0];
         parent->slots[CHILD_SLOT] = last->slots[0];
         parent->meta = SLOTS;
-        mem_free(last);
-        pos->table->n_children--;
+        child_free(pos->table, last);
     }
     pos->table->used--;
     return item;
@@ -185,15 +200,14 @@ static void move_chain(struct dict *d, struct dict_bucket *head) {
         for (unsigned i = 0; i < count; i++) __builtin_prefetch(b->slots[i]); /* their keys are read next */
         for (unsigned i = 0; i < count; i++) table_insert(&d->t[1], item_hash(d, b->slots[i]), b->slots[i]);
         d->t[0].used -= count;
-        if (b == head) continue;
-        mem_free(b);
-        d->t[0].n_children--;
+        if (b != head) child_free(&d->t[0], b);
     }
     head->meta = 0;
 }
 
 static void rehash_finish(struct dict *d) {
     mem_free(d->t[0].buckets);
+    dict_pool_free(d->t[0].pool);
     d->t[0] = d->t[1];
     d->t[1] = (struct dict_table){ 0 };
     d->rehash_at = 0;
@@ -313,12 +327,11 @@ static void table_free(struct dict_table *t, void (*free_item)(void *item)) {
             child = bucket_child(b);
             for (unsigned k = 0; free_item && k < bucket_count(b); k++) free_item(b->slots[k]);
             t->used -= bucket_count(b);
-            if (b == head) continue;
-            mem_free(b);
-            t->n_children--;
+            if (b != head) child_free(t, b);
         }
     }
     mem_free(t->buckets);
+    dict_pool_free(t->pool);
     *t = (struct dict_table){ 0 };
 }
 
@@ -333,7 +346,10 @@ uint64_t dict_n_buckets(const struct dict *d) {
 }
 
 size_t dict_mem(const struct dict *d) {
-    return (dict_n_buckets(d) + d->t[0].n_children + d->t[1].n_children) * sizeof(struct dict_bucket);
+    size_t bytes = dict_n_buckets(d) * sizeof(struct dict_bucket);
+    for (int i = 0; i < 2; i++)
+        bytes += d->t[i].pool ? dict_pool_mem(d->t[i].pool) : d->t[i].n_children * sizeof(struct dict_bucket);
+    return bytes;
 }
 
 /* ---- walks ---- */

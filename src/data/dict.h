@@ -15,6 +15,7 @@
 #include "base/slice.h"
 
 struct dict_bucket;
+struct dict_pool;
 
 /* What the tables of one owner share. */
 struct dict_type {
@@ -32,6 +33,7 @@ struct dict_table {
     uint64_t used;               /* items */
     uint64_t n_children;         /* overflow buckets */
     uint64_t max_chain;          /* most items one chain ever held: the bound for a fair random pick */
+    struct dict_pool *pool;      /* has the overflow buckets; NULL in a small table, where each is an allocation */
 };
 
 /* May be copied by assignment: nothing points into it. */

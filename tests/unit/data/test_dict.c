@@ -121,6 +121,27 @@ static void test_grow_and_shrink_follow_the_size(void **state) {
     assert_int_equal(dict_n_buckets(&dict), 1);
 }
 
+/* Overflow buckets belong to their table: taken again when given back, gone with it. */
+static void test_memory_follows_the_size(void **state) {
+    (void)state;
+    type.dense = true;
+    for (unsigned i = 0; i < N_KEYS; i++) put(i);
+    while (dict_rehash(&dict, 100)) continue;
+    size_t full = dict_mem(&dict);
+    assert_true(full >= N_KEYS * sizeof(void *) && full < N_KEYS * 16);
+    for (unsigned round = 0; round < 10; round++) {
+        for (unsigned i = 0; i < N_KEYS / 4; i++) take(i);
+        for (unsigned i = 0; i < N_KEYS / 4; i++) put(i);
+    }
+    assert_true(dict_mem(&dict) < full + full / 10);
+    check_model();
+    for (unsigned i = 100; i < N_KEYS; i++) take(i);
+    while (dict_rehash(&dict, 100)) continue;
+    assert_true(dict_mem(&dict) < full / 50);
+    check_model();
+    type.dense = false;
+}
+
 static void test_look_ups_alone_finish_a_rehash(void **state) {
     (void)state;
     unsigned n = 0;
@@ -299,6 +320,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_random_ops_match_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_grow_and_shrink_follow_the_size, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_memory_follows_the_size, setup, teardown),
         cmocka_unit_test_setup_teardown(test_look_ups_alone_finish_a_rehash, setup, teardown),
         cmocka_unit_test_setup_teardown(test_avoid_resize_holds_until_badly_overfull, setup, teardown),
         cmocka_unit_test_setup_teardown(test_scan_while_growing_sees_all, setup, teardown),
