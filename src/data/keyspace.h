@@ -170,6 +170,10 @@ int64_t ks_avg_ttl_ms(struct keyspace *ks, int db,
 uint64_t ks_flush(struct keyspace *ks, int db,
                   bool async); /* db -1: all. All shards locked. Returns keys removed; async frees in the background */
 void ks_swap(struct keyspace *ks, int a, int b); /* all shards locked */
+/* All databases at once: what `other` holds is put in place of what ks holds, and the other way round. Both of the same number of
+ * databases and shards, all shards of both locked by the caller. Who watches or waits for keys of ks is told; of `other` nobody
+ * does. O(shards * databases), whatever they hold. */
+void ks_exchange(struct keyspace *ks, struct keyspace *other);
 
 /* ---- watched keys (WATCH); shard lock held ---- */
 struct ks_watch {        /* embedded in the session; one per watched key */
@@ -236,6 +240,9 @@ bool ks_rehash_cycle(struct keyspace *ks, int shard, int64_t budget_us);
 void ks_set_active_expire(struct keyspace *ks, bool enabled); /* DEBUG SET-ACTIVE-EXPIRE */
 /* On a replica, and while clients are paused, keys that are due are hidden, not deleted, and the expire cycle rests. Atomic. */
 void ks_set_keep_expired(struct keyspace *ks, bool keep);
+/* The calling thread applies a primary's stream: until it says otherwise its look-ups find keys that are due as well, since only
+ * the primary's DEL ends them. */
+void ks_set_sees_due(bool sees_due);
 /* While a forked child writes a snapshot: no rehashing, no access clocks, so that pages stay shared. Atomic. */
 void ks_set_child_active(struct keyspace *ks, bool active);
 

@@ -2,6 +2,8 @@
  * without a lock; flush and swap hold all locks. */
 #include "data/keyspace_priv.h"
 
+#include <assert.h>
+
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "data/lazyfree.h"
@@ -111,5 +113,39 @@ void ks_swap(struct keyspace *ks, int a, int b) {
         atomic_store_explicit(&ks->shards[i].dbs[b], was_a, memory_order_release);
         block_signal_db(ks, i, a, false);
         block_signal_db(ks, i, b, false);
+    }
+}
+
+/* The structures stay where they are, since readers without a lock hold pointers to them: what they hold is exchanged. */
+static void exchange_db(struct keyspace *ks, struct keyspace *other, int shard, int db) {
+    struct shard_db *a = shard_db_get(ks, shard, db), *b = shard_db_get(other, shard, db);
+    if (!a && !b) return;
+    a = shard_db_make(ks, shard, db);
+    b = shard_db_make(other, shard, db);
+    struct shard_db was = { .dict = a->dict, .expiry = a->expiry, .fields = a->fields };
+    int64_t mean = atomic_load_explicit(&a->mean_expire_ms, memory_order_relaxed);
+    a->dict = b->dict;
+    a->expiry = b->expiry;
+    a->fields = b->fields;
+    b->dict = was.dict;
+    b->expiry = was.expiry;
+    b->fields = was.fields;
+    a->dict.type = &ks->dict_type;
+    b->dict.type = &other->dict_type;
+    atomic_store_explicit(&a->mean_expire_ms, atomic_load_explicit(&b->mean_expire_ms, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&b->mean_expire_ms, mean, memory_order_relaxed);
+    shard_db_publish(a);
+    shard_db_publish(b);
+}
+
+void ks_exchange(struct keyspace *ks, struct keyspace *other) {
+    KS_ASSERT_ALL_LOCKED(ks);
+    KS_ASSERT_ALL_LOCKED(other);
+    assert(ks->n_shards == other->n_shards && ks->n_dbs == other->n_dbs);
+    watch_touch_exchange(ks, other, clock_wall_ms());
+    for (int i = 0; i < ks->n_shards; i++) {
+        for (int db = 0; db < ks->n_dbs; db++) exchange_db(ks, other, i, db);
+        block_signal_db(ks, i, -1, false);
     }
 }

@@ -116,6 +116,8 @@ static inline bool is_due(const struct entry *e, int64_t now_ms) {
     return e->ttl && now_ms > ttl_at(e->ttl)->when_ms;
 }
 
+/* The same, made where there was none; shard lock held. */
+struct shard_db *shard_db_make(struct keyspace *ks, int shard, int db);
 /* After any change: sizes for the readers without the lock. */
 void shard_db_publish(struct shard_db *sd);
 /* The entry as it is, due or not; no statistics, no access. NULL when absent. */
@@ -139,7 +141,8 @@ unsigned fields_expire_db(struct keyspace *ks, int shard, struct shard_db *sd, i
 
 /* keyspace_watch.c */
 void watch_touch(struct keyspace *ks, int shard, int db, struct slice key);
-void watch_touch_swap(struct keyspace *ks, int a, int b, int64_t now_ms); /* before the exchange */
+void watch_touch_swap(struct keyspace *ks, int a, int b, int64_t now_ms);               /* before the exchange */
+void watch_touch_exchange(struct keyspace *ks, struct keyspace *other, int64_t now_ms); /* the same; of ks only */
 void watch_table_done(struct watch_table *t);
 
 /* keyspace_block.c */

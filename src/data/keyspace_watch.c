@@ -161,3 +161,15 @@ void watch_touch_swap(struct keyspace *ks, int a, int b, int64_t now_ms) {
         }
     }
 }
+
+void watch_touch_exchange(struct keyspace *ks, struct keyspace *other, int64_t now_ms) {
+    for (int shard = 0; shard < ks->n_shards; shard++) {
+        const struct watch_table *t = &ks->shards[shard].watches;
+        for (size_t i = 0; t->n && i < t->n_buckets; i++) {
+            list_for_each(it, &t->buckets[i]) {
+                struct ks_watch *w = watch_of(it);
+                touch_replaced(w, shard_db_get(ks, shard, w->db), shard_db_get(other, shard, w->db), now_ms);
+            }
+        }
+    }
+}

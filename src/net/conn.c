@@ -124,17 +124,19 @@ static void opened(struct conn *c) {
     conn_start_reading(c);
 }
 
+static enum conn_transport transport_of(const struct ktls_conn *tls) {
+    if (!tls) return CONN_TCP;
+    if (ktls_conn_mode(tls) == KTLS_MODE_KERNEL) return CONN_KTLS;
+    return ktls_conn_mode(tls) == KTLS_MODE_TX ? CONN_KTLS_TX : CONN_TLS_USER;
+}
+
 static void handshake_done(struct conn *c) {
-    if (ktls_conn_mode(c->tls) == KTLS_MODE_KERNEL) {
-        c->transport = CONN_KTLS;
-    } else {
-        int err = ktls_mem_start(c->tls);
-        if (err < 0) {
-            conn_close(c, CONN_END_HANDSHAKE, ktls_strerror(err));
-            return;
-        }
-        c->transport = ktls_conn_mode(c->tls) == KTLS_MODE_TX ? CONN_KTLS_TX : CONN_TLS_USER;
+    int err = ktls_conn_mode(c->tls) == KTLS_MODE_KERNEL ? 0 : ktls_mem_start(c->tls);
+    if (err < 0) {
+        conn_close(c, CONN_END_HANDSHAKE, ktls_strerror(err));
+        return;
     }
+    c->transport = transport_of(c->tls);
     opened(c);
 }
 
@@ -170,7 +172,7 @@ static void begin(struct loop_timer *t) {
     handshake_ready(c);
 }
 
-void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn_ops *ops, const struct conn_params *p) {
+static void init(struct conn *c, struct conn_thread *t, int fd, const struct conn_ops *ops) {
     memset(c, 0, sizeof(*c));
     loop_io_init(&c->io, t->loop, fd, &io_ops);
     list_init(&c->flush_node);
@@ -178,6 +180,23 @@ void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn
     c->thread = t;
     c->out.pool = &t->chunks;
     c->ops = ops;
+}
+
+static void begin_adopted(struct loop_timer *t) {
+    opened(conn_of_timer(t));
+}
+
+void conn_adopt(struct conn *c, struct conn_thread *t, int fd, struct ktls_conn *tls_take, const struct conn_ops *ops) {
+    init(c, t, fd, ops);
+    c->tls = tls_take;
+    c->transport = transport_of(tls_take);
+    c->state = CONN_OPEN;
+    c->notified = !tls_take;
+    conn_arm(c, loop_now_us(t->loop), begin_adopted);
+}
+
+void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn_ops *ops, const struct conn_params *p) {
+    init(c, t, fd, ops);
     c->handshake_timeout_us = p->handshake_timeout_us;
     c->transport = p->is_unix ? CONN_UNIX : CONN_TCP;
     c->state = p->tls_ctx ? CONN_HANDSHAKE : CONN_OPEN;

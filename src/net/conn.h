@@ -112,6 +112,10 @@ struct conn_params {
 /* Starts a connection over a connected, non-blocking fd, which it owns from here; clears *c. Callbacks come from the loop, none
  * from inside this call. Output may be queued and conn_close* called at once. */
 void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn_ops *ops, const struct conn_params *p);
+/* As conn_start, for a connection that was established elsewhere, with net/syncio.h for one: its TLS handshake is done, and where
+ * userspace decrypts ktls_mem_start was called. fd (non-blocking) and tls_take (NULL: plain) are the conn's from here; what
+ * libktls has decrypted already comes by on_data. For a socket of IP only. */
+void conn_adopt(struct conn *c, struct conn_thread *t, int fd, struct ktls_conn *tls_take, const struct conn_ops *ops);
 void conn_flush_later(struct conn *c); /* once per batch of replies: sent before the loop sleeps, one writev */
 void conn_flush_now(struct conn *c);
 /* What comes next is put into buf, len bytes at most, where that spares a copy: on_data's data says where it is. len 0: no more.

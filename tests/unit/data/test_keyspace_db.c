@@ -96,6 +96,56 @@ static void test_swap_exchanges_everything(void **state) {
     assert_int_equal(ks_flush(ks, -1, false), 3 + 99);
 }
 
+static void check_numbers(struct keyspace *ks, int db, unsigned n, int64_t want) {
+    assert_int_equal(ks_size(ks, db), n);
+    assert_int_equal(ks_expires(ks, db), n / 2);
+    for (unsigned i = 0; i < n; i++) {
+        const struct entry *e = find_quietly(ks, db, KEY(i), 1);
+        int64_t v;
+        assert_non_null(e);
+        assert_true(obj_string_to_ll(entry_value(e), &v) && v == want);
+        assert_int_equal(entry_expire_ms(e), i % 2 ? T0 + i : KS_NO_EXPIRE);
+    }
+}
+
+static void test_exchange_takes_every_database(void **state) {
+    struct keyspace *ks = *state, *other = ks_locked_new(8, 4, (struct ks_hooks){ 0 });
+    fill(ks, 1, 100);
+    fill(ks, 2, 3000);
+    fill(other, 1, 40);
+    fill(other, 5, 777);
+    ks_exchange(ks, other);
+    check_numbers(ks, 1, 40, 1);
+    check_numbers(ks, 2, 0, 0);
+    check_numbers(ks, 5, 777, 5);
+    check_numbers(other, 1, 100, 1);
+    check_numbers(other, 2, 3000, 2);
+    check_numbers(other, 5, 0, 0);
+    ks_locked_free(other);
+    ks_set_child_active(ks, true); /* asked of the keyspace's own type, which the tables must have again */
+    fill(ks, 5, 2000);
+    ks_set_child_active(ks, false);
+    fill(ks, 1, 2000);
+    check_numbers(ks, 1, 2000, 1);
+    check_numbers(ks, 5, 2000, 5);
+    assert_int_equal(ks_flush(ks, -1, false), 4000);
+}
+
+static void test_stream_sees_due_keys(void **state) {
+    struct keyspace *ks = *state;
+    ks_set_expire(ks, 0, set_num(ks, 0, KEY(1), 7), T0);
+    ks_set_keep_expired(ks, true);
+    assert_null(find_quietly(ks, 0, KEY(1), T0 + 1));
+    ks_set_sees_due(true);
+    assert_non_null(find_quietly(ks, 0, KEY(1), T0 + 1));
+    ks_set_sees_due(false);
+    assert_null(find_quietly(ks, 0, KEY(1), T0 + 1));
+    assert_int_equal(ks_size(ks, 0), 1);
+    ks_set_keep_expired(ks, false);
+    assert_null(find_quietly(ks, 0, KEY(1), T0 + 1));
+    assert_int_equal(ks_size(ks, 0), 0);
+}
+
 static void test_overhead_counts_tables(void **state) {
     struct keyspace *ks = *state;
     assert_int_equal(ks_overhead_bytes(ks, 0), 0);
@@ -110,7 +160,8 @@ int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_flush_one_database),        T(test_flush_async_frees_in_background), T(test_flush_while_rehashing),
-        T(test_swap_exchanges_everything), T(test_overhead_counts_tables),
+        T(test_swap_exchanges_everything), T(test_exchange_takes_every_database),   T(test_stream_sees_due_keys),
+        T(test_overhead_counts_tables),
     };
     return cmocka_run_group_tests(tests, seed_hash, NULL);
 }

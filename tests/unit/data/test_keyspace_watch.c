@@ -175,6 +175,21 @@ static void test_swap_treats_expired_keys_as_absent(void **state) {
     assert_true(unwatch(ks, &due_to_live));
 }
 
+static void test_exchange_touches_what_changes(void **state) {
+    struct keyspace *ks = *state, *other = ks_locked_new(4, 4, (struct ks_hooks){ 0 });
+    struct watcher goes, comes, nowhere;
+    set_num(ks, 0, KEY(1), 1);
+    set_num(other, 3, KEY(2), 1);
+    watch(ks, &goes, 0, KEY(1), T0);
+    watch(ks, &comes, 3, KEY(2), T0);
+    watch(ks, &nowhere, 0, KEY(2), T0);
+    ks_exchange(ks, other);
+    assert_true(unwatch(ks, &goes));
+    assert_true(unwatch(ks, &comes));
+    assert_false(unwatch(ks, &nowhere));
+    ks_locked_free(other);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -186,6 +201,7 @@ int main(void) {
         T(test_expire_cycle_touches_watchers),
         T(test_flush_marks_existing_keys_only),
         T(test_swap_marks_keys_of_either_side),
+        T(test_exchange_touches_what_changes),
         T(test_swap_treats_expired_keys_as_absent),
     };
     return cmocka_run_group_tests(tests, seed_hash, NULL);

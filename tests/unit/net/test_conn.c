@@ -1,5 +1,6 @@
 /* Connections, every case over tcp, unix, userspace TLS and (where the kernel has it) kernel TLS. */
 #include "conn_test.h"
+#include "net/syncio.h"
 
 /* ---- echo ---- */
 
@@ -434,6 +435,51 @@ static void test_paused_reading_loses_nothing(void **state) {
     assert_int_equal(app.end, CONN_END_EOF);
 }
 
+/* ---- taken over ---- */
+
+enum { ADOPT_BYTES = 1 << 20 };
+
+/* The first line is read by blocking I/O, what comes behind it by the loop. */
+static int adopted_peer(struct peer *p) {
+    char *data = malloc(ADOPT_BYTES), bye[4];
+    fill_pattern(data, 0, ADOPT_BYTES);
+    bool ok = peer_write(p, "hello\n", 6) && peer_write(p, data, ADOPT_BYTES);
+    ok = ok && peer_read_upto(p, bye, 4) == 4 && memcmp(bye, "bye\n", 4) == 0;
+    free(data);
+    peer_finish(p);
+    return ok;
+}
+
+static void say_bye(struct app *a, char *data, size_t len) {
+    buf_append(&a->in, data, len);
+    if (a->in.len < ADOPT_BYTES) return;
+    obuf_append(&a->c.out, "bye\n", 4);
+    conn_flush_later(&a->c);
+}
+
+static void test_adopted_connection_goes_on_where_blocking_io_stopped(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { .fn = adopted_peer };
+    struct syncio s = { 0 };
+    char line[6];
+    tcp_pair(&s.fd, &p.fd);
+    if (is_tls()) assert_int_equal(ktls_conn_new(server_ctx, s.fd, NULL, &s.tls), 0);
+    pthread_create(&p.th, NULL, peer_main, &p);
+    assert_int_equal(syncio_handshake(&s, INT64_MAX), 0);
+    assert_int_equal(syncio_read_full(&s, line, 6, INT64_MAX), 0);
+    assert_memory_equal(line, "hello\n", 6);
+    app.on_data = say_bye;
+    conn_adopt(&app.c, &thread, s.fd, s.tls, &app_ops);
+    run_to_close(&p);
+    assert_int_equal(p.result, 1);
+    assert_int_equal(app.n_open, 1);
+    assert_int_equal(app.in.len, ADOPT_BYTES);
+    assert_true(is_pattern(app.in.data, 0, app.in.len));
+    assert_int_equal(app.end, CONN_END_EOF);
+    assert_string_equal(app.text, "");
+}
+
 static const enum kind kinds[] = { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS, KIND_KTLS_TX };
 #define over(f, name, i)                                                                                                         \
     { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
@@ -456,6 +502,7 @@ int main(void) {
         over_all(test_close_before_the_loop_runs),
         over_all(test_refused_at_once),
         over_all(test_paused_reading_loses_nothing),
+        over_tcp(test_adopted_connection_goes_on_where_blocking_io_stopped),
     };
     return run_on_both_backends(tests);
 }
