@@ -1,0 +1,577 @@
+/* The append-only file that is being written. See the header for the way of the bytes.
+ *
+ * Two buffers: commands append to `pending` (buf_lock, a copy long); who writes takes it as a whole (`out`, write_lock) and
+ * writes without keeping anybody from appending. What could not be written stays in `out`, so that the order is kept.
+ *
+ * A descriptor is closed by thread "aof" only: files that were switched away from wait in `retired` until they are synced, and
+ * `fsynced` moves only when all of them and the open one are. So an fsync needs no lock, and never meets a closed descriptor.
+ *
+ * Sleeping and waking: thread "aof" sets `asleep` before it looks for work for the last time; who makes work looks at `asleep`
+ * after. Both sequentially consistent, so one of them sees the other. */
+#include "persist/aof_file.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/thread.h"
+
+#define POSTPONE_MAX_US 2000000 /* an fsync that takes longer is not waited for */
+#define SYNC_EVERY_US 1000000
+#define LOG_EVERY_US 30000000 /* errors of write(2) come with every attempt */
+#define KEEP_BUFFER (1 << 20) /* a larger one is given back when it is empty */
+
+struct aof_file {
+    struct aof_file_hooks hooks;
+    _Atomic int policy;
+    /* appending */
+    pthread_mutex_t buf_lock;
+    struct buf pending;
+    int db; /* the last SELECT; -1: none in this file */
+    int64_t annotated_s;
+    uint64_t pending_repl;
+    _Atomic bool timestamps;
+    _Atomic uint64_t appended;
+    /* writing; write_lock */
+    pthread_mutex_t write_lock;
+    struct buf out;
+    size_t out_off;
+    uint64_t out_repl;
+    int fd;
+    int *retired, n_retired;
+    int64_t logged_us;
+    _Atomic bool is_held; /* by who holds it for long */
+    _Atomic int64_t size, total;
+    _Atomic uint64_t written, written_repl;
+    _Atomic size_t buffered;
+    _Atomic int write_err;
+    _Atomic int64_t postponed_us; /* since when; 0: nothing is put off */
+    /* syncing */
+    _Atomic uint64_t fsynced, fsynced_repl;
+    _Atomic uint64_t delayed_fsyncs;
+    _Atomic bool fsync_runs, to_sync; /* to_sync: there are retired files */
+    _Atomic int fsync_err;
+    int64_t synced_us; /* thread "aof" */
+    pthread_mutex_t wake_lock;
+    pthread_cond_t wake;
+    _Atomic bool asleep, stopping;
+    bool has_thread;
+    pthread_t tid;
+};
+
+static bool is_always(const struct aof_file *f) {
+    return atomic_load_explicit(&f->policy, memory_order_relaxed) == AOF_FSYNC_ALWAYS;
+}
+
+static void note_latency(struct aof_file *f, const char *event, int64_t since_us) {
+    if (f->hooks.latency) f->hooks.latency(f->hooks.arg, event, (uint64_t)(clock_mono_us() - since_us));
+}
+
+static void die(struct aof_file *f) {
+    if (f->hooks.fatal) f->hooks.fatal(f->hooks.arg);
+    _exit(1);
+}
+
+/* ---- appending ---- */
+
+void aof_file_begin_unit(struct aof_file *f) {
+    if (!atomic_load_explicit(&f->timestamps, memory_order_relaxed)) return;
+    int64_t now = clock_wall_ms() / 1000;
+    if (now <= f->annotated_s) return;
+    f->annotated_s = now;
+    char line[40];
+    int n = snprintf(line, sizeof line, "#TS:%lld\r\n", (long long)now);
+    aof_file_append(f, -1, (struct slice){ line, (size_t)n });
+}
+
+static void append_select(struct buf *b, int db) {
+    char num[STR_LL_MAX];
+    size_t n = str_from_ll(num, db);
+    buf_printf(b, "*2\r\n$6\r\nSELECT\r\n$%zu\r\n%s\r\n", n, num);
+}
+
+uint64_t aof_file_append(struct aof_file *f, int db, struct slice bytes) {
+    pthread_mutex_lock(&f->buf_lock);
+    size_t before = f->pending.len;
+    if (db >= 0 && db != f->db) {
+        append_select(&f->pending, db);
+        f->db = db;
+    }
+    buf_append(&f->pending, bytes.ptr, bytes.len);
+    uint64_t end = atomic_load_explicit(&f->appended, memory_order_relaxed) + (f->pending.len - before);
+    atomic_store_explicit(&f->appended, end, memory_order_release);
+    pthread_mutex_unlock(&f->buf_lock);
+    return end;
+}
+
+void aof_file_end_unit(struct aof_file *f, uint64_t repl_offset) {
+    pthread_mutex_lock(&f->buf_lock);
+    f->pending_repl = repl_offset;
+    pthread_mutex_unlock(&f->buf_lock);
+}
+
+/* ---- writing; write_lock held ---- */
+
+static void take_pending(struct aof_file *f) {
+    buf_clear(&f->out);
+    f->out_off = 0;
+    if (f->out.cap > KEEP_BUFFER) buf_done(&f->out);
+    pthread_mutex_lock(&f->buf_lock);
+    struct buf empty = f->out;
+    f->out = f->pending;
+    f->pending = empty;
+    f->out_repl = f->pending_repl;
+    pthread_mutex_unlock(&f->buf_lock);
+    atomic_store_explicit(&f->buffered, f->out.cap + empty.cap, memory_order_relaxed);
+}
+
+static void advance(struct aof_file *f, size_t n) {
+    f->out_off += n;
+    atomic_fetch_add_explicit(&f->size, (int64_t)n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&f->total, (int64_t)n, memory_order_relaxed);
+    if (f->out_off == f->out.len) atomic_store(&f->written_repl, f->out_repl);
+    atomic_fetch_add(&f->written, n);
+}
+
+/* All that is left of out, or what can be had. *ret_err: errno of what stopped it. */
+static size_t write_out(struct aof_file *f, int *ret_err) {
+    size_t done = 0, all = f->out.len - f->out_off;
+    *ret_err = 0;
+    while (done < all) {
+        ssize_t n = write(f->fd, f->out.data + f->out_off + done, all - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+            *ret_err = n < 0 ? errno : ENOSPC;
+            break;
+        }
+        done += (size_t)n;
+    }
+    return done;
+}
+
+static bool may_log(struct aof_file *f) {
+    int64_t now = clock_mono_us();
+    if (f->logged_us && now - f->logged_us < LOG_EVERY_US) return false;
+    f->logged_us = now;
+    return true;
+}
+
+/* done of all bytes were written, then err. Nothing of them stays, unless they cannot be taken back. */
+static void write_failed(struct aof_file *f, size_t done, int err) {
+    bool log = may_log(f);
+    if (done == 0) {
+        if (log) log_warning("Error writing to the AOF file: %s", strerror(err));
+    } else {
+        if (log)
+            log_warning("Short write while writing to the AOF file: (nwritten=%lld, expected=%lld)", (long long)done,
+                        (long long)(f->out.len - f->out_off));
+        if (ftruncate(f->fd, atomic_load(&f->size)) == 0) {
+            done = 0;
+        } else if (log) {
+            log_warning("Could not remove short write from the append-only file.  Redis may refuse to load the AOF the next time "
+                        "it starts.  ftruncate: %s",
+                        strerror(errno));
+        }
+    }
+    if (is_always(f)) {
+        log_warning("Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting...");
+        die(f);
+    }
+    if (done) advance(f, done);
+    atomic_store(&f->write_err, err);
+}
+
+/* 0, or -errno: what is left is tried again by the next call. */
+static int write_all(struct aof_file *f) {
+    if (f->fd < 0) return 0;
+    for (;;) {
+        if (f->out_off == f->out.len) take_pending(f);
+        if (f->out_off == f->out.len) return 0;
+        int err;
+        int64_t start = clock_mono_us();
+        size_t done = write_out(f, &err);
+        note_latency(f, "aof-write", start);
+        if (err) {
+            write_failed(f, done, err);
+            return -err;
+        }
+        advance(f, done);
+        if (atomic_load_explicit(&f->write_err, memory_order_relaxed)) {
+            log_warning("AOF write error looks solved. The server can write again.");
+            atomic_store(&f->write_err, 0);
+        }
+    }
+}
+
+/* ---- waking ---- */
+
+static void wake(struct aof_file *f) {
+    if (!atomic_load(&f->asleep)) return;
+    pthread_mutex_lock(&f->wake_lock);
+    pthread_cond_signal(&f->wake);
+    pthread_mutex_unlock(&f->wake_lock);
+}
+
+bool aof_file_is_behind(const struct aof_file *f) {
+    return atomic_load_explicit(&f->appended, memory_order_acquire) != atomic_load_explicit(&f->written, memory_order_acquire);
+}
+
+/* True: not now. */
+static bool postpone(struct aof_file *f) {
+    if (atomic_load_explicit(&f->is_held, memory_order_relaxed)) return true; /* who holds it writes when it lets go */
+    if (atomic_load_explicit(&f->policy, memory_order_relaxed) != AOF_FSYNC_EVERYSEC) return false;
+    if (!atomic_load_explicit(&f->fsync_runs, memory_order_relaxed)) return false;
+    int64_t now = clock_mono_us(), since = atomic_load_explicit(&f->postponed_us, memory_order_relaxed);
+    if (since == 0) {
+        atomic_compare_exchange_strong(&f->postponed_us, &since, now);
+        return true;
+    }
+    if (now - since < POSTPONE_MAX_US) return true;
+    if (atomic_compare_exchange_strong(&f->postponed_us, &since, now)) {
+        atomic_fetch_add_explicit(&f->delayed_fsyncs, 1, memory_order_relaxed);
+        log_notice(
+            "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting for fsync to "
+            "complete, this may slow down Redis.");
+    }
+    return false;
+}
+
+void aof_file_write(struct aof_file *f) {
+    if (!aof_file_is_behind(f)) return;
+    if (is_always(f)) {
+        wake(f);
+        return;
+    }
+    if (postpone(f)) return;
+    pthread_mutex_lock(&f->write_lock);
+    write_all(f);
+    pthread_mutex_unlock(&f->write_lock);
+    atomic_store_explicit(&f->postponed_us, 0, memory_order_relaxed);
+    wake(f);
+}
+
+/* ---- thread "aof" ---- */
+
+static bool wants_sync(const struct aof_file *f) {
+    return atomic_load(&f->written) != atomic_load(&f->fsynced);
+}
+
+/* Whether there is something to do; else in *ret_us how long to sleep, 0: until woken. */
+static bool has_work(struct aof_file *f, int64_t *ret_us) {
+    *ret_us = 0;
+    if (atomic_load(&f->stopping) || atomic_load(&f->to_sync)) return true;
+    int policy = atomic_load(&f->policy);
+    if (policy == AOF_FSYNC_ALWAYS) return aof_file_is_behind(f) || wants_sync(f);
+    if (policy == AOF_FSYNC_NO || !wants_sync(f)) return false;
+    int64_t left = f->synced_us + SYNC_EVERY_US - clock_mono_us();
+    *ret_us = left;
+    return left <= 0;
+}
+
+static void sleep_until_work(struct aof_file *f) {
+    int64_t us;
+    if (has_work(f, &us)) return;
+    pthread_mutex_lock(&f->wake_lock);
+    atomic_store(&f->asleep, true);
+    while (!has_work(f, &us)) {
+        if (us == 0) {
+            pthread_cond_wait(&f->wake, &f->wake_lock);
+            continue;
+        }
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        us += until.tv_nsec / 1000;
+        until.tv_sec += us / 1000000;
+        until.tv_nsec = us % 1000000 * 1000;
+        pthread_cond_timedwait(&f->wake, &f->wake_lock, &until);
+    }
+    atomic_store(&f->asleep, false);
+    pthread_mutex_unlock(&f->wake_lock);
+}
+
+struct sync_job {
+    int fd, *retired, n_retired;
+    uint64_t written, repl;
+};
+
+static void take_job(struct aof_file *f, struct sync_job *j) {
+    pthread_mutex_lock(&f->write_lock);
+    write_all(f); /* always, and what was put off */
+    j->fd = f->fd;
+    j->n_retired = f->n_retired;
+    j->retired = f->retired;
+    f->retired = NULL;
+    f->n_retired = 0;
+    atomic_store(&f->to_sync, false);
+    j->written = atomic_load(&f->written);
+    j->repl = atomic_load(&f->written_repl);
+    pthread_mutex_unlock(&f->write_lock);
+}
+
+/* EINVAL: a file that cannot be synced (a pipe, /dev/null) needs none. */
+static int sync_fd(int fd) {
+    return fdatasync(fd) == 0 || errno == EINVAL ? 0 : errno;
+}
+
+static int run_job(struct aof_file *f, struct sync_job *j) {
+    int err = 0;
+    int64_t start = clock_mono_us();
+    for (int i = 0; i < j->n_retired; i++) {
+        int e = sync_fd(j->retired[i]);
+        if (!err) err = e;
+        close(j->retired[i]);
+    }
+    mem_free(j->retired);
+    int e = j->fd >= 0 ? sync_fd(j->fd) : 0;
+    if (!err) err = e;
+    if (is_always(f)) note_latency(f, "aof-fsync-always", start);
+    return err;
+}
+
+static void sync_failed(struct aof_file *f, int err) {
+    if (is_always(f)) {
+        log_warning("Can't persist AOF for fsync error when the AOF fsync policy is 'always': %s. Exiting...", strerror(err));
+        die(f);
+    }
+    if (atomic_exchange(&f->fsync_err, err) == 0) log_warning("Fail to fsync the AOF file: %s", strerror(err));
+}
+
+static void synced(struct aof_file *f, const struct sync_job *j) {
+    atomic_store(&f->fsync_err, 0);
+    atomic_store(&f->fsynced_repl, j->repl);
+    atomic_store(&f->fsynced, j->written);
+    if (is_always(f) && f->hooks.safe_up_to) f->hooks.safe_up_to(f->hooks.arg, j->written);
+}
+
+static void turn(struct aof_file *f) {
+    struct sync_job j;
+    bool spare = f->hooks.spare_disk && f->hooks.spare_disk(f->hooks.arg);
+    if (!is_always(f)) f->synced_us = clock_mono_us();
+    take_job(f, &j);
+    if (spare && j.n_retired == 0) {
+        /* Not synced, as was asked for; but nobody is to wait for it. */
+        if (is_always(f) && f->hooks.safe_up_to) f->hooks.safe_up_to(f->hooks.arg, j.written);
+        if (is_always(f) && !aof_file_is_behind(f)) usleep(1000);
+        return;
+    }
+    atomic_store(&f->fsync_runs, true);
+    int err = run_job(f, &j);
+    atomic_store(&f->fsync_runs, false);
+    if (err)
+        sync_failed(f, err);
+    else
+        synced(f, &j);
+    if (is_always(f) || !aof_file_is_behind(f)) return;
+    pthread_mutex_lock(&f->write_lock); /* what was put off meanwhile */
+    write_all(f);
+    pthread_mutex_unlock(&f->write_lock);
+    atomic_store_explicit(&f->postponed_us, 0, memory_order_relaxed);
+}
+
+static void *thread_main(void *arg) {
+    struct aof_file *f = arg;
+    pthread_setname_np(pthread_self(), "aof");
+    while (!atomic_load(&f->stopping)) {
+        sleep_until_work(f);
+        if (!atomic_load(&f->stopping)) turn(f);
+    }
+    return NULL;
+}
+
+static int start_thread(struct aof_file *f) {
+    if (f->has_thread) return 0;
+    int r = thread_start(&f->tid, thread_main, f);
+    f->has_thread = r == 0;
+    return r;
+}
+
+/* ---- life ---- */
+
+struct aof_file *aof_file_new(const struct aof_file_hooks *hooks) {
+    struct aof_file *f = mem_zalloc(sizeof *f);
+    f->hooks = *hooks;
+    f->fd = f->db = -1;
+    atomic_store(&f->policy, AOF_FSYNC_EVERYSEC);
+    pthread_mutex_init(&f->buf_lock, NULL);
+    pthread_mutex_init(&f->write_lock, NULL);
+    pthread_mutex_init(&f->wake_lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&f->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    return f;
+}
+
+struct aof_file *aof_file_free(struct aof_file *f) {
+    if (!f) return NULL;
+    if (f->has_thread) {
+        pthread_mutex_lock(&f->wake_lock);
+        atomic_store(&f->stopping, true);
+        pthread_cond_signal(&f->wake);
+        pthread_mutex_unlock(&f->wake_lock);
+        pthread_join(f->tid, NULL);
+    }
+    for (int i = 0; i < f->n_retired; i++) close(f->retired[i]);
+    mem_free(f->retired);
+    if (f->fd >= 0) close(f->fd);
+    buf_done(&f->pending);
+    buf_done(&f->out);
+    pthread_mutex_destroy(&f->buf_lock);
+    pthread_mutex_destroy(&f->write_lock);
+    pthread_mutex_destroy(&f->wake_lock);
+    pthread_cond_destroy(&f->wake);
+    mem_free(f);
+    return NULL;
+}
+
+void aof_file_set_policy(struct aof_file *f, enum aof_fsync policy) {
+    atomic_store(&f->policy, (int)policy);
+    wake(f);
+}
+
+void aof_file_set_timestamps(struct aof_file *f, bool on) {
+    atomic_store(&f->timestamps, on);
+}
+
+/* ---- the file ---- */
+
+void aof_file_hold(struct aof_file *f) {
+    pthread_mutex_lock(&f->write_lock);
+    atomic_store(&f->is_held, true);
+}
+
+void aof_file_let_go(struct aof_file *f) {
+    if (!is_always(f)) write_all(f);
+    atomic_store(&f->is_held, false);
+    pthread_mutex_unlock(&f->write_lock);
+    wake(f);
+}
+
+static void retire(struct aof_file *f) {
+    if (f->fd < 0) return;
+    f->retired = mem_realloc(f->retired, sizeof(int) * ((size_t)f->n_retired + 1));
+    f->retired[f->n_retired++] = f->fd;
+    atomic_store(&f->to_sync, true);
+    f->fd = -1;
+}
+
+int aof_file_switch(struct aof_file *f, int fd_take, int64_t size) {
+    int r = start_thread(f);
+    if (r == 0) r = write_all(f);
+    if (r) return r;
+    retire(f);
+    f->fd = fd_take;
+    atomic_store(&f->size, size);
+    atomic_store(&f->write_err, 0);
+    pthread_mutex_lock(&f->buf_lock);
+    f->db = -1;
+    pthread_mutex_unlock(&f->buf_lock);
+    return 0;
+}
+
+static void drop_buffers(struct aof_file *f) {
+    pthread_mutex_lock(&f->buf_lock);
+    buf_done(&f->pending);
+    atomic_store(&f->written, atomic_load(&f->appended));
+    atomic_store(&f->fsynced, atomic_load(&f->appended));
+    f->db = -1;
+    pthread_mutex_unlock(&f->buf_lock);
+    buf_done(&f->out);
+    f->out_off = 0;
+    atomic_store(&f->buffered, 0);
+    atomic_store(&f->write_err, 0);
+    atomic_store(&f->fsync_err, 0);
+    atomic_store(&f->postponed_us, 0);
+}
+
+/* The descriptor goes the way of all, since an fsync of it may be under way. */
+void aof_file_abandon(struct aof_file *f) {
+    retire(f);
+    drop_buffers(f);
+}
+
+int aof_file_close(struct aof_file *f) {
+    if (f->fd < 0) return 0;
+    int r = write_all(f), err = sync_fd(f->fd);
+    if (err) log_warning("Fail to fsync the AOF file: %s", strerror(err));
+    if (r == 0 && err) r = -err;
+    if (r == 0) atomic_store(&f->fsynced_repl, atomic_load(&f->written_repl));
+    retire(f);
+    drop_buffers(f);
+    return r;
+}
+
+int aof_file_flush(struct aof_file *f, bool sync) {
+    pthread_mutex_lock(&f->write_lock);
+    int r = write_all(f);
+    if (sync && r == 0 && f->fd >= 0) {
+        uint64_t written = atomic_load(&f->written), repl = atomic_load(&f->written_repl);
+        r = -sync_fd(f->fd);
+        if (r == 0 && f->n_retired == 0) {
+            atomic_store(&f->fsynced_repl, repl);
+            atomic_store(&f->fsynced, written);
+        }
+    }
+    pthread_mutex_unlock(&f->write_lock);
+    return r;
+}
+
+bool aof_file_is_open(const struct aof_file *f) {
+    struct aof_file *m = (struct aof_file *)(uintptr_t)f;
+    pthread_mutex_lock(&m->write_lock);
+    bool open = f->fd >= 0;
+    pthread_mutex_unlock(&m->write_lock);
+    return open;
+}
+
+void aof_file_set_total(struct aof_file *f, int64_t bytes) {
+    atomic_store(&f->total, bytes);
+}
+
+/* ---- state ---- */
+
+void aof_file_state_get(struct aof_file *f, struct aof_file_state *ret) {
+    pthread_mutex_lock(&f->buf_lock);
+    size_t pending = f->pending.len;
+    pthread_mutex_unlock(&f->buf_lock);
+    *ret = (struct aof_file_state){
+        .appended = atomic_load(&f->appended),
+        .written = atomic_load(&f->written),
+        .fsynced = atomic_load(&f->fsynced),
+        .repl_fsynced = atomic_load(&f->fsynced_repl),
+        .total = atomic_load(&f->total),
+        .file = atomic_load(&f->size),
+        .buffered = atomic_load(&f->buffered) > pending ? atomic_load(&f->buffered) : pending,
+        .delayed_fsyncs = atomic_load(&f->delayed_fsyncs),
+        .fsync_runs = atomic_load(&f->fsync_runs),
+        .write_err = atomic_load(&f->write_err),
+        .fsync_err = atomic_load(&f->fsync_err),
+    };
+}
+
+const _Atomic uint64_t *aof_file_appended(const struct aof_file *f) {
+    return &f->appended;
+}
+
+uint64_t aof_file_fsynced(const struct aof_file *f) {
+    return atomic_load(&((struct aof_file *)(uintptr_t)f)->fsynced);
+}
+
+uint64_t aof_file_repl_fsynced(const struct aof_file *f) {
+    return atomic_load(&((struct aof_file *)(uintptr_t)f)->fsynced_repl);
+}
+
+int aof_file_error(const struct aof_file *f) {
+    int err = atomic_load_explicit(&f->write_err, memory_order_relaxed);
+    return err ? err : atomic_load_explicit(&f->fsync_err, memory_order_relaxed);
+}
