@@ -68,6 +68,7 @@ int conn_thread_init(struct conn_thread *t, struct loop *l) {
     *t = (struct conn_thread){ .loop = l, .again = { .fn = flush_again }, .handshake_budget_us = HANDSHAKE_BUDGET_US };
     list_init(&t->flush);
     list_init(&t->handshakes);
+    list_init(&t->held);
     t->scratch = mem_alloc(LOOP_RECV_BUF);
     loop_set_before_sleep(l, flush_hook, t);
     return 0;
@@ -96,12 +97,15 @@ static void run_handshakes(struct conn_thread *t) {
 }
 
 void conn_thread_flush(struct conn_thread *t) {
+    if (t->gate) conn_gate_release(t);
     flush_output(t);
     if (!list_empty(&t->handshakes)) {
         run_handshakes(t);
         flush_output(t); /* what was queued when they opened */
     }
-    if (!list_empty(&t->flush) || !list_empty(&t->handshakes)) loop_timer_set(t->loop, &t->again, loop_now_us(t->loop));
+    bool done = list_empty(&t->flush) && list_empty(&t->handshakes);
+    if (t->gate && !conn_gate_sleep(t)) done = false;
+    if (!done) loop_timer_set(t->loop, &t->again, loop_now_us(t->loop));
 }
 
 void conn_thread_done(struct conn_thread *t) {
@@ -228,6 +232,7 @@ static void io_poll(struct loop_io *io, short revents) {
 /* ---- output and reading, as the owner sees them ---- */
 
 void conn_flush_later(struct conn *c) {
+    if (c->thread->gate) conn_gate_note(c);
     if (c->state < CONN_CLOSING && list_empty(&c->flush_node)) list_push_back(&c->thread->flush, &c->flush_node);
 }
 
@@ -295,7 +300,7 @@ static bool took_some(struct conn *c) {
 
 static void closing_expired(struct loop_timer *t) {
     struct conn *c = conn_of_timer(t);
-    if (!c->lingering && took_some(c)) { /* a slow reader, not a dead one */
+    if (!c->lingering && (c->held || took_some(c))) { /* a slow reader, not a dead one */
         c->progress = false;
         conn_arm(c, loop_now_us(c->io.loop) + c->flush_timeout_us, closing_expired);
         return;

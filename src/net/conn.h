@@ -8,6 +8,7 @@
 #ifndef KETTLE_NET_CONN_H
 #define KETTLE_NET_CONN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -84,6 +85,16 @@ struct conn {
     char *cipher; /* tls-user: ciphertext of the send in flight */
     size_t cipher_len, cipher_off;
     size_t cipher_goal; /* tls-user: so much is encrypted before it is sent */
+    bool held;          /* replies wait for the gate: the first held_bytes for held_first, the rest for held_last */
+    uint64_t held_first, held_last;
+    size_t held_bytes;
+};
+
+/* What is to be safe before replies that tell of it are sent: the append-only file with `always`. Replies queued while *mark
+ * stood at m go once `open` is m or more. One for all threads. */
+struct conn_gate {
+    const _Atomic uint64_t *mark;
+    _Atomic uint64_t open; /* UINT64_MAX: nothing waits. Who moves it wakes the loops of threads with gate_waits */
 };
 
 /* Per thread: shared by the connections of one loop. */
@@ -96,6 +107,10 @@ struct conn_thread {
     char *scratch;                  /* decrypted bytes of tls-user and ktls-tx, LOOP_RECV_BUF */
     struct loop_timer again;        /* output was queued while flushing, or handshakes wait for their turn: no sleep yet */
     int64_t handshake_budget_us;
+    struct conn_gate *gate;  /* NULL: none. Set before connections start */
+    struct list held;        /* connections whose replies wait for the gate */
+    uint64_t gate_seen;      /* where it was when they were looked at */
+    _Atomic bool gate_waits; /* there are such: the loop is to be woken when the gate opens further */
 };
 /* Makes conn_thread_flush the loop's before-sleep hook; who sets a hook of his own after this calls conn_thread_flush from it.
  * It sends the turn's replies, then spends a bounded time on handshakes: whoever is connected waits for no more than that.

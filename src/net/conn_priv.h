@@ -50,4 +50,12 @@ void conn_notify_once(struct conn *c);
 /* tls-user: what waits to be sent (an alert) goes out now or never. */
 void conn_push_ciphertext(struct conn *c);
 
+/* conn_gate.c; where the thread has a gate */
+void conn_gate_note(struct conn *c);           /* there are new replies in the queue */
+size_t conn_gate_allows(struct conn *c);       /* bytes of the queue that may be sent now */
+void conn_gate_sent(struct conn *c, size_t n); /* they have left the queue */
+void conn_gate_wait(struct conn *c);           /* tried again when the gate has opened further */
+void conn_gate_release(struct conn_thread *t); /* it may have: those who wait are to be flushed */
+bool conn_gate_sleep(struct conn_thread *t);   /* false: it has opened meanwhile */
+
 #endif

@@ -50,6 +50,7 @@ static bool account(struct conn *c, ssize_t n) {
     if (n > 0) c->progress = true;
     if (c->transport != CONN_TLS_USER) {
         obuf_consume(&c->out, (size_t)n);
+        conn_gate_sent(c, (size_t)n);
         c->bytes_out += (uint64_t)n;
         if (conn_kernel_sends(c) && ktls_count_tx(c->tls, (size_t)n)) conn_check_limits(c);
         return c->state != CONN_CLOSING && !c->write_shut;
@@ -85,19 +86,22 @@ void conn_on_sent(struct loop_io *io, ssize_t n) {
 
 /* True when everything is sent. */
 static bool send_plain(struct conn *c) {
-    while (c->out.bytes) {
+    size_t allowed;
+    while ((allowed = conn_gate_allows(c)) > 0) {
         size_t bytes = 0;
         bool many = c->out.nsegs > CONN_IOV_OWN;
         if (many && !c->many) c->many = mem_alloc(LOOP_IOV_MAX * sizeof(*c->many));
         struct iovec *iov = many ? c->many : c->iov;
         int cnt = obuf_iov(&c->out, iov, many ? LOOP_IOV_MAX : CONN_IOV_OWN, &bytes);
-        if (conn_kernel_sends(c) && bytes < c->out.bytes && bytes > RECORD_MAX)
+        if (bytes > allowed)
+            cnt = cut_iov(iov, cnt, allowed);
+        else if (conn_kernel_sends(c) && bytes < c->out.bytes && bytes > RECORD_MAX)
             cnt = cut_iov(iov, cnt, bytes - bytes % RECORD_MAX);
         if (!send_iov(c, iov, cnt)) return false;
     }
     mem_free(c->many);
     c->many = NULL;
-    return true;
+    return c->out.bytes == 0;
 }
 
 /* ---- tls-user ---- */
@@ -105,11 +109,12 @@ static bool send_plain(struct conn *c) {
 /* Plaintext from the queue into OpenSSL, until the bound. Returns the ciphertext waiting, or -1: failed. */
 static ssize_t encrypt_some(struct conn *c, const void **ret_data) {
     size_t waiting = ktls_mem_output(c->tls, ret_data);
-    size_t goal = c->cipher_goal > CIPHER_MIN ? c->cipher_goal : CIPHER_MIN;
-    while (c->out.bytes && waiting < goal) {
+    size_t goal = c->cipher_goal > CIPHER_MIN ? c->cipher_goal : CIPHER_MIN, allowed;
+    while (waiting < goal && (allowed = conn_gate_allows(c)) > 0) {
         size_t bytes = 0;
         struct iovec *iov = c->thread->iov;
         int cnt = obuf_iov(&c->out, iov, LOOP_IOV_MAX, &bytes);
+        if (allowed < bytes) bytes = allowed;
         cnt = cut_iov(iov, cnt, bytes > RECORD_MAX ? RECORD_MAX : bytes);
         ssize_t n = ktls_writev(c->tls, iov, cnt);
         if (n <= 0) {
@@ -117,6 +122,7 @@ static ssize_t encrypt_some(struct conn *c, const void **ret_data) {
             return -1;
         }
         obuf_consume(&c->out, (size_t)n);
+        conn_gate_sent(c, (size_t)n);
         c->bytes_out += (uint64_t)n;
         if (ktls_count_tx(c->tls, 0)) conn_check_limits(c);
         waiting = ktls_mem_output(c->tls, ret_data);
@@ -155,7 +161,7 @@ static bool send_user(struct conn *c) {
         if (!send_parked(c)) return false;
         const void *data = NULL;
         ssize_t len = encrypt_some(c, &data);
-        if (len <= 0) return len == 0;
+        if (len <= 0) return len == 0 && c->out.bytes == 0;
         if (len <= BATCHED_MAX) {
             park_ciphertext(c, data, (size_t)len);
             continue;
@@ -225,7 +231,10 @@ static void say_goodbye(struct conn *c) {
 
 static void one_step(struct conn *c) {
     if (c->out.bytes) c->drain_due = true;
-    if (!send_queued(c)) return;
+    if (!send_queued(c)) {
+        if (c->held && c->state < CONN_CLOSING && !loop_send_busy(&c->io) && conn_gate_allows(c) == 0) conn_gate_wait(c);
+        return;
+    }
     obuf_trim(&c->out); /* an idle connection holds no buffer, and the next one to reply finds this one warm in the cache */
     if (c->state == CONN_FLUSHING) {
         say_goodbye(c);

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,7 +21,6 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/str.h"
 #include "base/thread.h"
 
 #define POSTPONE_MAX_US 2000000 /* an fsync that takes longer is not waited for */
@@ -36,7 +34,6 @@ struct aof_file {
     /* appending */
     pthread_mutex_t buf_lock;
     struct buf pending;
-    int db; /* the last SELECT; -1: none in this file */
     int64_t annotated_s;
     uint64_t pending_repl;
     _Atomic bool timestamps;
@@ -83,37 +80,26 @@ static void die(struct aof_file *f) {
 
 /* ---- appending ---- */
 
-void aof_file_begin_unit(struct aof_file *f) {
-    if (!atomic_load_explicit(&f->timestamps, memory_order_relaxed)) return;
+/* In front of a unit, never inside of one. */
+static void annotate(struct aof_file *f) {
     int64_t now = clock_wall_ms() / 1000;
     if (now <= f->annotated_s) return;
     f->annotated_s = now;
-    char line[40];
-    int n = snprintf(line, sizeof line, "#TS:%lld\r\n", (long long)now);
-    aof_file_append(f, -1, (struct slice){ line, (size_t)n });
+    buf_printf(&f->pending, "#TS:%lld\r\n", (long long)now);
 }
 
-static void append_select(struct buf *b, int db) {
-    char num[STR_LL_MAX];
-    size_t n = str_from_ll(num, db);
-    buf_printf(b, "*2\r\n$6\r\nSELECT\r\n$%zu\r\n%s\r\n", n, num);
-}
-
-uint64_t aof_file_append(struct aof_file *f, int db, struct slice bytes) {
+uint64_t aof_file_append(struct aof_file *f, const struct slice *pieces, int n) {
     pthread_mutex_lock(&f->buf_lock);
     size_t before = f->pending.len;
-    if (db >= 0 && db != f->db) {
-        append_select(&f->pending, db);
-        f->db = db;
-    }
-    buf_append(&f->pending, bytes.ptr, bytes.len);
+    if (atomic_load_explicit(&f->timestamps, memory_order_relaxed)) annotate(f);
+    for (int i = 0; i < n; i++) buf_append(&f->pending, pieces[i].ptr, pieces[i].len);
     uint64_t end = atomic_load_explicit(&f->appended, memory_order_relaxed) + (f->pending.len - before);
     atomic_store_explicit(&f->appended, end, memory_order_release);
     pthread_mutex_unlock(&f->buf_lock);
     return end;
 }
 
-void aof_file_end_unit(struct aof_file *f, uint64_t repl_offset) {
+void aof_file_note_repl(struct aof_file *f, uint64_t repl_offset) {
     pthread_mutex_lock(&f->buf_lock);
     f->pending_repl = repl_offset;
     pthread_mutex_unlock(&f->buf_lock);
@@ -195,7 +181,10 @@ static int write_all(struct aof_file *f) {
     if (f->fd < 0) return 0;
     for (;;) {
         if (f->out_off == f->out.len) take_pending(f);
-        if (f->out_off == f->out.len) return 0;
+        if (f->out_off == f->out.len) {
+            atomic_store(&f->written_repl, f->out_repl);
+            return 0;
+        }
         int err;
         int64_t start = clock_mono_us();
         size_t done = write_out(f, &err);
@@ -399,7 +388,7 @@ static int start_thread(struct aof_file *f) {
 struct aof_file *aof_file_new(const struct aof_file_hooks *hooks) {
     struct aof_file *f = mem_zalloc(sizeof *f);
     f->hooks = *hooks;
-    f->fd = f->db = -1;
+    f->fd = -1;
     atomic_store(&f->policy, AOF_FSYNC_EVERYSEC);
     pthread_mutex_init(&f->buf_lock, NULL);
     pthread_mutex_init(&f->write_lock, NULL);
@@ -473,9 +462,6 @@ int aof_file_switch(struct aof_file *f, int fd_take, int64_t size) {
     f->fd = fd_take;
     atomic_store(&f->size, size);
     atomic_store(&f->write_err, 0);
-    pthread_mutex_lock(&f->buf_lock);
-    f->db = -1;
-    pthread_mutex_unlock(&f->buf_lock);
     return 0;
 }
 
@@ -484,7 +470,6 @@ static void drop_buffers(struct aof_file *f) {
     buf_done(&f->pending);
     atomic_store(&f->written, atomic_load(&f->appended));
     atomic_store(&f->fsynced, atomic_load(&f->appended));
-    f->db = -1;
     pthread_mutex_unlock(&f->buf_lock);
     buf_done(&f->out);
     f->out_off = 0;

@@ -38,10 +38,12 @@ struct aof_file *aof_file_free(struct aof_file *f);                /* ends the t
 void aof_file_set_policy(struct aof_file *f, enum aof_fsync policy);
 void aof_file_set_timestamps(struct aof_file *f, bool on); /* aof-timestamp-enabled: "#TS:1234\r\n" in front of units */
 
-/* ---- appending: one thread at a time (the propagation's lock) ---- */
-void aof_file_begin_unit(struct aof_file *f);
-uint64_t aof_file_append(struct aof_file *f, int db, struct slice bytes); /* SELECT in front where db is another; the new end */
-void aof_file_end_unit(struct aof_file *f, uint64_t repl_offset);         /* what the bytes so far stand for in the stream */
+/* ---- appending ---- */
+/* A whole unit: these pieces one behind the other, with the timestamp's annotation in front when that is due. One thread at a
+ * time (the propagation's lock). The offset behind it. */
+uint64_t aof_file_append(struct aof_file *f, const struct slice *pieces, int n);
+/* What is appended so far stands for the replication stream up to this offset: repl_fsynced is that, once it is on disk. */
+void aof_file_note_repl(struct aof_file *f, uint64_t repl_offset);
 
 /* ---- writing ---- */
 bool aof_file_is_behind(const struct aof_file *f); /* something is appended and not written */

@@ -2,6 +2,8 @@
 #include "conn_test.h"
 #include "net/syncio.h"
 
+#include "base/clock.h"
+
 /* ---- echo ---- */
 
 static void echo(struct app *a, char *data, size_t len) {
@@ -480,6 +482,63 @@ static void test_adopted_connection_goes_on_where_blocking_io_stopped(void **sta
     assert_string_equal(app.text, "");
 }
 
+/* ---- the gate ---- */
+
+static _Atomic uint64_t log_end;
+static struct conn_gate gate = { .mark = &log_end };
+
+static void open_gate(struct loop_timer *t) {
+    uint64_t open = atomic_load(&gate.open), mark = atomic_load(&log_end);
+    if (open < mark && atomic_load(&thread.gate_waits)) atomic_store(&gate.open, open + 1);
+    loop_timer_set(loop, t, clock_mono_us() + 500);
+}
+
+/* Each request moves the mark, so that it is always ahead of the gate, which opens one step at a time. */
+static void echo_gated(struct app *a, char *data, size_t len) {
+    if (!thread.gate) {
+        thread.gate = &gate;
+        a->timer.fn = open_gate;
+        loop_timer_set(loop, &a->timer, clock_mono_us() + 500);
+    }
+    assert_true(atomic_load(&gate.open) <= atomic_load(&log_end));
+    atomic_fetch_add(&log_end, 1);
+    obuf_append(&a->c.out, data, len);
+    conn_flush_later(&a->c);
+}
+
+static void gated_open(struct app *a) {
+    (void)a;
+    atomic_store(&log_end, 100);
+    atomic_store(&gate.open, 100);
+}
+
+enum { GATED = 200000 };
+
+static int gated_peer(struct peer *p) {
+    static char data[GATED];
+    fill_pattern(data, 0, GATED);
+    for (size_t at = 0; at < GATED; at += 1000) {
+        if (!peer_write(p, data + at, 1000)) return -1;
+        if (at % 20000 == 0) sleep_ms(1);
+    }
+    peer_finish(p);
+    return peer_read_upto(p, data, GATED) == GATED && is_pattern(data, 0, GATED) ? 1 : -2;
+}
+
+static void test_replies_wait_for_the_gate(void **state) {
+    (void)state;
+    NEED_KIND();
+    struct peer p = { 0 };
+    app.on_data = echo_gated;
+    app.on_open = gated_open;
+    start_pair(&p, gated_peer, 0);
+    run_to_close(&p);
+    loop_timer_cancel(loop, &app.timer);
+    thread.gate = NULL;
+    assert_int_equal(p.result, 1);
+    assert_int_equal(atomic_load(&gate.open), atomic_load(&log_end));
+}
+
 static const enum kind kinds[] = { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS, KIND_KTLS_TX };
 #define over(f, name, i)                                                                                                         \
     { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
@@ -503,6 +562,7 @@ int main(void) {
         over_all(test_refused_at_once),
         over_all(test_paused_reading_loses_nothing),
         over_tcp(test_adopted_connection_goes_on_where_blocking_io_stopped),
+        over_all(test_replies_wait_for_the_gate),
     };
     return run_on_both_backends(tests);
 }

@@ -1,4 +1,4 @@
-/* The append-only file that is written: order of bytes, SELECT, offsets, switching files, what errors do. */
+/* The append-only file that is written: order of bytes, offsets, switching files, what errors do. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -57,41 +57,38 @@ static void assert_file(const char *path, const char *want) {
     assert_string_equal(got, want);
 }
 
-static uint64_t put(struct aof_file *f, int db, const char *text, uint64_t repl) {
-    aof_file_begin_unit(f);
-    uint64_t end = aof_file_append(f, db, slice_cstr(text));
-    aof_file_end_unit(f, repl);
+static uint64_t put(struct aof_file *f, const char *text, uint64_t repl) {
+    struct slice piece[2] = { slice_cstr("["), slice_cstr(text) };
+    uint64_t end = aof_file_append(f, piece, 2);
+    aof_file_note_repl(f, repl);
     return end;
 }
 
-#define SELECT_0 "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"
-#define SELECT_12 "*2\r\n$6\r\nSELECT\r\n$2\r\n12\r\n"
-
-static void test_file_selects_and_counts(void **state) {
+static void test_file_keeps_order_and_counts(void **state) {
     (void)state;
     char path[64], other[64];
     struct aof_file *f = new_file(AOF_FSYNC_NO);
     start_on(f, open_temp(path));
-    put(f, 0, "a", 10);
-    put(f, 0, "b", 11);
-    put(f, 12, "c", 12);
-    put(f, -1, "d", 13);
+    put(f, "a", 10);
+    put(f, "b", 11);
+    put(f, "c", 12);
+    put(f, "d", 13);
     assert_true(aof_file_is_behind(f));
     aof_file_write(f);
     assert_false(aof_file_is_behind(f));
-    assert_file(path, SELECT_0 "ab" SELECT_12 "cd");
+    assert_file(path, "[a[b[c[d");
     struct aof_file_state st;
     aof_file_state_get(f, &st);
-    assert_int_equal(st.written, strlen(SELECT_0 SELECT_12) + 4);
+    assert_int_equal(st.written, 8);
     assert_int_equal(st.total, st.written);
     assert_int_equal(st.fsynced, 0);
-    /* Another file begins with SELECT again; what was pending belongs to the old one. */
-    put(f, 12, "e", 14);
+    /* What was pending belongs to the old file. */
+    put(f, "e", 14);
     start_on(f, open_temp(other));
-    put(f, 12, "f", 15);
+    put(f, "f", 15);
     assert_int_equal(aof_file_flush(f, false), 0);
-    assert_file(path, SELECT_0 "ab" SELECT_12 "cde");
-    assert_file(other, SELECT_12 "f");
+    assert_file(path, "[a[b[c[d[e");
+    assert_file(other, "[f");
     aof_file_free(f);
     unlink(path);
     unlink(other);
@@ -108,12 +105,12 @@ static void test_file_always_syncs(void **state) {
     struct aof_file *f = new_file(AOF_FSYNC_ALWAYS);
     start_on(f, open_temp(path));
     for (int i = 1; i <= 100; i++) {
-        uint64_t end = put(f, 0, "x", (uint64_t)i);
+        uint64_t end = put(f, "x", (uint64_t)i);
         aof_file_write(f);
         if (i % 10 == 0) wait_safe(end);
     }
     assert_int_equal(aof_file_repl_fsynced(f), 100);
-    assert_int_equal(aof_file_fsynced(f), strlen(SELECT_0) + 100);
+    assert_int_equal(aof_file_fsynced(f), 200);
     aof_file_free(f);
     unlink(path);
 }
@@ -123,7 +120,7 @@ static void test_file_everysec_syncs_within_seconds(void **state) {
     char path[64];
     struct aof_file *f = new_file(AOF_FSYNC_EVERYSEC);
     start_on(f, open_temp(path));
-    uint64_t end = put(f, 0, "x", 7);
+    uint64_t end = put(f, "x", 7);
     aof_file_write(f);
     for (int i = 0; i < 20000 && aof_file_fsynced(f) < end; i++) usleep(1000);
     assert_int_equal(aof_file_fsynced(f), end);
@@ -138,11 +135,11 @@ static void test_file_full_disk_is_tried_again(void **state) {
     struct aof_file *f = new_file(AOF_FSYNC_NO);
     log_set_level(LOG_LEVEL_NOTHING);
     start_on(f, open("/dev/full", O_WRONLY));
-    put(f, 0, "abc", 1);
+    put(f, "abc", 1);
     aof_file_write(f);
     assert_int_equal(aof_file_error(f), ENOSPC);
     assert_true(aof_file_is_behind(f));
-    put(f, 0, "def", 2);
+    put(f, "def", 2);
     aof_file_write(f);
     assert_int_equal(aof_file_flush(f, true), -ENOSPC);
     /* It cannot be left behind: its bytes would be missing. */
@@ -154,12 +151,12 @@ static void test_file_full_disk_is_tried_again(void **state) {
     assert_int_equal(aof_file_error(f), 0);
     assert_false(aof_file_is_behind(f));
     start_on(f, fd);
-    put(f, 0, "ghi", 3);
+    put(f, "ghi", 3);
     aof_file_hold(f);
     assert_int_equal(aof_file_close(f), 0);
     aof_file_let_go(f);
     assert_false(aof_file_is_open(f));
-    assert_file(path, SELECT_0 "ghi");
+    assert_file(path, "[ghi");
     aof_file_free(f);
     unlink(path);
     log_set_level(LOG_LEVEL_NOTICE);
@@ -172,7 +169,7 @@ static void test_file_always_ends_the_process_on_errors(void **state) {
         log_set_level(LOG_LEVEL_NOTHING);
         struct aof_file *f = new_file(AOF_FSYNC_ALWAYS);
         start_on(f, open("/dev/full", O_WRONLY));
-        put(f, 0, "abc", 1);
+        put(f, "abc", 1);
         aof_file_write(f);
         sleep(30);
         _exit(7);
@@ -189,21 +186,21 @@ static void test_file_timestamps(void **state) {
     struct aof_file *f = new_file(AOF_FSYNC_NO);
     aof_file_set_timestamps(f, true);
     start_on(f, open_temp(path));
-    put(f, -1, "a", 0);
-    put(f, -1, "b", 0);
+    put(f, "a", 0);
+    put(f, "b", 0);
     assert_int_equal(aof_file_flush(f, false), 0);
     int fd = open(path, O_RDONLY);
     assert_true(read(fd, got, sizeof got - 1) > 0);
     close(fd);
     assert_memory_equal(got, "#TS:", 4);
-    assert_non_null(strstr(got, "\r\na"));
+    assert_non_null(strstr(got, "\r\n[a[b"));
     aof_file_free(f);
     unlink(path);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_file_selects_and_counts),
+        cmocka_unit_test(test_file_keeps_order_and_counts),
         cmocka_unit_test(test_file_always_syncs),
         cmocka_unit_test(test_file_everysec_syncs_within_seconds),
         cmocka_unit_test(test_file_full_disk_is_tried_again),
