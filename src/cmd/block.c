@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "cmd/acl.h"
+#include "cmd/effects.h"
 #include "cmd/exec.h"
 #include "cmd/figures.h"
 
@@ -159,6 +160,7 @@ static void serve(void *arg, struct ks_wait *wait) {
     } else {
         deny(w);
     }
+    effects_end(sv->eng, sv->slot, &w->s, true);
     w->ticks = clock_ticks() - c.start;
     w->usec = c.usec;
     if (!c.blocked) {
@@ -178,6 +180,11 @@ static void serve_and_unlock(struct engine *e, uint64_t locked, unsigned slot) {
 }
 
 void engine_unlock(struct engine *e, uint64_t locked, unsigned slot) {
+    effects_end(e, slot, NULL, false);
+    engine_unlock_ended(e, locked, slot);
+}
+
+void engine_unlock_ended(struct engine *e, uint64_t locked, unsigned slot) {
     if (!ks_unlock_unless_ready(e->ks, locked)) serve_and_unlock(e, locked, slot);
 }
 
@@ -230,6 +237,12 @@ static void tell_after(struct cmd_waiter *w, struct session *s) {
     e->hooks.after(e->hooks.arg, &c, w->usec);
 }
 
+/* Whoever served it made the change for it. */
+static void note_offsets(const struct cmd_waiter *w, struct session *s) {
+    if (w->s.repl_offset) s->repl_offset = w->s.repl_offset;
+    if (w->s.aof_offset) s->aof_offset = w->s.aof_offset;
+}
+
 void block_finish(struct session *s) {
     struct cmd_waiter *w = s->waiter;
     enum block_state state = take_out(w, BLOCK_DROPPED);
@@ -237,6 +250,7 @@ void block_finish(struct session *s) {
     s->reply.errors = 0;
     if (state == BLOCK_SERVED) {
         obuf_splice(s->reply.out, &w->out);
+        note_offsets(w, s);
         tell_after(w, s);
     } else if (state == BLOCK_UNBLOCKED_ERROR) {
         reply_error(&s->reply, "UNBLOCKED client unblocked via CLIENT UNBLOCK");

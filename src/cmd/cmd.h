@@ -211,6 +211,7 @@ struct cmd_ctx {
     bool retry;         /* run again for a client that waited: a key it waits for is ready */
     bool blocked;       /* out: the client waits, nothing was replied */
     bool failed;        /* out: what was replied is an error, and has been counted already */
+    bool propagated;    /* out: it has said by cmd_propagate what its effect is */
     /* The EVAL or FCALL that runs this; NULL: none. Its session is the client's, s is the script's. */
     const struct cmd_ctx *script;
     unsigned script_repl; /* redis.set_repl's flags then: 1 the AOF, 2 replicas */
@@ -220,15 +221,19 @@ struct cmd_ctx {
 };
 
 /* ---- helpers for families ---- */
-/* Effects. A command that changed a key says so; hooks carry it to watchers now, to replication, AOF, notifications and tracking
- * later. */
+/* Effects. A command that changed something says so: to those who watch or track its keys, and because only such a command is
+ * given to replicas and the append-only file (effects.h). */
 void cmd_modified(struct cmd_ctx *c, int db, struct slice key); /* touches watchers, dirty++ */
 void cmd_dirty(struct cmd_ctx *c, uint64_t n);                  /* changes without a key */
 /* Keyspace notification: class letter as in notify-keyspace-events ('$' string, 'g' generic, 'x' expired, ...), event "set",
  * "del". */
 void cmd_notify(struct cmd_ctx *c, char cls, const char *event, int db, struct slice key);
-/* Replicate this instead of the command as given (deterministic form): argv borrowed. n 0: replicate nothing. */
+/* For replicas and the append-only file, in place of the command as given, what does the same there (no times that count from
+ * now, nothing random, nothing that blocks): argv borrowed. Each call adds one. n 0: nothing. */
 void cmd_propagate(struct cmd_ctx *c, int argc, const struct slice *argv);
+/* The command as given, for replicas only, whether it changed anything or not (PUBLISH). */
+void cmd_propagate_to_replicas(struct cmd_ctx *c);
+bool cmd_propagates(const struct cmd_ctx *c); /* false: nobody wants to know; cmd_propagate may be left out */
 
 struct entry *cmd_find_read(struct cmd_ctx *c, struct slice key);
 struct entry *cmd_find_write(struct cmd_ctx *c, struct slice key);

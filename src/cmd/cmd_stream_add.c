@@ -145,7 +145,7 @@ static void propagate_trim(struct cmd_ctx *c, const struct stream *s, const stru
 }
 
 static void propagate_add(struct cmd_ctx *c, const struct stream *s, const struct add_args *a, struct slice id) {
-    if (!c->eng->hooks.propagate) return;
+    if (!cmd_propagates(c)) return;
     char buf[STREAM_ID_CHARS];
     int n = 0, fields = c->argc - a->id_arg - 1;
     struct slice *argv = mem_calloc((size_t)fields + 6, sizeof *argv);

@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/crash.h"
 #include "cmd/acl.h"
+#include "cmd/effects.h"
 #include "cmd/exec.h"
 #include "cmd/figures.h"
 #include "cmd/script/script.h"
@@ -52,6 +53,7 @@ void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t) {
     atomic_store(&e->ran_from_us, UINT64_MAX);
     e->errors = mem_zalloc(sizeof *e->errors);
     e->figures = figures_new(cmd_ids(t));
+    e->effects = mem_calloc(FIGURES_SLOTS, sizeof *e->effects);
     pthread_mutex_init(&e->errors->lock, NULL);
     e->scripts = scripts_new(e);
 }
@@ -63,6 +65,9 @@ void engine_done(struct engine *e) {
     mem_free(e->errors);
     e->errors = NULL;
     e->figures = figures_free(e->figures);
+    for (int i = 0; i < FIGURES_SLOTS; i++) effects_clear(&e->effects[i]);
+    mem_free(e->effects);
+    e->effects = NULL;
 }
 
 /* ---- errors ---- */
@@ -209,6 +214,7 @@ void dispatch_reply_busy(struct cmd_ctx *c) {
 
 void dispatch_unlock(struct cmd_ctx *c) {
     if (c->in_exec) return;
+    effects_end(c->eng, c->s->slot, c->s, true);
     engine_unlock(c->eng, c->locked, c->s->slot);
     c->locked = 0;
 }
@@ -230,11 +236,22 @@ bool dispatch_is_stale(struct cmd_ctx *c) {
 
 /* ---- running ---- */
 
+/* It changed something and has not said what: run again, it does the same. What a script or EXEC does was noted command by
+ * command. */
+static void note_effect(struct cmd_ctx *c, unsigned to, uint64_t dirty_before) {
+    if (c->propagated || c->blocked || c->is_stale || (c->cmd->flags & (CMD_SCRIPT | CMD_IS_EXEC))) return;
+    if (figures_dirty_of(c->eng->figures, c->s->slot) == dirty_before) return;
+    effects_add(c->eng, c->s->slot, to, c->db, c->argc, c->argv, 0, NULL);
+}
+
 void dispatch_run(struct cmd_ctx *c) {
     struct cmd *cmd = (struct cmd *)(uintptr_t)c->cmd;
+    unsigned to = effects_wanted(c);
+    uint64_t dirty = to ? figures_dirty_of(c->eng->figures, c->s->slot) : 0;
     crash_note_command(cmd->full_name);
     cmd->spec->run(c);
     crash_note_command(NULL);
+    if (__builtin_expect(to, 0)) note_effect(c, to, dirty);
     if (c->is_stale) return;
     if (__builtin_expect(c->s->tracks_reads, 0) && (cmd->flags & (CMD_READONLY | CMD_SCRIPT)) == CMD_READONLY &&
         c->eng->hooks.read)
@@ -261,7 +278,8 @@ static bool keep_lock(const struct cmd_ctx *c) {
 /* After the command. False when the gate moved before the locks were held: nothing was done. */
 static bool finish(struct cmd_ctx *c, enum dispatch_result *ret) {
     struct engine *e = c->eng;
-    if (c->locked && (ks_is_one_thread(e->ks) || !keep_lock(c))) engine_unlock(e, c->locked, c->s->slot);
+    effects_end(e, c->s->slot, c->s, true);
+    if (c->locked && (ks_is_one_thread(e->ks) || !keep_lock(c))) engine_unlock_ended(e, c->locked, c->s->slot);
     ks_no_hint();
     if (c->is_stale) return false;
     if (c->s->in_row) c->s->ended = c->end;

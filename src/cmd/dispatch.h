@@ -19,6 +19,8 @@
 #include "cmd/cmd.h"
 
 struct acl_denial;
+struct effects;
+struct effects_unit;
 
 /* What the rest of the server wants to know or decide; all may be NULL. Called on the dispatching thread. "No lock held": one may
  * be kept (ks_keep) that is given back as soon as another one is wanted; ks_let_go before anything that takes its time. */
@@ -41,8 +43,11 @@ struct engine_hooks {
     void (*flushed)(void *arg, struct cmd_ctx *c, int db); /* FLUSHDB, FLUSHALL (db -1); all shard locks held */
     /* A read-only command of a session with tracks_reads has run; its shards are still locked. */
     void (*read)(void *arg, struct cmd_ctx *c);
-    void (*notify)(void *arg, char cls, const char *event, int db, struct slice key);    /* shard lock held */
-    void (*propagate)(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv); /* shard lock held */
+    void (*notify)(void *arg, char cls, const char *event, int db, struct slice key); /* shard lock held */
+    /* The form that a command gave (cmd_propagate), whether anybody wants it or not; shard lock held. For tests. */
+    void (*propagate)(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv);
+    /* A unit of execution has ended (effects.h), the locks under which it made its changes are still held. Any thread. */
+    void (*propagate_unit)(void *arg, const struct effects_unit *u);
     /* A blocked client has been served: its thread (w->s.home) is to call block_finish soon. Shard locks are held: nothing that
      * is said later about these keys may come to the client before that. */
     void (*wake)(void *arg, struct cmd_waiter *w);
@@ -61,9 +66,12 @@ struct engine {
     struct engine_hooks hooks;
     struct engine_errors *errors; /* errorstats; own lock */
     struct figures *figures;      /* commandstats, latencystats */
-    void *server;                 /* for families that live in server/ */
-    struct scripts *scripts;      /* interpreters, cached scripts, functions */
-    struct acl *acl;              /* users; NULL: none, everything is allowed */
+    struct effects *effects;      /* FIGURES_SLOTS of them, each its thread's */
+    _Atomic unsigned
+        propagate_to;        /* enum effect_target: who wants effects. Changes with all shards locked, or before threads run */
+    void *server;            /* for families that live in server/ */
+    struct scripts *scripts; /* interpreters, cached scripts, functions */
+    struct acl *acl;         /* users; NULL: none, everything is allowed */
     _Atomic uint64_t acl_version; /* moves with every change of a user; 0: no users */
     /* Moved by dispatch_close_gate: what hooks.before allowed under an older value must be asked again. */
     _Atomic uint64_t gate;

@@ -13,5 +13,7 @@ struct cmd *dispatch_look_up(struct engine *e, struct session *s, int argc, cons
 int dispatch_single_key(const struct cmd *cmd);
 /* Runs c->cmd with the locks the caller holds, and counts it (calls, time, errors). */
 void dispatch_run(struct cmd_ctx *c);
+/* engine_unlock, when the unit has ended already (effects_end). */
+void engine_unlock_ended(struct engine *e, uint64_t locked, unsigned slot);
 
 #endif

@@ -92,6 +92,11 @@ void figures_add_dirty(struct figures *f, unsigned slot, uint64_t n) {
     counter_add(&slot_of(f, slot)->dirty, n);
 }
 
+uint64_t figures_dirty_of(const struct figures *f, unsigned slot) {
+    struct slot *s = atomic_load_explicit(&f->slots[slot], memory_order_relaxed);
+    return s ? atomic_load_explicit(&s->dirty, memory_order_relaxed) : 0;
+}
+
 /* Not a statistic: a reset leaves it alone. */
 uint64_t figures_dirty(const struct figures *f) {
     uint64_t n = 0;

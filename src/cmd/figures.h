@@ -8,7 +8,7 @@
 #include "base/hist.h"
 #include "cmd/cmd.h"
 
-#define FIGURES_SLOTS 64 /* threads that run commands, at most */
+#define FIGURES_SLOTS 68 /* threads that run commands, at most: I/O threads, and a few that apply what others have written */
 
 struct figures;
 
@@ -21,6 +21,7 @@ void figures_count(struct figures *f, unsigned slot);
 /* Changes to the data set. As figures_note. */
 void figures_add_dirty(struct figures *f, unsigned slot, uint64_t n);
 uint64_t figures_dirty(const struct figures *f);
+uint64_t figures_dirty_of(const struct figures *f, unsigned slot); /* of one thread, by itself */
 /* Any thread. */
 void figures_of(const struct figures *f, const struct cmd *cmd, uint64_t *ret_calls, uint64_t *ret_usec);
 void figures_latency(const struct figures *f, const struct cmd *cmd, struct hist *into); /* adds to it; microseconds */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/str.h"
-#include "cmd/dispatch.h"
+#include "cmd/effects.h"
 #include "cmd/figures.h"
 
 void cmd_modified(struct cmd_ctx *c, int db, struct slice key) {
@@ -27,8 +27,21 @@ void cmd_notify(struct cmd_ctx *c, char cls, const char *event, int db, struct s
 }
 
 void cmd_propagate(struct cmd_ctx *c, int argc, const struct slice *argv) {
-    if (c->script && c->script_repl == 0) return;
+    unsigned to = effects_wanted(c);
+    c->propagated = true;
+    if (c->script && !c->script_repl) return;
     if (c->eng->hooks.propagate) c->eng->hooks.propagate(c->eng->hooks.arg, c, argc, argv);
+    if (to && argc) effects_add(c->eng, c->s->slot, to, c->db, argc, argv, 0, NULL);
+}
+
+void cmd_propagate_to_replicas(struct cmd_ctx *c) {
+    unsigned to = effects_wanted(c) & EFFECT_REPL;
+    c->propagated = true;
+    if (to) effects_add(c->eng, c->s->slot, to, c->db, c->argc, c->argv, 0, NULL);
+}
+
+bool cmd_propagates(const struct cmd_ctx *c) {
+    return c->eng->hooks.propagate || effects_wanted(c);
 }
 
 struct entry *cmd_find_read(struct cmd_ctx *c, struct slice key) {

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "cmd/acl.h"
+#include "cmd/effects.h"
 
 void session_init(struct session *s, struct obuf *out, uint64_t id) {
     memset(s, 0, sizeof *s);
@@ -18,6 +19,7 @@ void session_init(struct session *s, struct obuf *out, uint64_t id) {
     atomic_store_explicit(&s->multi_count, -1, memory_order_relaxed);
     s->user = mem_strdup("default");
     s->acl_free = true;
+    s->effects_to = EFFECT_ALL;
 }
 
 void session_ghost(struct session *ghost, const struct session *s, struct obuf *out) {
@@ -35,6 +37,7 @@ void session_ghost(struct session *ghost, const struct session *s, struct obuf *
     ghost->no_evict = s->no_evict;
     ghost->tracks_reads = s->tracks_reads;
     ghost->caching = s->caching;
+    ghost->effects_to = s->effects_to;
     ghost->owner = s->owner;
     ghost->home = s->home;
 }

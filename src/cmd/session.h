@@ -70,9 +70,12 @@ struct session {
     bool no_evict;
     struct resp_parser *parser; /* where argv comes from; NULL: elsewhere */
     unsigned slot;              /* of the thread that runs its commands, in figures.h */
-    void *owner;                /* server's struct client */
-    void *home;                 /* the thread it belongs to; the server's struct io_thread */
-    struct cmd_waiter *waiter;  /* while the client is blocked, see block.h; nothing else it sent is run meanwhile */
+    /* Where its changes go (enum effect_target): both, as it begins; fewer for a session that applies what has been logged. */
+    unsigned effects_to;
+    uint64_t repl_offset, aof_offset; /* where the logs stood behind its last change, which WAIT waits for. 0: it made none */
+    void *owner;                      /* server's struct client */
+    void *home;                       /* the thread it belongs to; the server's struct io_thread */
+    struct cmd_waiter *waiter;        /* while the client is blocked, see block.h; nothing else it sent is run meanwhile */
 };
 
 void session_init(struct session *s, struct obuf *out, uint64_t id);

@@ -96,13 +96,13 @@ void pubsub_sunsubscribe_command(struct cmd_ctx *c) {
 
 void pubsub_publish_command(struct cmd_ctx *c) {
     uint64_t n = pubsub_publish(c->eng->server, PUBSUB_CHANNEL, c->argv[1], c->argv[2]);
-    cmd_propagate(c, c->argc, c->argv);
+    cmd_propagate_to_replicas(c);
     reply_int(c->r, (int64_t)n);
 }
 
 void pubsub_spublish_command(struct cmd_ctx *c) {
     uint64_t n = pubsub_publish(c->eng->server, PUBSUB_SHARD, c->argv[1], c->argv[2]);
-    cmd_propagate(c, c->argc, c->argv);
+    cmd_propagate_to_replicas(c);
     reply_int(c->r, (int64_t)n);
 }
 

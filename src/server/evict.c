@@ -98,7 +98,7 @@ static unsigned look_at_shard(struct server *srv, struct pool *p, int shard, int
     struct entry *found[KS_SAMPLE_MAX];
     for (int db = 0; db < ks_n_dbs(srv->ks); db++) {
         if (ks_shard_size(srv->ks, db, shard) == 0) continue;
-        ks_lock(srv->ks, 1ULL << shard);
+        if (!ks_lock_unless_held(srv->ks, 1ULL << shard)) return 0;
         unsigned n = ks_sample(srv->ks, db, shard, is_volatile(policy), found, want < KS_SAMPLE_MAX ? want : KS_SAMPLE_MAX);
         for (unsigned i = 0; i < n; i++)
             pool_add(p, is_random(policy) ? rand_u64() : score_of(policy, found[i], now_ms), db, entry_key(found[i]));
@@ -123,6 +123,7 @@ static bool evict_one(struct server *srv, const struct candidate *c, int64_t pol
     struct slice key = { c->key, c->len };
     int shard = ks_shard_of(srv->ks, key);
     uint64_t locked = engine_lock(&srv->eng, 1ULL << shard, false);
+    if (!locked) return false;
     struct entry *e = ks_find(srv->ks, c->db, key, 0, KS_FIND_NO_TOUCH | KS_FIND_NO_STATS);
     bool go = e && (!is_volatile(policy) || entry_expire_ms(e) != KS_NO_EXPIRE);
     if (go) {
@@ -192,6 +193,7 @@ enum evict_result evict_keys(struct server *srv, unsigned slot) {
         return EVICT_DONE;
     }
     if (policy == CFG_NOEVICTION) return EVICT_FAILED;
+    if (ks_is_held(srv->ks)) return EVICT_RUNNING; /* by a script */
     if (atomic_load_explicit(&srv->pause_until_ms, memory_order_relaxed) > clock_wall_ms())
         return EVICT_RUNNING; /* CLIENT PAUSE */
     ks_let_go();

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "cmd/effects.h"
 #include "cmd/script/script.h"
 #include "net/listen.h"
 #include "server/client.h"
@@ -330,6 +331,7 @@ int io_threads_init(struct server *srv, int n) {
 
 void io_thread_run(struct io_thread *th) {
     self = th;
+    effects_thread((unsigned)th->index);
     cron_start(th);
     loop_run(th->loop);
 }

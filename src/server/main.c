@@ -20,6 +20,7 @@
 #include "server/notify.h"
 #include "server/monitor.h"
 #include "server/observe.h"
+#include "server/propagate.h"
 #include "server/evict.h"
 #include "server/replication.h"
 #include "server/tracking.h"
@@ -102,6 +103,8 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.modified = tracking_modified;
     srv->eng.hooks.flushed = tracking_flushed;
     srv->eng.hooks.read = tracking_read;
+    srv->eng.hooks.propagate_unit = propagate_unit;
+    srv->prop = propagate_new();
     srv->pubsub = pubsub_new();
     srv->tracking = tracking_new();
     srv->evict = evict_new();
@@ -204,6 +207,7 @@ static void tear_down(struct server *srv) {
     engine_done(&srv->eng);
     srv->table = cmd_table_free(srv->table);
     srv->ks = ks_free(srv->ks);
+    srv->prop = propagate_free(srv->prop);
     srv->pubsub = pubsub_free(srv->pubsub);
     srv->tracking = tracking_free(srv->tracking);
     srv->evict = evict_free(srv->evict);

@@ -8,6 +8,7 @@
  */
 #include "server/notify.h"
 
+#include "cmd/effects.h"
 #include "server/pubsub.h"
 #include "server/server.h"
 #include "server/topics.h"
@@ -35,19 +36,23 @@ void notify_keyspace(void *arg, char cls, const char *event, int db, struct slic
     buf_done(&channel);
 }
 
-void notify_expired(void *srv, int db, struct slice key) {
+void notify_expired(void *arg, int db, struct slice key) {
+    struct server *srv = arg;
+    effects_deleted(&srv->eng, db, key, atomic_load_explicit(&srv->eng.lazy_expire, memory_order_relaxed));
     notify_keyspace(srv, 'x', "expired", db, key);
     tracking_gone(srv, key);
 }
 
-void notify_fields_expired(void *srv, int db, struct slice key, const struct slice *fields, unsigned n, bool is_key_gone) {
-    (void)fields;
-    (void)n;
+void notify_fields_expired(void *arg, int db, struct slice key, const struct slice *fields, unsigned n, bool is_key_gone) {
+    struct server *srv = arg;
+    effects_fields_deleted(&srv->eng, db, key, (int)n, fields);
     notify_keyspace(srv, 'h', "hexpired", db, key);
     if (is_key_gone) notify_keyspace(srv, 'g', "del", db, key);
 }
 
-void notify_evicted(void *srv, int db, struct slice key) {
+void notify_evicted(void *arg, int db, struct slice key) {
+    struct server *srv = arg;
+    effects_deleted(&srv->eng, db, key, cfg_get(&srv->cfg->lazyfree_lazy_eviction));
     notify_keyspace(srv, 'e', "evicted", db, key);
     tracking_gone(srv, key);
 }

@@ -31,6 +31,7 @@
 #define MAX_REFUSALS 32 /* connections beyond maxclients that are told so at a time; the others are closed unheard */
 #define MAX_LISTENERS (CONFIG_MAX_BIND * 2 + 1) /* tcp and tls on each address, the unix socket */
 
+struct propagate;
 struct server;
 
 enum listener_kind { LISTEN_TCP = 0, LISTEN_TLS, LISTEN_UNIX };
@@ -101,6 +102,7 @@ struct server {
     int n_threads;
     struct tls_state tls;
     struct server_stats stats;
+    struct propagate *prop;           /* from effects to logs, propagate.h; its own lock */
     struct evict *evict;              /* evict.h */
     struct repl *repl;                /* replication.h; its own lock */
     pthread_mutex_t evict_lock;       /* one evict_clients at a time */

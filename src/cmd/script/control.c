@@ -16,6 +16,7 @@
 #include "base/crash.h"
 #include "base/fiber.h"
 #include "base/log.h"
+#include "cmd/effects.h"
 #include "cmd/exec.h"
 #include "cmd/script/script_priv.h"
 
@@ -53,6 +54,7 @@ bool scripts_run(struct scripts *sc, struct cmd_ctx *c) {
     struct own_stack *own = &sc->stacks[c->s->slot];
     if (fiber_run(own->fiber, run_on_stack, c)) return true;
     own->is_suspended = true;
+    effects_swap(sc->eng, c->s->slot, &own->effects);
     own->argv = copy_argv(c->argc, c->argv); /* the buffer of the connection will be used for others */
     c->argv = own->argv;
     crash_note_command(NULL);
@@ -63,9 +65,13 @@ struct cmd_ctx *scripts_continue(struct scripts *sc, unsigned slot) {
     struct own_stack *own = &sc->stacks[slot];
     own->slice_end_us = clock_mono_us() + SLICE_US;
     crash_note_command(own->c.cmd->full_name);
+    effects_swap(sc->eng, slot, &own->effects);
     bool done = fiber_continue(own->fiber);
     crash_note_command(NULL);
-    if (!done) return NULL;
+    if (!done) {
+        effects_swap(sc->eng, slot, &own->effects);
+        return NULL;
+    }
     own->is_suspended = false;
     return &own->c;
 }

@@ -9,7 +9,7 @@
 
 #include "base/buf.h"
 #include "base/obuf.h"
-#include "cmd/dispatch.h"
+#include "cmd/effects.h"
 #include "cmd/figures.h"
 #include "cmd/script/script.h"
 #include "data/dict.h"
@@ -105,7 +105,8 @@ struct own_stack { /* a thread's */
     struct fiber *fiber;
     struct cmd_ctx c;
     bool is_suspended;
-    struct slice *argv; /* c.argv once it is suspended: a copy */
+    struct slice *argv;     /* c.argv once it is suspended: a copy */
+    struct effects effects; /* of its unit so far, once it is suspended */
     int64_t slice_end_us;
 };
 

@@ -34,6 +34,7 @@ struct scripts *scripts_free(struct scripts *sc) {
     for (int i = 0; i < FIGURES_SLOTS; i++) {
         fiber_free(sc->stacks[i].fiber);
         mem_free(sc->stacks[i].argv);
+        effects_clear(&sc->stacks[i].effects);
     }
     pthread_mutex_destroy(&sc->about_lock);
     obuf_clear(&sc->out);
