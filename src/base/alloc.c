@@ -14,6 +14,13 @@
 #ifdef HAVE_JEMALLOC
 #include <jemalloc/jemalloc.h>
 #endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define COUNTED_BY_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define COUNTED_BY_SANITIZER
+#endif
+#endif
 
 #include "base/log.h"
 
@@ -190,19 +197,29 @@ void mem_purge_in_background(bool on) {
     (void)on;
 }
 
-void mem_stats_get(struct mem_stats *ret) {
+#ifdef COUNTED_BY_SANITIZER
+size_t __sanitizer_get_current_allocated_bytes(void); /* <sanitizer/allocator_interface.h>, which gcc comes without */
+
+static size_t libc_allocated(void) {
+    return __sanitizer_get_current_allocated_bytes();
+}
+#else
+static size_t libc_allocated(void) {
     struct mallinfo2 mi = mallinfo2();
-    ret->allocated = mi.uordblks + mi.hblkhd;
-    ret->active = mi.arena + mi.hblkhd;
+    return mi.uordblks + mi.hblkhd;
+}
+#endif
+
+void mem_stats_get(struct mem_stats *ret) {
+    ret->allocated = libc_allocated();
+    ret->active = ret->allocated;
     ret->resident = ret->active;
     ret->mapped = ret->active;
     ret->rss = rss_bytes();
 }
 
 size_t mem_used(void) {
-    struct mem_stats m;
-    mem_stats_get(&m);
-    return m.allocated;
+    return libc_allocated();
 }
 
 void mem_thread_begin(void) {

@@ -20,8 +20,6 @@ def evicted(c):
 @pytest.fixture
 def small(make_server, env):
     """A connection to a server whose memory a test fills; limit(bytes more than now)."""
-    if env.sanitizer:
-        pytest.skip("the sanitizers' allocators do not say how much is used")
     server = make_server(directives={"maxmemory-samples": "10", "io-threads": "2"})
     with server.connect() as conn:
         def limit(more, policy):

@@ -28,6 +28,8 @@
 struct cmd_ctx *scripts_own_context(struct scripts *sc, const struct cmd_ctx *c) {
     struct own_stack *own = &sc->stacks[c->s->slot];
     if (!own->fiber) own->fiber = fiber_new(STACK_SIZE);
+    mem_free(own->argv); /* of the last script that was suspended */
+    own->argv = NULL;
     own->c = *c;
     return &own->c;
 }
