@@ -311,6 +311,10 @@ void dict_insert(struct dict *d, uint64_t hash, void *item) {
     table_insert(&d->t[dict_is_rehashing(d)], hash, item);
 }
 
+void dict_reserve(struct dict *d, uint64_t n) {
+    if (!d->t[0].buckets && n > 0) table_init(&d->t[0], buckets_for(n));
+}
+
 void *dict_remove(struct dict *d, uint64_t hash, struct slice key) {
     step_if_rehashing(d);
     struct dict_pos pos;

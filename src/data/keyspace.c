@@ -313,6 +313,41 @@ struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *
     return e;
 }
 
+struct entry *ks_load(struct keyspace *ks, int db, struct slice key, struct obj *val_take, int64_t expire_ms, bool replace) {
+    int shard = ks_shard_of(ks, key);
+    KS_ASSERT_LOCKED(ks, shard);
+    struct shard *s = &ks->shards[shard];
+    struct shard_db *sd = shard_db_make(ks, shard, db);
+    uint64_t hash = key_hash(key);
+    struct entry *e = dict_find(&sd->dict, hash, key);
+    if (e && !replace) return NULL;
+    if (e) {
+        shard_db_unlink(sd, e, hash);
+        entry_free(e);
+    }
+    if (!s->now_ms) s->now_ms = clock_wall_ms();
+    e = entry_new(key, val_take, entry_clock_now(ks_uses_lfu(ks), s->now_ms));
+    dict_insert(&sd->dict, hash, e);
+    fields_reindex(sd, e);
+    if (expire_ms != KS_NO_EXPIRE)
+        shard_db_set_expire(sd, e, expire_ms);
+    else
+        shard_db_publish(sd);
+    return e;
+}
+
+void ks_reserve(struct keyspace *ks, int db, uint64_t n_keys, bool locked) {
+    uint64_t each = n_keys / (uint64_t)ks->n_shards;
+    each += each / 16; /* the shards' shares differ a little */
+    for (int i = 0; each > 0 && i < ks->n_shards; i++) {
+        if (!locked) ks_lock(ks, 1ULL << i);
+        struct shard_db *sd = shard_db_make(ks, i, db);
+        dict_reserve(&sd->dict, each);
+        shard_db_publish(sd);
+        if (!locked) ks_unlock(ks, 1ULL << i);
+    }
+}
+
 struct obj *ks_replace(struct keyspace *ks, int db, struct entry *e, struct obj *val_take) {
     struct obj *old = e->value;
     bool are_hashes = old->type == OBJ_HASH || val_take->type == OBJ_HASH;

@@ -118,6 +118,11 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
 /* Inserts or replaces; the value's reference is taken. keep_ttl: keep the old expiry, else cleared. Knows no time: a key that is
  * due and was not looked up before is replaced like a live one. */
 struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *val_take, bool keep_ttl);
+/* For loading a file: a key with its expiry (absolute wall ms, or KS_NO_EXPIRE). NULL, and the value stays the caller's, when the key
+ * is there already; with `replace` that one goes. No hook is called, nobody who waits for the key is told. */
+struct entry *ks_load(struct keyspace *ks, int db, struct slice key, struct obj *val_take, int64_t expire_ms, bool replace);
+/* Room for so many keys in a database that is empty, or is left as it is. No lock held: takes each shard's. */
+void ks_reserve(struct keyspace *ks, int db, uint64_t n_keys, bool locked);
 bool ks_delete(struct keyspace *ks, int db, struct slice key, bool lazy_free); /* true when it was there (expired or not) */
 /* Another value for a live entry; the reference is taken, the old value's is the caller's. The expiry stays. */
 struct obj *ks_replace(struct keyspace *ks, int db, struct entry *e, struct obj *val_take);

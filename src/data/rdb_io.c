@@ -138,8 +138,11 @@ void rdb_put_string(struct rdb_out *out, struct slice s) {
 
 /* ---- reading ---- */
 
+const char rdb_empty[] = "empty";
+
 bool rdb_fail(struct rdb_in *in, const char *why) {
     if (!in->err) in->err = why;
+    if (in->err == rdb_empty) return false;
     in->p = in->end;
     in->more = NULL;
     return false;

@@ -51,6 +51,8 @@ struct rdb_in {
 };
 
 bool rdb_fail(struct rdb_in *in, const char *why); /* false, always; the first reason stays */
+/* The reason given for an aggregate without elements. It has been read to its end: who clears err can go on behind it. */
+extern const char rdb_empty[];
 bool rdb_get(struct rdb_in *in, void *ret, size_t n);
 uint8_t rdb_get_u8(struct rdb_in *in);
 uint64_t rdb_get_u64(struct rdb_in *in);

@@ -72,7 +72,7 @@ static unsigned char *check_items(struct rdb_in *in, unsigned char *lp, size_t s
     if (!lp) return NULL;
     size_t n = lp_count(lp);
     if (n == 0)
-        why = "empty";
+        why = rdb_empty;
     else if (n % step)
         why = "a listpack has half an item";
     else if (has_duplicates(lp, step))
@@ -141,7 +141,7 @@ static struct obj *load_list(struct rdb_in *in, unsigned type) {
         }
     }
     if (in->err) return obj_unref(o);
-    if (list_len(o) == 0) return fail(in, o, "empty");
+    if (list_len(o) == 0) return fail(in, o, rdb_empty);
     list_fit(o);
     return o;
 }
@@ -161,7 +161,7 @@ static struct obj *load_set(struct rdb_in *in) {
         mem_free(p);
         if (!is_new) return fail(in, o, "a member is there twice");
     }
-    if (!o) return fail(in, NULL, in->err ? in->err : "empty");
+    if (!o) return fail(in, NULL, in->err ? in->err : rdb_empty);
     set_compact(o);
     return o;
 }
@@ -171,7 +171,7 @@ static struct obj *load_intset(struct rdb_in *in) {
     size_t len;
     if (!rdb_get_string(in, &bytes, &len)) return NULL;
     unsigned char *blob = (unsigned char *)bytes;
-    const char *why = !intset_is_valid(blob, len, true) ? "an intset is not valid" : intset_len(blob) == 0 ? "empty" : NULL;
+    const char *why = !intset_is_valid(blob, len, true) ? "an intset is not valid" : intset_len(blob) == 0 ? rdb_empty : NULL;
     if (!why) return set_from_blob(OBJ_ENC_INTSET, blob);
     mem_free(bytes);
     return fail(in, NULL, why);
@@ -201,7 +201,7 @@ static struct obj *load_zset(struct rdb_in *in, unsigned type) {
             *score = v;
         mem_free(p);
     }
-    if (!in->err && zset_builder_len(b) == 0) rdb_fail(in, "empty");
+    if (!in->err && zset_builder_len(b) == 0) rdb_fail(in, rdb_empty);
     if (!in->err) return zset_builder_finish(b);
     zset_builder_free(b);
     return NULL;
@@ -210,7 +210,7 @@ static struct obj *load_zset(struct rdb_in *in, unsigned type) {
 static struct obj *load_zset_listpack(struct rdb_in *in, unsigned char *lp) {
     if (lp && lp_count(lp) == 0) {
         mem_free(lp);
-        return fail(in, NULL, "empty");
+        return fail(in, NULL, rdb_empty);
     }
     struct obj *o = lp ? zset_from_listpack(lp) : NULL;
     if (!o) rdb_fail(in, "a listpack is no sorted set");
@@ -227,7 +227,7 @@ static void nobody(void *arg, struct slice field) {
 /* Without the fields that are due. What is empty then is no error: the key has simply gone. */
 static struct obj *live_fields(struct rdb_in *in, struct obj *o, int64_t now_ms) {
     if (now_ms > 0 && hash_soonest(o) != HASH_NO_TIME) hash_expire(o, now_ms, UINT32_MAX, nobody, NULL);
-    return hash_len(o) ? o : fail(in, o, "empty");
+    return hash_len(o) ? o : fail(in, o, rdb_empty);
 }
 
 static bool load_pair(struct rdb_in *in, struct obj *o, int64_t when_ms) {

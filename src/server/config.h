@@ -21,6 +21,7 @@
 typedef _Atomic int64_t cfg_int; /* numbers, memory sizes (bytes), booleans (0/1), enums */
 
 #define CONFIG_MAX_BIND 16
+#define CONFIG_MAX_SAVE 32
 enum { OBL_NORMAL = 0, OBL_REPLICA = 1, OBL_PUBSUB = 2, OBL_CLASSES = 3 };
 
 struct config {
@@ -82,6 +83,10 @@ struct config {
         sanitize_dump_payload, key_load_delay, appendonly, appendfsync, no_appendfsync_on_rewrite, auto_aof_rewrite_percentage,
         auto_aof_rewrite_min_size, aof_load_truncated, aof_use_rdb_preamble, aof_timestamp_enabled, aof_rewrite_incremental_fsync,
         aof_disable_auto_gc, propagation_error_behavior;
+    struct cfg_save { /* save points: n_save of them */
+        int64_t seconds, changes;
+    } save[CONFIG_MAX_SAVE];
+    cfg_int n_save;
     char *dbfilename, *appendfilename, *appenddirname;
     /* replication */
     cfg_int replica_ignore_disk_write_errors, replica_announced, repl_diskless_sync, repl_diskless_sync_delay,

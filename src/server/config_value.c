@@ -72,12 +72,19 @@ static void get_number(const struct config *c, const struct directive *d, struct
     }
 }
 
+static void get_save(const struct config *c, struct buf *out) {
+    for (int k = 0; k < (int)cfg_get(&c->n_save); k++)
+        buf_printf(out, "%s%lld %lld", k ? " " : "", (long long)c->save[k].seconds, (long long)c->save[k].changes);
+}
+
 void directive_get(const struct config *c, int i, struct buf *out) {
     const struct directive *d = &directives[i];
     if (d->kind == DIR_BIND) {
         for (int b = 0; b < c->n_bind; b++) buf_printf(out, "%s%s", b ? " " : "", c->bind[b]);
     } else if (d->kind == DIR_OBUF_LIMIT) {
         get_obuf_limits(c, out);
+    } else if (d->kind == DIR_SAVE) {
+        get_save(c, out);
     } else if (d->kind == DIR_PERCENTILES) {
         for (int k = 0; k < c->n_latency_percentiles; k++) buf_printf(out, "%s%.10g", k ? " " : "", c->latency_percentiles[k]);
     } else if (d->off == NO_FIELD) {
@@ -201,19 +208,21 @@ static const char *set_percentiles(struct config *c, int n, const struct slice *
     return NULL;
 }
 
-static const char *set_save(struct config *c, int i, int n, const struct slice *words, bool first) {
-    struct buf text = { 0 };
-    if (n == 1 && words[0].len == 0) n = 0;
+static const char *set_save(struct config *c, int n, const struct slice *words, bool first) {
+    int had = first ? 0 : (int)cfg_get(&c->n_save);
+    if (n == 1 && words[0].len == 0) n = had = 0;
     if (n % 2) return "Invalid save parameters";
     for (int k = 0; k < n; k += 2) {
         int64_t seconds, changes;
         if (!str_to_ll(words[k], &seconds) || !str_to_ll(words[k + 1], &changes) || seconds < 1 || changes < 0)
             return "Invalid save parameters";
     }
-    if (n && !first && c->other[i]) buf_append_cstr(&text, c->other[i]);
-    for (int k = 0; k < n; k++) buf_printf(&text, "%s%.*s", text.len ? " " : "", (int)words[k].len, words[k].ptr);
-    mem_free(c->other[i]);
-    c->other[i] = buf_steal(&text, NULL);
+    if (had + n / 2 > CONFIG_MAX_SAVE) return "too many save points";
+    for (int k = 0; k < n; k += 2) {
+        str_to_ll(words[k], &c->save[had].seconds);
+        str_to_ll(words[k + 1], &c->save[had++].changes);
+    }
+    atomic_store_explicit(&c->n_save, had, memory_order_relaxed);
     return NULL;
 }
 
@@ -302,7 +311,7 @@ const char *directive_set(struct config *c, int i, int n, const struct slice *wo
     case DIR_PERCENTILES:
         return set_percentiles(c, n, words);
     case DIR_SAVE:
-        return set_save(c, i, n, words, first);
+        return set_save(c, n, words, first);
     case DIR_LIST:
         return set_list(c, i, n, words, first);
     case DIR_RENAME:

@@ -2,6 +2,7 @@
  * Libraries of functions. FUNCTION LOAD compiles a library's code and runs it once, with a `redis` that has little more than
  * register_function; the functions it registers become callable when the whole library is in order.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -301,4 +302,22 @@ void libraries_flush(struct scripts *sc, bool async) {
         vm_free(vm);
     note_size(sc);
     scripts_note_memory(sc);
+}
+
+/* ---- for files ---- */
+
+void scripts_each_library(const struct scripts *sc, void (*fn)(void *arg, struct slice code), void *arg) {
+    for (int i = 0; i < sc->n_libs; i++) fn(arg, (struct slice){ sc->libs[i]->code, sc->libs[i]->code_len });
+}
+
+int scripts_add_library(struct scripts *sc, struct slice code, bool replace, char **ret_error) {
+    struct library *lib = library_load(sc, code, ret_error);
+    if (!lib) return -EINVAL;
+    if (libraries_register(sc, &lib, 1, replace, "'", ret_error)) return 0;
+    library_discard(sc, lib);
+    return -EINVAL;
+}
+
+void scripts_flush_libraries(struct scripts *sc, bool async) {
+    libraries_flush(sc, async);
 }

@@ -20,12 +20,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/slice.h"
+
 struct cmd_ctx;
 struct engine;
 struct scripts;
 
 struct scripts *scripts_new(struct engine *e); /* cheap: no interpreter is made yet */
 struct scripts *scripts_free(struct scripts *sc);
+
+/* Libraries as files have them. All shards locked, or nobody else at work (loading, a forked child). */
+void scripts_each_library(const struct scripts *sc, void (*fn)(void *arg, struct slice code), void *arg);
+/* 0, or -EINVAL with *ret_error (mem_free). replace: in place of one of the same name. */
+int scripts_add_library(struct scripts *sc, struct slice code, bool replace, char **ret_error);
+void scripts_flush_libraries(struct scripts *sc, bool async);
 
 struct scripts_figures {              /* INFO memory */
     uint64_t vm_eval, vm_functions;   /* bytes that the interpreters have */

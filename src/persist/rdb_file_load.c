@@ -1,0 +1,405 @@
+/* Reading RDB files. See rdb_file.h. Place in the flow: start-up, DEBUG RELOAD, the base of an append-only file, full
+ * synchronisations. Thread: the loader's.
+ *
+ * The source's pieces pass through here to be summed up before they are given back for new ones: so the checksum costs one pass
+ * over warm bytes, and whatever follows the file (commands, behind the preamble of an append-only file) stays in the source. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/crc64.h"
+#include "base/str.h"
+#include "cmd/script/script.h"
+#include "persist/rdb_file.h"
+#include "persist/rdb_opcode.h"
+
+#define PROGRESS_KEYS 4096
+#define KEY_BYTES_MIN 3       /* of a file, for one key: type, and two empty strings */
+#define UNKNOWN_RESERVE 65536 /* keys, when nobody knows how long the file is */
+#define EMPTY_NOTED 10        /* empty keys that get a line of the log each */
+
+struct loader {
+    struct rdb_in in; /* the caller's, with our `more` */
+    struct rdb_in *source;
+    const unsigned char *summed; /* bytes of the piece before this one are in crc */
+    uint64_t before;             /* bytes of the pieces before this one */
+    const unsigned char *piece;  /* its start */
+    uint64_t crc;
+    struct keyspace *ks;
+    bool locked;
+    struct scripts *functions;
+    const struct rdb_load_opts *o;
+    struct rdb_file_found *found;
+    int db;
+    /* of the next key */
+    int64_t expire_ms, idle_s, freq; /* KS_NO_EXPIRE, -1, -1: not said */
+    char *err;
+    size_t cap;
+    int result; /* 0: go on */
+};
+
+/* ---- the source ---- */
+
+static void sum_up(struct loader *l) {
+    if (l->in.p > l->summed) l->crc = crc64(l->crc, l->summed, (size_t)(l->in.p - l->summed));
+    l->summed = l->in.p;
+}
+
+static uint64_t bytes_read(const struct loader *l) {
+    return l->before + (uint64_t)(l->in.p - l->piece);
+}
+
+static bool tell_progress(struct loader *l) {
+    l->found->bytes = bytes_read(l);
+    if (!l->o->progress || l->result || l->o->progress(l->o->arg, l->found->bytes, l->found->keys)) return true;
+    l->result = -ECANCELED;
+    snprintf(l->err, l->cap, "Loading was cancelled");
+    return false;
+}
+
+static bool next_piece(struct rdb_in *in) {
+    struct loader *l = in->arg;
+    in->p = in->end;
+    sum_up(l);
+    l->before += (uint64_t)(in->end - l->piece);
+    l->piece = l->summed = in->end;
+    if (!tell_progress(l)) return rdb_fail(in, "cancelled");
+    struct rdb_in *src = l->source;
+    src->p = src->end;
+    if (!src->more || !src->more(src)) return false;
+    in->p = l->piece = l->summed = src->p;
+    in->end = src->end;
+    return true;
+}
+
+static void attach(struct loader *l, struct rdb_in *source) {
+    l->source = source;
+    l->in = *source;
+    l->in.more = next_piece;
+    l->in.arg = l;
+    l->in.err = NULL;
+    l->piece = l->summed = source->p;
+}
+
+/* What has not been read stays the source's. */
+static void detach(struct loader *l) {
+    if (!l->in.err) l->source->p = l->in.p;
+}
+
+/* ---- texts ---- */
+
+static int fail(struct loader *l, int result, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int fail(struct loader *l, int result, const char *fmt, ...) {
+    va_list ap;
+    if (l->result) return l->result; /* the first reason stays */
+    l->result = result;
+    va_start(ap, fmt);
+    vsnprintf(l->err, l->cap, fmt, ap);
+    va_end(ap);
+    return result;
+}
+
+/* What the reader stumbled over, if it did. */
+static int check(struct loader *l, const char *what) {
+    if (!l->in.err || l->result) return l->result;
+    if (strcmp(l->in.err, "the data ends too early") == 0)
+        return fail(l, -EINVAL, "Short read or OOM loading DB. Unrecoverable error, aborting now. (%s at offset %llu)", what,
+                    (unsigned long long)l->found->bytes);
+    return fail(l, -EINVAL, "Internal error in RDB reading offset %llu, %s: %s", (unsigned long long)l->found->bytes, what,
+                l->in.err);
+}
+
+static void note(struct loader *l, enum log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void note(struct loader *l, enum log_level level, const char *fmt, ...) {
+    char text[1024];
+    va_list ap;
+    if (!l->o->note) return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    l->o->note(l->o->arg, level, text);
+}
+
+static int shown(size_t len) { /* of names from the file, in texts */
+    return len < 128 ? (int)len : 128;
+}
+
+/* ---- facts ---- */
+
+static int64_t number_of(struct slice s) {
+    int64_t v;
+    return str_to_ll(s, &v) ? v : 0;
+}
+
+static void take_fact(struct loader *l, struct slice name, struct slice value) {
+    struct rdb_file_found *f = l->found;
+    if (slice_ieq(name, "repl-stream-db")) {
+        f->repl_stream_db = (int)number_of(value);
+    } else if (slice_ieq(name, "repl-id")) {
+        f->has_repl = value.len == sizeof f->repl_id - 1;
+        if (f->has_repl) memcpy(f->repl_id, value.ptr, value.len);
+    } else if (slice_ieq(name, "repl-offset")) {
+        f->repl_offset = number_of(value);
+    } else if (slice_ieq(name, "redis-ver") || slice_ieq(name, "valkey-ver")) {
+        snprintf(f->redis_ver, sizeof f->redis_ver, "%.*s", shown(value.len), value.ptr);
+        note(l, LOG_LEVEL_NOTICE, "Loading RDB produced by version %s", f->redis_ver);
+    } else if (slice_ieq(name, "ctime")) {
+        f->ctime_s = number_of(value);
+        int64_t age = l->o->now_ms / 1000 - f->ctime_s;
+        note(l, LOG_LEVEL_NOTICE, "RDB age %lld seconds", (long long)(age > 0 ? age : 0));
+    } else if (slice_ieq(name, "used-mem")) {
+        f->used_mem = number_of(value);
+        note(l, LOG_LEVEL_NOTICE, "RDB memory usage when created %.2f Mb", (double)f->used_mem / (1024 * 1024));
+    } else if (slice_ieq(name, "aof-preamble")) {
+        f->aof_base = number_of(value) != 0;
+        if (f->aof_base) note(l, LOG_LEVEL_NOTICE, "RDB has an AOF tail");
+    } else if (slice_ieq(name, "aof-base")) {
+        f->aof_base = number_of(value) != 0;
+        if (f->aof_base) note(l, LOG_LEVEL_NOTICE, "RDB is base AOF");
+    } else if (name.len > 0 && name.ptr[0] == '%') {
+        note(l, LOG_LEVEL_NOTICE, "RDB '%.*s': %.*s", shown(name.len), name.ptr, shown(value.len), value.ptr);
+    } else if (!slice_ieq(name, "redis-bits") && !slice_ieq(name, "lua")) {
+        note(l, LOG_LEVEL_DEBUG, "Unrecognized RDB AUX field: '%.*s'", shown(name.len), name.ptr);
+    }
+}
+
+static void load_aux(struct loader *l) {
+    char *name = NULL, *value = NULL;
+    size_t name_len, value_len;
+    if (rdb_get_string(&l->in, &name, &name_len) && rdb_get_string(&l->in, &value, &value_len))
+        take_fact(l, (struct slice){ name, name_len }, (struct slice){ value, value_len });
+    mem_free(name);
+    mem_free(value);
+    check(l, "auxiliary field");
+}
+
+static void refuse_module(struct loader *l) {
+    static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    uint64_t id = rdb_get_len(&l->in, NULL);
+    char name[10] = { 0 };
+    if (check(l, "module's data")) return;
+    id >>= 10; /* its encoding version */
+    for (int i = 8; i >= 0; i--, id >>= 6) name[i] = set[id & 63];
+    fail(l, -ENOTSUP, "The RDB file contains AUX module data I can't load: no matching module '%s'", name);
+}
+
+static void load_function(struct loader *l) {
+    char *code, *why = NULL;
+    size_t len;
+    if (!rdb_get_string(&l->in, &code, &len)) {
+        check(l, "a library");
+        return;
+    }
+    l->found->functions++;
+    if (l->functions && !l->o->no_functions &&
+        scripts_add_library(l->functions, (struct slice){ code, len }, l->o->allow_dup, &why) < 0)
+        fail(l, -EINVAL, "Failed creating function library: %s", why);
+    mem_free(why);
+    mem_free(code);
+}
+
+/* ---- databases ---- */
+
+static void select_db(struct loader *l) {
+    uint64_t db = rdb_get_len(&l->in, NULL);
+    if (check(l, "database number")) return;
+    if (db >= (uint64_t)ks_n_dbs(l->ks))
+        fail(l, -ENOTSUP, "FATAL: Data file was created with a Redis server configured to handle more than %d databases. Exiting",
+             ks_n_dbs(l->ks));
+    else
+        l->db = (int)db;
+}
+
+/* The file may claim anything: there cannot be more keys than its bytes have room for. */
+static void reserve(struct loader *l) {
+    uint64_t keys = rdb_get_len(&l->in, NULL), expires = rdb_get_len(&l->in, NULL);
+    if (check(l, "size of a database")) return;
+    uint64_t read = bytes_read(l), most = l->o->size > read ? (l->o->size - read) / KEY_BYTES_MIN : UNKNOWN_RESERVE;
+    if (keys > most) keys = most;
+    if (expires > keys) expires = keys;
+    ks_reserve(l->ks, l->db, keys, l->locked);
+}
+
+static void load_slot_info(struct loader *l) {
+    for (int i = 0; i < 3; i++) rdb_get_len(&l->in, NULL);
+    check(l, "slot information");
+}
+
+/* ---- keys ---- */
+
+static bool is_gone(const struct loader *l) {
+    return !l->o->keep_expired && l->expire_ms != KS_NO_EXPIRE && l->expire_ms < l->o->now_ms;
+}
+
+static void set_access(struct loader *l, struct entry *e) {
+    if (l->freq >= 0) {
+        if (ks_uses_lfu(l->ks)) entry_set_lfu(e, (uint8_t)l->freq, l->o->now_ms);
+    } else if (l->idle_s >= 0 && !ks_uses_lfu(l->ks)) {
+        entry_set_idle_s(e, (uint32_t)(l->idle_s < UINT32_MAX ? l->idle_s : UINT32_MAX), l->o->now_ms);
+    }
+}
+
+static void insert(struct loader *l, struct slice key, struct obj *val_take) {
+    uint64_t shard = 1ULL << ks_shard_of(l->ks, key);
+    if (!l->locked) ks_lock(l->ks, shard);
+    struct entry *e = ks_load(l->ks, l->db, key, val_take, l->expire_ms, l->o->allow_dup);
+    if (e) set_access(l, e);
+    if (!l->locked) ks_unlock(l->ks, shard);
+    if (e) {
+        l->found->keys++;
+        l->found->last_db = l->db;
+        return;
+    }
+    obj_unref(val_take);
+    fail(l, -EINVAL, "RDB has duplicated key '%.*s' in DB %d", shown(key.len), key.ptr, l->db);
+}
+
+static void note_empty(struct loader *l, struct slice key) {
+    if (l->found->empty++ < EMPTY_NOTED)
+        note(l, LOG_LEVEL_NOTICE, "rdbLoadObject skipping empty key: %.*s", shown(key.len), key.ptr);
+    if (l->found->empty == EMPTY_NOTED)
+        note(l, LOG_LEVEL_NOTICE, "rdbLoadObject skipping empty keys, (10 logged, the rest are not)");
+}
+
+static void load_value(struct loader *l, unsigned type, struct slice key) {
+    struct obj *o = rdb_load_value(&l->in, type, l->o->keep_expired ? 0 : l->o->now_ms);
+    if (o && is_gone(l)) {
+        obj_unref(o);
+        l->found->expired++;
+    } else if (o) {
+        insert(l, key, o);
+    } else if (l->in.err == rdb_empty) {
+        l->in.err = NULL;
+        note_empty(l, key);
+    } else {
+        char what[192];
+        snprintf(what, sizeof what, "key '%.*s'", shown(key.len), key.ptr);
+        check(l, what);
+    }
+}
+
+static void load_key(struct loader *l, unsigned type) {
+    char *key;
+    size_t len;
+    l->found->bytes = bytes_read(l);
+    if (rdb_get_string(&l->in, &key, &len)) {
+        load_value(l, type, (struct slice){ key, len });
+        mem_free(key);
+    } else {
+        check(l, "a key");
+    }
+    l->expire_ms = KS_NO_EXPIRE;
+    l->idle_s = l->freq = -1;
+    if (l->o->key_delay_us > 0) usleep((useconds_t)l->o->key_delay_us);
+    if (!l->result && (l->found->keys % PROGRESS_KEYS == 0 || l->o->key_delay_us > 0)) tell_progress(l);
+}
+
+/* ---- all ---- */
+
+static void load_expire_s(struct loader *l) {
+    unsigned char b[4];
+    if (rdb_get(&l->in, b, 4)) /* little endian, signed */
+        l->expire_ms =
+            (int64_t)(int32_t)((uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24) * 1000;
+    check(l, "a time");
+}
+
+static void load_item(struct loader *l, unsigned op) {
+    switch (op) {
+    case RDB_OP_EXPIRETIME_MS:
+        l->expire_ms = (int64_t)rdb_get_u64(&l->in);
+        check(l, "a time");
+        break;
+    case RDB_OP_EXPIRETIME:
+        load_expire_s(l);
+        break;
+    case RDB_OP_FREQ:
+        l->freq = rdb_get_u8(&l->in);
+        check(l, "a counter");
+        break;
+    case RDB_OP_IDLE:
+        l->idle_s = (int64_t)(rdb_get_len(&l->in, NULL) & INT64_MAX);
+        check(l, "an idle time");
+        break;
+    case RDB_OP_SELECTDB:
+        select_db(l);
+        break;
+    case RDB_OP_RESIZEDB:
+        reserve(l);
+        break;
+    case RDB_OP_SLOT_INFO:
+        load_slot_info(l);
+        break;
+    case RDB_OP_AUX:
+        load_aux(l);
+        break;
+    case RDB_OP_MODULE_AUX:
+        refuse_module(l);
+        break;
+    case RDB_OP_FUNCTION2:
+        load_function(l);
+        break;
+    case RDB_OP_FUNCTION_PRE_GA:
+        fail(l, -ENOTSUP, "Pre-release function format not supported.");
+        break;
+    default:
+        load_key(l, op);
+    }
+}
+
+static void load_header(struct loader *l) {
+    char head[RDB_HEADER_BYTES + 1] = { 0 };
+    if (!rdb_get(&l->in, head, RDB_HEADER_BYTES)) {
+        check(l, "its first bytes");
+        return;
+    }
+    int64_t version;
+    if (memcmp(head, RDB_MAGIC, 5) != 0) {
+        fail(l, -EINVAL, "Wrong signature trying to load DB from file");
+    } else if (!str_to_ll((struct slice){ head + 5 + strspn(head + 5, "0"), strlen(head + 5) - strspn(head + 5, "0") },
+                          &version) ||
+               version < 1 || version > RDB_VERSION_READ) {
+        fail(l, -ENOTSUP, "Can't handle RDB format version %d", (int)strtol(head + 5, NULL, 10));
+    } else {
+        l->found->version = (int)version;
+    }
+}
+
+static void load_checksum(struct loader *l) {
+    if (l->found->version < RDB_CHECKSUM_SINCE) return;
+    sum_up(l);
+    uint64_t have = l->crc, want = rdb_get_u64(&l->in);
+    if (check(l, "its checksum")) return;
+    l->found->has_checksum = want != 0;
+    if (want == 0)
+        note(l, LOG_LEVEL_NOTICE, "RDB file was saved with checksum disabled: no check performed.");
+    else if (want != have)
+        fail(l, -EINVAL, "Wrong RDB checksum expected: (%llx) but got (%llx). Aborting now.", (unsigned long long)want,
+             (unsigned long long)have);
+}
+
+int rdb_file_load(struct rdb_in *in, struct keyspace *ks, bool locked, struct scripts *functions, const struct rdb_load_opts *o,
+                  struct rdb_file_found *ret, char *err, size_t cap) {
+    struct loader l = { .ks = ks, .locked = locked, .functions = functions, .o = o, .found = ret, .err = err, .cap = cap };
+    *ret = (struct rdb_file_found){ .repl_stream_db = -1 };
+    l.expire_ms = KS_NO_EXPIRE;
+    l.idle_s = l.freq = -1;
+    if (cap) err[0] = 0;
+    attach(&l, in);
+    load_header(&l);
+    while (!l.result) {
+        unsigned op = rdb_get_u8(&l.in);
+        if (check(&l, "what follows a key") || op == RDB_OP_EOF) break;
+        load_item(&l, op);
+    }
+    if (!l.result) load_checksum(&l);
+    ret->bytes = bytes_read(&l);
+    tell_progress(&l);
+    detach(&l);
+    if (l.result) in->err = l.in.err ? l.in.err : "see text";
+    return l.result;
+}

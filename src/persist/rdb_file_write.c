@@ -1,0 +1,113 @@
+/* Writing RDB files. See rdb_file.h. Place in the flow: SAVE, BGSAVE's child, the rewrite of the append-only file, full
+ * synchronisations. Thread: the caller's, which has the data set to itself. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/str.h"
+#include "cmd/script/script.h"
+#include "persist/rdb_file.h"
+#include "persist/rdb_opcode.h"
+
+#define PROGRESS_KEYS 1024
+
+struct writer {
+    struct rdb_out *out;
+    struct keyspace *ks;
+    const struct rdb_file_info *info;
+    const struct rdb_progress *p;
+    uint64_t keys;
+};
+
+static void put_aux(struct rdb_out *out, const char *name, struct slice value) {
+    rdb_put_u8(out, RDB_OP_AUX);
+    rdb_put_string(out, slice_cstr(name));
+    rdb_put_string(out, value);
+}
+
+static void put_aux_int(struct rdb_out *out, const char *name, int64_t v) {
+    char text[STR_LL_MAX];
+    put_aux(out, name, (struct slice){ text, str_from_ll(text, v) });
+}
+
+static void put_facts(struct rdb_out *out, const struct rdb_file_info *info) {
+    put_aux(out, "redis-ver", slice_cstr(info->redis_ver));
+    put_aux_int(out, "redis-bits", (int64_t)sizeof(void *) * 8);
+    put_aux_int(out, "ctime", info->ctime_s);
+    put_aux_int(out, "used-mem", info->used_mem);
+    if (info->repl_id) {
+        put_aux_int(out, "repl-stream-db", info->repl_stream_db);
+        put_aux(out, "repl-id", slice_cstr(info->repl_id));
+        put_aux_int(out, "repl-offset", info->repl_offset);
+    }
+    put_aux_int(out, "aof-base", info->aof_base);
+}
+
+static void put_library(void *arg, struct slice code) {
+    struct rdb_out *out = arg;
+    rdb_put_u8(out, RDB_OP_FUNCTION2);
+    rdb_put_blob(out, code.ptr, code.len);
+}
+
+static void note_key(struct writer *w) {
+    w->keys++;
+    if (!w->p) return;
+    if (w->p->delay_us) usleep((useconds_t)w->p->delay_us);
+    if (w->p->keys && (w->keys % PROGRESS_KEYS == 0 || w->p->delay_us)) w->p->keys(w->p->arg, w->keys);
+}
+
+static bool put_key(void *arg, struct entry *e) {
+    struct writer *w = arg;
+    struct rdb_out *out = w->out;
+    const struct obj *o = entry_value(e);
+    int64_t expire_ms = entry_expire_ms(e);
+    if (expire_ms != KS_NO_EXPIRE) {
+        rdb_put_u8(out, RDB_OP_EXPIRETIME_MS);
+        rdb_put_u64(out, (uint64_t)expire_ms);
+    }
+    if (w->info->access == RDB_ACCESS_IDLE) {
+        rdb_put_u8(out, RDB_OP_IDLE);
+        rdb_put_len(out, entry_idle_s(e, w->info->now_ms));
+    } else if (w->info->access == RDB_ACCESS_FREQ) {
+        rdb_put_u8(out, RDB_OP_FREQ);
+        rdb_put_u8(out, entry_lfu(e, w->info->now_ms));
+    }
+    enum rdb_type type = rdb_type_of(o, RDB_FORMS_FILE);
+    rdb_put_u8(out, (uint8_t)type);
+    rdb_put_string(out, entry_key(e));
+    rdb_save_value(out, o, type);
+    note_key(w);
+    return !out->err;
+}
+
+/* Every key, due or not: who loads it decides. */
+static bool put_db(struct writer *w, int db) {
+    uint64_t keys = ks_size(w->ks, db);
+    if (keys == 0) return true;
+    rdb_put_u8(w->out, RDB_OP_SELECTDB);
+    rdb_put_len(w->out, (uint64_t)db);
+    rdb_put_u8(w->out, RDB_OP_RESIZEDB);
+    rdb_put_len(w->out, keys);
+    rdb_put_len(w->out, ks_expires(w->ks, db));
+    for (int shard = 0; shard < ks_n_shards(w->ks); shard++)
+        if (!ks_each(w->ks, db, shard, INT64_MIN, put_key, w)) return false;
+    return true;
+}
+
+int rdb_file_write(struct rdb_out *out, struct keyspace *ks, const struct scripts *functions, const struct rdb_file_info *info,
+                   const struct rdb_progress *p) {
+    struct writer w = { .out = out, .ks = ks, .info = info, .p = p };
+    char magic[RDB_HEADER_BYTES + 1];
+    snprintf(magic, sizeof magic, RDB_MAGIC "%04d", RDB_VERSION);
+    rdb_put(out, magic, RDB_HEADER_BYTES);
+    put_facts(out, info);
+    if (functions && !info->no_functions) scripts_each_library(functions, put_library, out);
+    for (int db = 0; !info->functions_only && db < ks_n_dbs(ks) && put_db(&w, db); db++) {
+    }
+    if (p && p->keys) p->keys(p->arg, w.keys);
+    rdb_put_u8(out, RDB_OP_EOF);
+    rdb_flush(out); /* the checksum is of what has gone to the sink */
+    rdb_put_u64(out, out->checksum ? out->crc : 0);
+    return rdb_flush(out);
+}
