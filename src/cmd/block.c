@@ -31,7 +31,7 @@ static bool deadline_in(struct cmd_ctx *c, int64_t ms, int64_t *ret_deadline_us)
         reply_error(c->r, "ERR timeout is negative");
         return false;
     }
-    if (ms > INT64_MAX - c->now_ms) {
+    if (ms > INT64_MAX - cmd_clock_ms(c)) {
         reply_error(c->r, "ERR timeout is out of range");
         return false;
     }
@@ -100,7 +100,7 @@ static struct cmd_waiter *waiter_new(const struct cmd_ctx *c, const struct cmd_b
 }
 
 bool cmd_can_block(const struct cmd_ctx *c) {
-    return !c->in_exec && !c->deny_blocking;
+    return !c->in_exec && !c->deny_blocking && !c->s->applies;
 }
 
 void cmd_block_on_keys(struct cmd_ctx *c, const struct cmd_block *b) {

@@ -202,7 +202,7 @@ struct cmd_ctx {
     const struct slice *argv; /* memory of the connection's: valid during the call only */
     struct reply *r;
     int db;         /* s->db at the start of the command */
-    int64_t now_ms; /* wall clock, constant for the command and for a whole EXEC */
+    int64_t now_ms; /* wall clock, constant for the command and for a whole EXEC; 0: nothing runs out (session.applies) */
     bool in_exec;
     uint64_t locked;    /* shards held */
     uint64_t gate;      /* engine.gate when the command was let through */
@@ -235,6 +235,8 @@ void cmd_propagate(struct cmd_ctx *c, int argc, const struct slice *argv);
 void cmd_propagate_to_replicas(struct cmd_ctx *c);
 bool cmd_propagates(const struct cmd_ctx *c); /* false: nobody wants to know; cmd_propagate may be left out */
 
+/* The wall clock, in ms, also where nothing runs out: what relative times count from. */
+int64_t cmd_clock_ms(const struct cmd_ctx *c);
 struct entry *cmd_find_read(struct cmd_ctx *c, struct slice key);
 struct entry *cmd_find_write(struct cmd_ctx *c, struct slice key);
 /* As above and of this type; replies WRONGTYPE and sets *ret_err otherwise. NULL with *ret_err false: absent. */

@@ -73,7 +73,7 @@ static bool parse_restore(struct cmd_ctx *c, struct restore_args *a) {
         reply_error(c->r, "ERR Invalid TTL value, must be >= 0");
         return false;
     }
-    if (a->ttl_ms && !a->abs_ttl && __builtin_add_overflow(a->ttl_ms, c->now_ms, &a->ttl_ms)) {
+    if (a->ttl_ms && !a->abs_ttl && __builtin_add_overflow(a->ttl_ms, cmd_clock_ms(c), &a->ttl_ms)) {
         reply_error(c->r, "ERR Invalid TTL value, must be >= 0");
         return false;
     }
@@ -126,8 +126,8 @@ void dump_restore_command(struct cmd_ctx *c) {
     struct entry *e = generic_put(c, c->db, key, old, o, false);
     if (a.ttl_ms) ks_set_expire(c->ks, c->db, e, a.ttl_ms);
     if (a.idle_s >= 0 && !ks_uses_lfu(c->ks))
-        entry_set_idle_s(e, (uint32_t)(a.idle_s < UINT32_MAX ? a.idle_s : UINT32_MAX), c->now_ms);
-    if (a.freq >= 0 && ks_uses_lfu(c->ks)) entry_set_lfu(e, (uint8_t)a.freq, c->now_ms);
+        entry_set_idle_s(e, (uint32_t)(a.idle_s < UINT32_MAX ? a.idle_s : UINT32_MAX), cmd_clock_ms(c));
+    if (a.freq >= 0 && ks_uses_lfu(c->ks)) entry_set_lfu(e, (uint8_t)a.freq, cmd_clock_ms(c));
     propagate(c, &a);
     cmd_modified(c, c->db, key);
     cmd_notify(c, 'g', "restore", c->db, key);

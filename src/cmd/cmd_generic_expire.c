@@ -102,11 +102,11 @@ static void expire_generic(struct cmd_ctx *c, int64_t base_ms, bool in_seconds) 
 }
 
 void generic_expire_command(struct cmd_ctx *c) {
-    expire_generic(c, c->now_ms, true);
+    expire_generic(c, cmd_clock_ms(c), true);
 }
 
 void generic_pexpire_command(struct cmd_ctx *c) {
-    expire_generic(c, c->now_ms, false);
+    expire_generic(c, cmd_clock_ms(c), false);
 }
 
 void generic_expireat_command(struct cmd_ctx *c) {

@@ -177,11 +177,11 @@ static void expire_generic(struct cmd_ctx *c, bool in_seconds, int64_t base_ms) 
 }
 
 void hash_expire_command(struct cmd_ctx *c) {
-    expire_generic(c, true, c->now_ms);
+    expire_generic(c, true, cmd_clock_ms(c));
 }
 
 void hash_pexpire_command(struct cmd_ctx *c) {
-    expire_generic(c, false, c->now_ms);
+    expire_generic(c, false, cmd_clock_ms(c));
 }
 
 void hash_expireat_command(struct cmd_ctx *c) {
@@ -264,7 +264,7 @@ static const struct time_option *time_option_find(struct slice word) {
 }
 
 static bool option_time(struct cmd_ctx *c, const struct time_option *o, struct slice a, int64_t *ret_ms) {
-    return field_time_arg(c, a, o->in_seconds, o->is_relative ? c->now_ms : 0, ret_ms);
+    return field_time_arg(c, a, o->in_seconds, o->is_relative ? cmd_clock_ms(c) : 0, ret_ms);
 }
 
 /* ---- HGETEX ---- */

@@ -188,11 +188,11 @@ struct stream_consumer *stream_use_consumer(struct cmd_ctx *c, struct slice key,
                                             struct slice name) {
     struct stream_consumer *consumer = stream_consumer_find(g, name);
     if (!consumer) {
-        consumer = stream_consumer_create(g, name, c->now_ms);
+        consumer = stream_consumer_create(g, name, cmd_clock_ms(c));
         const struct slice argv[] = { SLICE_LIT("XGROUP"), SLICE_LIT("CREATECONSUMER"), key, group, name };
         cmd_propagate(c, 5, argv);
         stream_meta_changed(c, key, "xgroup-createconsumer");
     }
-    consumer->seen_ms = c->now_ms;
+    consumer->seen_ms = cmd_clock_ms(c);
     return consumer;
 }

@@ -173,7 +173,7 @@ static bool next_id(struct cmd_ctx *c, const struct add_args *a, struct stream_i
         return false;
     }
     if (!a->id_given) {
-        id = (struct stream_id){ (uint64_t)c->now_ms, 0 };
+        id = (struct stream_id){ (uint64_t)cmd_clock_ms(c), 0 };
         if (id.ms <= last.ms) {
             id = last;
             stream_id_incr(&id);

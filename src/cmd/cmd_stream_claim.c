@@ -36,7 +36,7 @@ static bool claim_option(struct cmd_ctx *c, struct claim_args *a, int *i) {
         a->just_id = true;
     } else if (more && slice_ieq(opt, "idle")) {
         if (!cmd_arg_ll(c, c->argv[++*i], &v, "ERR Invalid IDLE option argument for XCLAIM")) return false;
-        if (__builtin_sub_overflow(c->now_ms, v, &a->delivery_ms)) a->delivery_ms = -1;
+        if (__builtin_sub_overflow(cmd_clock_ms(c), v, &a->delivery_ms)) a->delivery_ms = -1;
     } else if (more && slice_ieq(opt, "time")) {
         return cmd_arg_ll(c, c->argv[++*i], &a->delivery_ms, "ERR Invalid TIME option argument for XCLAIM");
     } else if (more && slice_ieq(opt, "retrycount")) {
@@ -57,7 +57,7 @@ static bool parse_claim(struct cmd_ctx *c, struct claim_args *a) {
     while (a->ids_end < c->argc && stream_parse_id_strict(c->argv[a->ids_end], 0, &id, NULL)) a->ids_end++;
     for (int i = a->ids_end; i < c->argc; i++)
         if (!claim_option(c, a, &i)) return false;
-    if (a->delivery_ms < 0 || a->delivery_ms > c->now_ms) a->delivery_ms = c->now_ms;
+    if (a->delivery_ms < 0 || a->delivery_ms > cmd_clock_ms(c)) a->delivery_ms = cmd_clock_ms(c);
     return true;
 }
 
@@ -82,13 +82,13 @@ static void claim_one(struct cmd_ctx *c, const struct claim *cl, struct stream_i
         stream_reply_id(c->r, id);
     else
         stream_reply_entry_at(c->r, cl->s, id);
-    cl->consumer->active_ms = c->now_ms;
+    cl->consumer->active_ms = cmd_clock_ms(c);
     stream_propagate_claim(c, cl->key, cl->group, cl->g, id, n, cl->name);
     cmd_dirty(c, 1);
 }
 
 static bool is_idle_enough(const struct cmd_ctx *c, const struct stream_nack *n, int64_t min_idle_ms) {
-    return !n->consumer || min_idle_ms == 0 || c->now_ms - n->delivery_ms >= min_idle_ms;
+    return !n->consumer || min_idle_ms == 0 || cmd_clock_ms(c) - n->delivery_ms >= min_idle_ms;
 }
 
 /* Claimed, or not: then nothing is replied. */
@@ -187,7 +187,7 @@ static size_t autoclaim(struct cmd_ctx *c, const struct claim *cl, int64_t min_i
 }
 
 void stream_xautoclaim_command(struct cmd_ctx *c) {
-    struct claim cl = { .key = c->argv[1], .group = c->argv[2], .name = c->argv[3], .delivery_ms = c->now_ms, .retry_count = -1 };
+    struct claim cl = { .key = c->argv[1], .group = c->argv[2], .name = c->argv[3], .delivery_ms = cmd_clock_ms(c), .retry_count = -1 };
     int64_t min_idle_ms, count;
     struct stream_id at;
     if (!parse_autoclaim(c, &min_idle_ms, &at, &count, &cl.just_id)) return;

@@ -115,7 +115,7 @@ void stream_xgroup_createconsumer_command(struct cmd_ctx *c) {
     struct stream *s;
     struct stream_group *g = named_group(c, &s);
     if (!g) return;
-    bool is_new = stream_consumer_create(g, c->argv[4], c->now_ms) != NULL;
+    bool is_new = stream_consumer_create(g, c->argv[4], cmd_clock_ms(c)) != NULL;
     reply_int(c->r, is_new);
     if (is_new) stream_meta_changed(c, c->argv[2], "xgroup-createconsumer");
 }

@@ -200,12 +200,12 @@ static bool give_entries(struct cmd_ctx *c, struct read_args *a, struct output *
         if (!consumer) continue;
         if (stream_id_cmp(it.id, g->last_id) > 0) stream_group_advance(s, g, it.id);
         if (a->no_ack) continue;
-        stream_deliver(g, consumer, it.id, c->now_ms);
+        stream_deliver(g, consumer, it.id, cmd_clock_ms(c));
         stream_propagate_claim(c, key, a->group, g, it.id, stream_nack_find(g, it.id), a->consumer);
     } while ((a->count == 0 || n < (size_t)a->count) && stream_it_next(&it));
     reply_deferred_array(c->r, d, n);
     if (consumer) {
-        if (!a->no_ack) consumer->active_ms = c->now_ms;
+        if (!a->no_ack) consumer->active_ms = cmd_clock_ms(c);
         stream_propagate_group_id(c, key, a->group, g);
         cmd_dirty(c, 1);
     }
@@ -228,7 +228,7 @@ static void give_history(struct cmd_ctx *c, struct read_args *a, struct output *
         struct stream_id id = idmap_it_id(&it);
         if (stream_reply_entry_at(c->r, s, id)) {
             struct stream_nack *nack = idmap_it_value(&it);
-            nack->delivery_ms = c->now_ms;
+            nack->delivery_ms = cmd_clock_ms(c);
             nack->delivery_count++;
         } else {
             reply_array(c->r, 2);

@@ -108,7 +108,7 @@ static bool set_time(struct cmd_ctx *c, unsigned flags, struct slice arg, int64_
     int64_t v, ms;
     if (!cmd_arg_ll(c, arg, &v, NULL)) return false;
     bool in_seconds = flags & (SET_EX | SET_EXAT);
-    int64_t base_ms = flags & (SET_EX | SET_PX) ? c->now_ms : 0;
+    int64_t base_ms = flags & (SET_EX | SET_PX) ? cmd_clock_ms(c) : 0;
     if (v <= 0 || !generic_abs_time(v, in_seconds, base_ms, &ms)) {
         generic_expire_error(c);
         return false;

@@ -95,7 +95,7 @@ static void exec_command(struct cmd_ctx *c) {
         dispatch_unlock(c);
         return;
     }
-    c->now_ms = ks_now(c->ks, c->locked, clock_wall_at_us(clock_ticks()) / 1000);
+    c->now_ms = s->applies ? 0 : ks_now(c->ks, c->locked, clock_wall_at_us(clock_ticks()) / 1000);
     bool go = watches_hold(c);
     session_unwatch_locked(s, c->ks, mask);
     if (go) {

@@ -312,8 +312,10 @@ static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int ar
     /* The counter takes as long to read as a short command's look-up: where nothing was waited for, the end of the one before
      * will do. */
     c->start = s->ended && ks_is_one_thread(e->ks) ? s->ended : clock_ticks();
-    c->now_ms =
-        ks_now(e->ks, c->locked, clock_wall_at_us(c->start) / 1000); /* with the locks held: in a shard, time does not go back */
+    c->now_ms = s->applies
+                    ? 0
+                    : ks_now(e->ks, c->locked,
+                             clock_wall_at_us(c->start) / 1000); /* with the locks held: in a shard, time does not go back */
     if (!c->locked || !dispatch_is_stale(c)) {
         if (!long_one) {
             dispatch_run(c);
@@ -352,7 +354,8 @@ static bool allowed(struct engine *e, struct session *s, struct cmd *cmd, int ar
         reject(e, s, cmd, text);
         return false;
     }
-    if (!s->authenticated && !(cmd->flags & CMD_NO_AUTH) && atomic_load_explicit(&e->auth_required, memory_order_relaxed)) {
+    if (!s->authenticated && !s->applies && !(cmd->flags & CMD_NO_AUTH) &&
+        atomic_load_explicit(&e->auth_required, memory_order_relaxed)) {
         reject(e, s, cmd, "NOAUTH Authentication required.");
         return false;
     }
@@ -392,8 +395,8 @@ static bool is_refused_by_script(struct engine *e, struct session *s, struct cmd
 static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv,
                     enum dispatch_result *ret) {
     uint64_t gate = atomic_load_explicit(&e->gate, memory_order_acquire);
-    if (!permitted(e, s, cmd, argc, argv)) return true;
-    if (e->hooks.before) {
+    if (!s->applies && !permitted(e, s, cmd, argc, argv)) return true;
+    if (e->hooks.before && !s->applies) {
         bool postpone = false;
         const char *refusal = e->hooks.before(e->hooks.arg, s, cmd, argc, argv, &postpone);
         if (refusal) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "cmd/effects.h"
 #include "cmd/figures.h"
@@ -42,6 +43,10 @@ void cmd_propagate_to_replicas(struct cmd_ctx *c) {
 
 bool cmd_propagates(const struct cmd_ctx *c) {
     return c->eng->hooks.propagate || effects_wanted(c);
+}
+
+int64_t cmd_clock_ms(const struct cmd_ctx *c) {
+    return c->now_ms ? c->now_ms : clock_wall_ms();
 }
 
 struct entry *cmd_find_read(struct cmd_ctx *c, struct slice key) {

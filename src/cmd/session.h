@@ -68,6 +68,9 @@ struct session {
     bool caching;           /* CLIENT CACHING was said for the next command */
     bool no_touch;          /* CLIENT NO-TOUCH */
     bool no_evict;
+    /* Applies a log, or its primary's stream: what stands there has been allowed and has happened, so nothing is refused, and
+     * nothing has run out (the log says so by itself when it does). */
+    bool applies;
     struct resp_parser *parser; /* where argv comes from; NULL: elsewhere */
     unsigned slot;              /* of the thread that runs its commands, in figures.h */
     /* Where its changes go (enum effect_target): both, as it begins; fewer for a session that applies what has been logged. */

@@ -520,6 +520,7 @@ static bool is_client_command(const struct cmd *cmd) {
 
 void client_after_command(void *arg, struct cmd_ctx *ctx, uint64_t usec) {
     struct client *c = client_of(ctx->s);
+    if (!c) return; /* loading */
     if (ctx->blocked) client_block(c); /* before mail that says it is served */
     if (ctx->retry) observe_waited(arg, ctx, usec);
     if (ctx->s->tracks_reads) tracking_trim(arg);

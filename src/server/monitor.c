@@ -100,5 +100,5 @@ void monitor_feed(struct server *srv, struct cmd_ctx *c) {
 }
 
 void monitor_show(void *srv, struct cmd_ctx *c) {
-    if (monitor_count(srv)) monitor_feed(srv, c);
+    if (monitor_count(srv) && c->s->owner) monitor_feed(srv, c);
 }

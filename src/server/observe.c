@@ -46,7 +46,7 @@ static void note_slow(struct server *srv, const struct cmd_ctx *c, uint64_t usec
 
 void observe_ran(void *arg, struct cmd_ctx *c, uint64_t usec) {
     struct server *srv = arg;
-    if (c->retry) return; /* on whatever thread: observe_waited comes */
+    if (c->retry || !c->s->owner) return; /* on whatever thread: observe_waited comes; or loading */
     if (!c->blocked) note_slow(srv, c, usec);
     if (monitor_count(srv) && !(c->cmd->flags & (CMD_SKIP_MONITOR | CMD_ADMIN))) monitor_feed(srv, c);
 }

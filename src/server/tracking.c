@@ -409,6 +409,7 @@ static void invalidate(struct server *srv, struct slice key, uint64_t writer) {
 
 void tracking_modified(void *srv, struct cmd_ctx *c, int db, struct slice key) {
     (void)db;
+    if (!c->s->owner) return; /* loading */
     invalidate(srv, key, c->s->id);
 }
 
