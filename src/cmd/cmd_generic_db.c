@@ -29,7 +29,9 @@ static void flush_dbs(struct cmd_ctx *c, int db) {
     if (!flush_mode(c, &async)) return;
     if (c->eng->hooks.flushed) c->eng->hooks.flushed(c->eng->hooks.arg, c, db);
     ks_touch_watched_all(c->ks, db); /* before: it marks the keys that exist */
-    cmd_dirty(c, ks_flush(c->ks, db, async));
+    uint64_t n = ks_flush(c->ks, db, async);
+    if (db < 0 && c->eng->hooks.emptied) c->eng->hooks.emptied(c->eng->hooks.arg);
+    cmd_dirty(c, n);
     /* Said even when nothing was there: the log must empty a replica that has more than it should. */
     cmd_propagate(c, c->argc, c->argv);
     reply_ok(c->r);

@@ -41,6 +41,7 @@ struct engine_hooks {
     void (*show)(void *arg, struct cmd_ctx *c);
     void (*modified)(void *arg, struct cmd_ctx *c, int db, struct slice key); /* shard lock held */
     void (*flushed)(void *arg, struct cmd_ctx *c, int db); /* FLUSHDB, FLUSHALL (db -1); all shard locks held */
+    void (*emptied)(void *arg); /* FLUSHALL has emptied everything; all shard locks held */
     /* A read-only command of a session with tracks_reads has run; its shards are still locked. */
     void (*read)(void *arg, struct cmd_ctx *c);
     void (*notify)(void *arg, char cls, const char *event, int db, struct slice key); /* shard lock held */

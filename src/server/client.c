@@ -13,6 +13,7 @@
 #include "server/evict.h"
 #include "server/monitor.h"
 #include "server/observe.h"
+#include "server/refusal.h"
 #include "server/tracking.h"
 
 #include <assert.h>
@@ -504,13 +505,14 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
     bool grows = (flags & CMD_DENYOOM) || (s->in_multi && !(cmd->flags & CMD_NEVER_QUEUED));
     if (evict_is_needed(srv) && evict_keys(srv, s->slot) == EVICT_FAILED && grows)
         return "OOM command not allowed when used memory > 'maxmemory'.";
-    const char *refusal = pubsub_refusal(client_of(s), cmd);
+    const char *refusal = refusal_of(srv, cmd, flags, ret_postpone);
+    if (!refusal) refusal = pubsub_refusal(client_of(s), cmd);
     if (refusal) return refusal;
     if ((atomic_load_explicit(&client_of(s)->flags, memory_order_relaxed) & CLIENT_MONITOR) &&
         (flags & (CMD_WRITE | CMD_READONLY | CMD_MAY_REPLICATE)))
         return "ERR Replica can't interact with the keyspace"; /* what redis-server calls a monitor, too */
     bool sends_mail = flags & (CMD_WRITE | CMD_MAY_REPLICATE);
-    *ret_postpone = client_pause_covers(srv, flags) || (sends_mail && mail_is_backed_up(client_of(s)->th));
+    *ret_postpone = *ret_postpone || client_pause_covers(srv, flags) || (sends_mail && mail_is_backed_up(client_of(s)->th));
     return NULL;
 }
 

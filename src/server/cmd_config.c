@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "cmd/script/script.h"
 #include "data/limits.h"
+#include "server/child.h"
 #include "server/client.h"
+#include "server/snapshot.h"
 #include "server/evict.h"
 #include "server/observe.h"
 
@@ -55,6 +57,7 @@ void server_apply_all(struct server *srv) {
     mem_purge_in_background(cfg_get(&cfg->jemalloc_bg_thread));
     log_set_level((enum log_level)cfg_get(&cfg->loglevel));
     acl_set_all_channels(e->acl, cfg_get(&cfg->acl_pubsub_default));
+    snapshot_config_changed(srv);
 }
 
 static bool starts_with(const char *s, const char *prefix) {
@@ -237,6 +240,7 @@ static void config_resetstat_command(struct cmd_ctx *c) {
         atomic_store(&th->writes, 0);
     }
     hist_reset(srv->tls.handshake_us);
+    child_figures_reset(srv);
     reply_ok(c->r);
 }
 

@@ -22,6 +22,7 @@
 #include "server/client.h"
 #include "server/debug.h"
 #include "server/debug_value.h"
+#include "server/loading.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
@@ -29,6 +30,10 @@ static struct server *server_of(struct cmd_ctx *c) {
 
 /* False: a script holds the locks for long; replied BUSY. */
 static bool lock(struct cmd_ctx *c, uint64_t mask) {
+    if (loading_is_on(server_of(c))) { /* the keyspace is another thread's */
+        reply_error(c->r, "LOADING Redis is loading the dataset in memory");
+        return false;
+    }
     if (dispatch_lock(c, mask)) return true;
     dispatch_reply_busy(c);
     return false;
@@ -439,6 +444,10 @@ static const char *const help_lines[] = {
     "QUICKLIST-PACKED-THRESHOLD <size>",
     "    From how many bytes on an element of a list has a node of its own; 0: as",
     "    usual.",
+    "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+    "    Writes the RDB file, empties the data set and reads the file back.",
+    "    NOSAVE: reads the file there is; NOFLUSH: to what is there; MERGE: in place",
+    "    of keys of the same names.",
     "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|time>",
     "REPLYBUFFER RESIZING <0|1>",
     "    Accepted; reply buffers have no such timers here.",
@@ -481,6 +490,7 @@ static const struct {
     { "populate", debug_populate, 3, INT32_MAX },
     { "protocol", debug_protocol, 3, 3 },
     { "quicklist-packed-threshold", debug_packed_threshold, 3, 3 },
+    { "reload", debug_reload, 2, 5 },
     { "replybuffer", debug_replybuffer, 4, 4 },
     { "segfault", debug_segfault, 2, 2 },
     { "set-active-expire", debug_set_active_expire, 3, 3 },

@@ -1,5 +1,5 @@
 /*
- * INFO, TIME, SHUTDOWN, LOLWUT; the table, with DEBUG (cmd_debug.c) and MEMORY (cmd_memory.c). Runs on the client's I/O thread.
+ * INFO, TIME, LOLWUT; the table, with SHUTDOWN (shutdown.c), DEBUG (cmd_debug.c) and MEMORY (cmd_memory.c). Runs on the client's I/O thread.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +13,7 @@
 #include "server/client.h"
 #include "server/debug.h"
 #include "server/memory.h"
+#include "server/shutdown.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
@@ -30,42 +31,6 @@ static void time_command(struct cmd_ctx *c) {
     reply_array(c->r, 2);
     reply_bulk_ll(c->r, us / 1000000);
     reply_bulk_ll(c->r, us % 1000000);
-}
-
-/* ---- SHUTDOWN ---- */
-
-static void shutdown_command(struct cmd_ctx *c) {
-    struct server *srv = server_of(c);
-    bool save = false, nosave = false, abort_it = false, other = false;
-    for (int i = 1; i < c->argc; i++) {
-        struct slice a = c->argv[i];
-        if (slice_ieq(a, "nosave")) {
-            nosave = true;
-        } else if (slice_ieq(a, "save")) {
-            save = true;
-        } else if (slice_ieq(a, "now") || slice_ieq(a, "force")) {
-            other = true;
-        } else if (slice_ieq(a, "abort")) {
-            abort_it = true;
-        } else {
-            cmd_syntax_error(c);
-            return;
-        }
-    }
-    if ((abort_it && (save || nosave || other)) || (save && nosave)) {
-        cmd_syntax_error(c);
-    } else if (abort_it) {
-        reply_error(c->r, "ERR No shutdown in progress."); /* it is never put off: there are no replicas to wait for */
-    } else if (!nosave && ks_is_held(c->ks)) {
-        dispatch_reply_busy(c);
-    } else if (save) {
-        log_warning("SHUTDOWN SAVE refused: this version has no RDB snapshots");
-        reply_error(c->r, "ERR Errors trying to SHUTDOWN. Check logs.");
-    } else {
-        atomic_store(&srv->shutdown_asked, 2);
-        /* As in redis-server, success is seen as the connection closing. */
-        c->s->close_after_reply = true;
-    }
 }
 
 /* ---- LOLWUT ---- */

@@ -248,6 +248,7 @@ const struct directive directives[] = {
     BOOLD("stop-writes-on-bgsave-error", F(stop_writes_on_bgsave_error), "yes", 0),
     ENUMD("sanitize-dump-payload", F(sanitize_dump_payload), sanitize, "no", 0),
     INTD("key-load-delay", F(key_load_delay), INT_MIN, INT_MAX, "0", 0),
+    INTD("rdb-key-save-delay", F(rdb_key_save_delay), INT_MIN, INT_MAX, "0", 0),
     BOOLD("appendonly", F(appendonly), "no", 0),
     STRD("appendfilename", F(appendfilename), "appendonly.aof", I),
     STRD("appenddirname", F(appenddirname), "appendonlydir", I),

@@ -12,9 +12,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cmd/figures.h"
+#include "server/child.h"
 #include "server/client.h"
 #include "server/evict.h"
 #include "server/latency.h"
+#include "server/loading.h"
+#include "server/shutdown.h"
+#include "server/snapshot.h"
 #include "server/tracking.h"
 
 #define EXPIRE_BATCH 100       /* keys deleted under one hold of a shard's lock */
@@ -94,14 +98,6 @@ static void sample(struct server *srv) {
     if (used > atomic_load(&srv->stats.peak_memory)) atomic_store(&srv->stats.peak_memory, used);
 }
 
-static void check_shutdown(struct io_thread *th) {
-    struct server *srv = th->srv;
-    if (!atomic_load(&srv->shutdown_asked) || th->stopping) return;
-    log_notice("User requested shutdown...");
-    process_notify_stopping(srv);
-    io_threads_stop(srv);
-}
-
 static void cron_fired(struct loop_timer *t) {
     struct io_thread *th = list_entry(t, struct io_thread, cron);
     struct server *srv = th->srv;
@@ -119,20 +115,23 @@ static void cron_fired(struct loop_timer *t) {
     }
     client_free_gone(th);
     if (atomic_load_explicit(&srv->cron_paused, memory_order_relaxed)) {
-        if (th->index == 0) check_shutdown(th);
+        if (th->index == 0) shutdown_cron(srv);
         loop_timer_set(th->loop, t, clock_mono_us() + 100000);
         return;
     }
     check_clients(th);
     if (th->index == 0) {
         srv->cron_loops++;
-        expire_and_rehash(srv);
+        bool is_loading = loading_is_on(srv); /* the keyspace is another thread's then */
+        if (!is_loading) expire_and_rehash(srv);
         client_pause_end(srv, clock_wall_ms());
-        evict_keys(srv, 0);
+        if (!is_loading) evict_keys(srv, 0);
+        child_cron(srv);
+        snapshot_cron(srv);
         tracking_trim(srv); /* CONFIG SET may have made the table smaller */
         sample(srv);
         tls_watch_tick(srv);
-        check_shutdown(th);
+        shutdown_cron(srv);
     }
     int64_t hz = cfg_get(&srv->cfg->hz);
     loop_timer_set(th->loop, t, clock_mono_us() + 1000000 / (hz > 0 ? hz : 10));

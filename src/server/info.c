@@ -18,9 +18,11 @@
 #include "base/str.h"
 #include "cmd/figures.h"
 #include "cmd/script/script.h"
+#include "server/child.h"
 #include "server/client.h"
 #include "server/evict.h"
 #include "server/memory.h"
+#include "server/snapshot.h"
 #include "server/topics.h"
 #include "server/tracking.h"
 #include "server/tracking_table.h"
@@ -180,15 +182,9 @@ static void section_memory(struct server *srv, struct buf *o) {
                (unsigned long long)ks.lazyfreed);
 }
 
-/* Nothing is loaded, saved or forked in this version: the figures of a redis-server that has not done so either. */
 static void section_persistence(struct server *srv, struct buf *o) {
-    buf_append_cstr(o, "# Persistence\r\nloading:0\r\nasync_loading:0\r\ncurrent_cow_peak:0\r\ncurrent_cow_size:0\r\n"
-                       "current_cow_size_age:0\r\ncurrent_fork_perc:0.00\r\ncurrent_save_keys_processed:0\r\n"
-                       "current_save_keys_total:0\r\n");
-    buf_printf(o, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:0\r\nrdb_last_save_time:%lld\r\n",
-               (unsigned long long)figures_dirty(srv->eng.figures), (long long)(srv->start_wall_ms / 1000));
-    buf_append_cstr(o, "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\nrdb_current_bgsave_time_sec:-1\r\n"
-                       "rdb_saves:0\r\nrdb_last_cow_size:0\r\nrdb_last_load_keys_expired:0\r\nrdb_last_load_keys_loaded:0\r\n");
+    buf_append_cstr(o, "# Persistence\r\n");
+    snapshot_info_append(srv, o);
     buf_append_cstr(o, "aof_enabled:0\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n"
                        "aof_last_rewrite_time_sec:-1\r\naof_current_rewrite_time_sec:-1\r\naof_last_bgrewrite_status:ok\r\n"
                        "aof_rewrites:0\r\naof_rewrites_consecutive_failures:0\r\naof_last_write_status:ok\r\n"
@@ -233,9 +229,11 @@ static void stats_of_keys(struct server *srv, struct buf *o) {
     buf_printf(o, "pubsub_channels:%llu\r\npubsub_patterns:%llu\r\npubsubshard_channels:%llu\r\n",
                (unsigned long long)topics_count(topics[PUBSUB_CHANNEL]), (unsigned long long)topics_count(topics[PUBSUB_PATTERN]),
                (unsigned long long)topics_count(topics[PUBSUB_SHARD]));
+    struct child_figures f;
+    child_figures_get(srv, &f);
+    buf_printf(o, "latest_fork_usec:%llu\r\ntotal_forks:%llu\r\n", (unsigned long long)f.fork_usec, (unsigned long long)f.forks);
     /* Of subsystems this version lacks. */
-    buf_append_cstr(o, "latest_fork_usec:0\r\n"
-                       "total_forks:0\r\nmigrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
+    buf_append_cstr(o, "migrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
                        "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n"
                        "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\n");
     buf_printf(o, "tracking_total_keys:%llu\r\ntracking_total_items:%llu\r\ntracking_total_prefixes:%llu\r\n",

@@ -16,7 +16,10 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/rand.h"
+#include "server/child.h"
 #include "server/client.h"
+#include "server/loading.h"
+#include "server/snapshot.h"
 #include "server/notify.h"
 #include "server/monitor.h"
 #include "server/observe.h"
@@ -60,7 +63,7 @@ static void print_usage(FILE *f) {
 static void register_commands(struct server *srv) {
     const struct cmd_spec *const families[] = {
         cmd_specs_connection, cmd_specs_acl,    cmd_specs_client,  cmd_specs_server,
-        cmd_specs_config,     cmd_specs_pubsub, cmd_specs_observe, NULL,
+        cmd_specs_config,     cmd_specs_pubsub, cmd_specs_observe, cmd_specs_snapshot, NULL,
     };
     srv->table = cmd_table_new();
     cmd_table_register_data(srv->table);
@@ -102,12 +105,16 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.notify = notify_keyspace;
     srv->eng.hooks.modified = tracking_modified;
     srv->eng.hooks.flushed = tracking_flushed;
+    srv->eng.hooks.emptied = snapshot_flushed;
     srv->eng.hooks.read = tracking_read;
     srv->eng.hooks.propagate_unit = propagate_unit;
     srv->prop = propagate_new();
     srv->pubsub = pubsub_new();
     srv->tracking = tracking_new();
     srv->evict = evict_new();
+    srv->children = children_new();
+    srv->snapshot = snapshot_new();
+    srv->loading = loading_new();
     srv->repl = repl_new(srv);
     pthread_mutex_init(&srv->evict_lock, NULL);
     srv->eng.hooks.ran = observe_ran;
@@ -186,15 +193,20 @@ static void log_start(struct server *srv, bool no_args) {
     }
 }
 
-static void log_ready(struct server *srv) {
-    struct config *cfg = srv->cfg;
+static void log_initialized(struct server *srv) {
     log_notice("Server initialized (%d I/O thread%s, %s)", srv->n_threads, srv->n_threads == 1 ? "" : "s",
                loop_backend_name(srv->threads[0].loop));
     int refused = loop_uring_errno(srv->threads[0].loop);
     if (refused) log_notice("Event loop: epoll, because io_uring is not to be had here: %s", strerror(refused));
+}
+
+/* The data set is there. Thread 0. */
+static void ready(struct server *srv) {
+    struct config *cfg = srv->cfg;
     if (cfg_get(&cfg->port)) log_notice("Ready to accept connections tcp (port %lld)", (long long)cfg_get(&cfg->port));
     if (cfg_get(&cfg->tls_port)) log_notice("Ready to accept connections tls (port %lld)", (long long)cfg_get(&cfg->tls_port));
     if (cfg->unixsocket && *cfg->unixsocket) log_notice("Ready to accept connections unix (%s)", cfg->unixsocket);
+    process_notify_ready(srv);
 }
 
 static void tear_down(struct server *srv) {
@@ -202,6 +214,7 @@ static void tear_down(struct server *srv) {
         log_notice("Removing the unix socket file.");
         unlink(srv->cfg->unixsocket);
     }
+    child_cron(srv);
     acl_done(&srv->eng);
     acl_log_done(&srv->acl_log);
     engine_done(&srv->eng);
@@ -211,6 +224,9 @@ static void tear_down(struct server *srv) {
     srv->pubsub = pubsub_free(srv->pubsub);
     srv->tracking = tracking_free(srv->tracking);
     srv->evict = evict_free(srv->evict);
+    srv->children = children_free(srv->children);
+    srv->snapshot = snapshot_free(srv->snapshot);
+    srv->loading = loading_free(srv->loading);
     srv->repl = repl_free(srv->repl);
     pthread_mutex_destroy(&srv->evict_lock);
     observe_done(srv);
@@ -306,13 +322,15 @@ int main(int argc, char **argv) {
     process_title_init(argc, argv);
     if (start(srv, argc == 1) < 0) return 1;
     io_threads_start(srv);
-    log_ready(srv);
-    process_notify_ready(srv);
+    log_initialized(srv);
+    loading_start(srv, ready);
     io_thread_run(&srv->threads[0]);
+    loading_join(srv);
     io_threads_join(srv);
+    int status = srv->exit_status;
     tear_down(srv);
     log_warning("Kettle is now ready to exit, bye bye...");
-    return 0;
+    return status;
 }
 
 /* A directive that promises durability or a topology this version does not have must not be taken silently. */
@@ -326,10 +344,7 @@ static int check_features(struct config *cfg) {
         log_warning("Fatal: %s yes is not available in this version of Kettle.", refused[i]);
         return -EOPNOTSUPP;
     }
-    char *save = config_other_dup(cfg, "save"), *replica = config_other_dup(cfg, "replicaof");
-    if (save && *save)
-        log_warning("WARNING: this version of Kettle keeps data in memory only; save points (save %s) are not acted on.", save);
-    mem_free(save);
+    char *replica = config_other_dup(cfg, "replicaof");
     bool is_replica = replica && *replica;
     mem_free(replica);
     if (!is_replica) return 0;

@@ -115,6 +115,13 @@ static void expand(struct server *srv, const char *template, struct buf *out) {
     while (out->len && out->data[out->len - 1] == ' ') out->len--;
 }
 
+void process_title_text(const char *text) {
+    if (!*text || !title_area.start) return;
+    size_t len = strlen(text), n = len < title_area.len - 1 ? len : title_area.len - 1;
+    memset(title_area.start, 0, title_area.len);
+    memcpy(title_area.start, text, n);
+}
+
 void process_title_set(struct server *srv) {
     if (!cfg_get(&srv->cfg->set_proc_title) || !title_area.start) return;
     char *template = config_str_dup(srv->cfg, &srv->cfg->proc_title_template);
@@ -122,9 +129,7 @@ void process_title_set(struct server *srv) {
     /* argv[0] is about to be overwritten: main kept a copy in srv->argv. */
     expand(srv, template ? template : "{title} {listen-addr} {server-mode}", &text);
     mem_free(template);
-    size_t n = text.len < title_area.len - 1 ? text.len : title_area.len - 1;
-    memset(title_area.start, 0, title_area.len);
-    if (n) memcpy(title_area.start, text.data, n);
+    process_title_text(buf_cstr(&text));
     buf_done(&text);
 }
 
@@ -222,7 +227,7 @@ static void on_terminate(int sig) {
         _exit(1);
     }
     log_from_handler(sig == SIGINT ? "Received SIGINT scheduling shutdown..." : "Received SIGTERM scheduling shutdown...");
-    atomic_store(&signal_server->shutdown_asked, 1);
+    atomic_store(&signal_server->shutdown_asked, sig == SIGINT ? SHUTDOWN_SIGINT : SHUTDOWN_SIGTERM);
     errno = saved;
 }
 

@@ -34,6 +34,7 @@
 struct propagate;
 struct server;
 
+enum shutdown_asked { SHUTDOWN_NOT_ASKED = 0, SHUTDOWN_SIGTERM, SHUTDOWN_SIGINT, SHUTDOWN_READY /* all is written */ };
 enum listener_kind { LISTEN_TCP = 0, LISTEN_TLS, LISTEN_UNIX };
 
 struct listener {
@@ -104,6 +105,10 @@ struct server {
     struct server_stats stats;
     struct propagate *prop;           /* from effects to logs, propagate.h; its own lock */
     struct evict *evict;              /* evict.h */
+    struct children *children;        /* the forked child, child.h; its own atomics */
+    struct snapshot *snapshot;        /* RDB, snapshot.h; atomics */
+    struct loading *loading;          /* loading.h; atomics */
+    _Atomic unsigned refusals;        /* enum refusal: states in which commands are refused, refusal.h */
     struct repl *repl;                /* replication.h; its own lock */
     pthread_mutex_t evict_lock;       /* one evict_clients at a time */
     struct tracking *tracking;        /* client-side caching, tracking.h; its own locks */
@@ -131,7 +136,8 @@ struct server {
     pthread_mutex_t config_set_lock; /* one CONFIG SET/REWRITE at a time */
     char *listening_on; /* addresses and ports of the listeners, as the configuration had them; under config_set_lock; owned */
     int listening_port, listening_tls_port; /* under config_set_lock once threads run; 0: none */
-    _Atomic int shutdown_asked;             /* 0 no, 1 by signal, 2 by command */
+    _Atomic int shutdown_asked;             /* enum shutdown_asked */
+    int exit_status;                        /* of main(); thread 0 */
     _Atomic int threads_running;
     /* cron's memory for instantaneous figures; thread 0 only */
     uint64_t last_ops, last_in, last_out;
@@ -159,7 +165,7 @@ void cron_start(struct io_thread *th); /* every thread: idle clients; thread 0: 
 
 /* ---- registration of commands that live here ---- */
 extern const struct cmd_spec cmd_specs_acl[], cmd_specs_client[], cmd_specs_server[], cmd_specs_config[], cmd_specs_pubsub[],
-    cmd_specs_observe[];
+    cmd_specs_observe[], cmd_specs_snapshot[];
 
 /* ---- cmd_config.c ---- */
 const char *server_apply_config(void *srv, const char *const *names, int n,
@@ -193,6 +199,7 @@ int process_write_pidfile(const char *path);
 void process_remove_pidfile_at_exit(const char *path);
 void process_title_init(int argc, char **argv);
 void process_title_set(struct server *srv); /* by proc-title-template */
+void process_title_text(const char *text);  /* "": stays as it is. A forked child may call it */
 /* RLIMIT_NOFILE for maxclients; may lower maxclients. 0, or -EMFILE: not enough for a single client. Logged as Redis does. */
 int process_raise_nofile(struct server *srv);
 void process_check_backlog(struct server *srv); /* says when the kernel allows less than tcp-backlog */

@@ -1,0 +1,63 @@
+/* States in which commands are refused. See refusal.h. Any thread. */
+#include "server/refusal.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/server.h"
+
+static const char loading_text[] = "LOADING Redis is loading the dataset in memory";
+static const char rdb_text[] =
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify "
+    "the "
+    "data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails "
+    "(stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
+
+static pthread_mutex_t aof_lock = PTHREAD_MUTEX_INITIALIZER;
+static char aof_error[128];
+
+void refusal_set(struct server *srv, enum refusal why, bool on) {
+    if (on)
+        atomic_fetch_or(&srv->refusals, (unsigned)why);
+    else
+        atomic_fetch_and(&srv->refusals, ~(unsigned)why);
+}
+
+void refusal_set_aof_error(struct server *srv, const char *text) {
+    (void)srv;
+    pthread_mutex_lock(&aof_lock);
+    snprintf(aof_error, sizeof aof_error, "%s", text);
+    pthread_mutex_unlock(&aof_lock);
+}
+
+static const char *aof_text(void) {
+    static _Thread_local char text[sizeof aof_error + 64];
+    pthread_mutex_lock(&aof_lock);
+    snprintf(text, sizeof text, "MISCONF Errors writing to the AOF file: %s", aof_error);
+    pthread_mutex_unlock(&aof_lock);
+    return text;
+}
+
+static const char *disk_error(unsigned now) {
+    if (now & REFUSE_RDB_ERROR) return rdb_text;
+    return now & REFUSE_AOF_ERROR ? aof_text() : NULL;
+}
+
+static bool is_ping(const struct cmd *cmd) {
+    return cmd->spec->name && strcmp(cmd->spec->name, "ping") == 0;
+}
+
+const char *refusal_of(struct server *srv, const struct cmd *cmd, unsigned flags, bool *ret_postpone) {
+    unsigned now = atomic_load_explicit(&srv->refusals, memory_order_relaxed);
+    if (__builtin_expect(now == 0, 1)) return NULL;
+    if ((now & (REFUSE_RDB_ERROR | REFUSE_AOF_ERROR)) && ((flags & CMD_WRITE) || is_ping(cmd))) return disk_error(now);
+    if ((now & REFUSE_LOADING) && !(cmd->flags & CMD_LOADING)) return loading_text;
+    if ((now & REFUSE_ASYNC_LOADING) && (flags & CMD_NO_ASYNC_LOADING)) return loading_text;
+    if (now & REFUSE_ENDING) *ret_postpone = true;
+    return NULL;
+}
+
+const char *refusal_of_write(void *srv) {
+    return disk_error(atomic_load_explicit(&((struct server *)srv)->refusals, memory_order_relaxed));
+}

@@ -1,0 +1,148 @@
+/* SHUTDOWN and the signals that ask for it. Place in the flow: the command on its client's thread, signals on thread 0 (cron);
+ * then io_threads_stop, and main() takes the parts apart.
+ *
+ *     asked -> all shards locked: children killed, the last snapshot written, REFUSE_ENDING set -> unlocked -> threads stop
+ *
+ * Between the snapshot and the end nothing may be changed and acknowledged that is in no file: so the gate is moved while the
+ * shards are locked, and whatever command comes after is put off until its connection closes. */
+#include "server/shutdown.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "cmd/script/script.h"
+#include "server/child.h"
+#include "server/client.h"
+#include "server/loading.h"
+#include "server/refusal.h"
+#include "server/snapshot.h"
+
+/* ---- what is left to do ---- */
+
+static void kill_children(struct server *srv) {
+    enum child_kind kind = child_kind_now(srv);
+    if (kind == CHILD_RDB) log_warning("There is a child saving an .rdb. Killing it!");
+    if (kind == CHILD_AOF) log_warning("There is a child rewriting the AOF. Killing it!");
+    child_kill(srv, CHILD_NONE);
+}
+
+static bool wants_snapshot(struct server *srv, unsigned flags) {
+    if (loading_is_on(srv) || (flags & SHUTDOWN_NOSAVE)) return false;
+    return (flags & SHUTDOWN_SAVE) || snapshot_has_save_points(srv);
+}
+
+/* All shards locked. False: what had to be written could not be, and the server goes on. */
+static bool finish(struct server *srv, unsigned flags) {
+    kill_children(srv);
+    if (wants_snapshot(srv, flags)) {
+        log_notice("Saving the final RDB snapshot before exiting.");
+        if (!snapshot_save(srv)) {
+            log_warning("Error trying to save the DB, can't exit.");
+            if (!(flags & SHUTDOWN_FORCE)) return false;
+            log_warning("Exiting although the DB could not be saved (forced).");
+        }
+    }
+    refusal_set(srv, REFUSE_ENDING, true);
+    atomic_fetch_add(&srv->eng.gate, 1); /* who was let through before looks again */
+    return true;
+}
+
+/* ---- SHUTDOWN ---- */
+
+static bool parse(struct cmd_ctx *c, unsigned *ret_flags, bool *ret_abort) {
+    static const struct {
+        const char *name;
+        unsigned flag;
+    } words[] = {
+        { "nosave", SHUTDOWN_NOSAVE }, { "save", SHUTDOWN_SAVE }, { "now", SHUTDOWN_NOW }, { "force", SHUTDOWN_FORCE }
+    };
+    *ret_flags = 0;
+    *ret_abort = false;
+    for (int i = 1; i < c->argc; i++) {
+        unsigned flag = 0;
+        for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+            if (slice_ieq(c->argv[i], words[k].name)) flag = words[k].flag;
+        *ret_flags |= flag;
+        if (!flag && !slice_ieq(c->argv[i], "abort")) return false;
+        *ret_abort |= !flag;
+    }
+    return !(*ret_abort && *ret_flags) && (*ret_flags & (SHUTDOWN_SAVE | SHUTDOWN_NOSAVE)) != (SHUTDOWN_SAVE | SHUTDOWN_NOSAVE);
+}
+
+static void end_client(struct cmd_ctx *c, struct server *srv) {
+    atomic_store(&srv->shutdown_asked, SHUTDOWN_READY);
+    c->s->close_after_reply = true; /* as in redis-server, success is seen as the connection closing */
+}
+
+void shutdown_command(struct cmd_ctx *c) {
+    struct server *srv = c->eng->server;
+    unsigned flags;
+    bool is_abort;
+    if (!parse(c, &flags, &is_abort)) {
+        cmd_syntax_error(c);
+    } else if (is_abort) {
+        reply_error(c->r, "ERR No shutdown in progress.");
+    } else if ((flags & SHUTDOWN_NOSAVE) && ks_is_held(c->ks)) {
+        kill_children(srv); /* the script ends with the server */
+        end_client(c, srv);
+    } else if (!dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) {
+        dispatch_reply_busy(c);
+    } else {
+        bool done = finish(srv, flags);
+        dispatch_unlock(c);
+        if (done)
+            end_client(c, srv);
+        else
+            reply_error(c->r, "ERR Errors trying to SHUTDOWN. Check logs.");
+    }
+}
+
+/* ---- signals ---- */
+
+/* shutdown-on-sigterm, shutdown-on-sigint. */
+static unsigned configured_flags(struct server *srv, bool is_sigint) {
+    char *text = config_other_dup(srv->cfg, is_sigint ? "shutdown-on-sigint" : "shutdown-on-sigterm");
+    unsigned flags = 0;
+    if (text && strstr(text, "nosave"))
+        flags |= SHUTDOWN_NOSAVE;
+    else if (text && strstr(text, "save"))
+        flags |= SHUTDOWN_SAVE;
+    if (text && strstr(text, "now")) flags |= SHUTDOWN_NOW;
+    if (text && strstr(text, "force")) flags |= SHUTDOWN_FORCE;
+    mem_free(text);
+    return flags;
+}
+
+/* False: not yet, or not at all. */
+static bool finish_by_signal(struct server *srv, int asked) {
+    unsigned flags = configured_flags(srv, asked == SHUTDOWN_SIGINT);
+    if (loading_is_on(srv)) {
+        log_warning("Received shutdown signal during loading, exiting now.");
+        loading_cancel(srv);
+        return true;
+    }
+    uint64_t locked = engine_lock(&srv->eng, ks_all_mask(ks_n_shards(srv->ks)), false);
+    if (!locked) { /* a script runs for long: it is waited for only if there is something to write afterwards */
+        if (wants_snapshot(srv, flags)) return false;
+        kill_children(srv);
+        return true;
+    }
+    bool done = finish(srv, flags);
+    engine_unlock(&srv->eng, locked, 0);
+    if (done) return true;
+    log_warning("SIGTERM received but errors trying to shut down the server, check the logs for more information");
+    atomic_store(&srv->shutdown_asked, SHUTDOWN_NOT_ASKED);
+    return false;
+}
+
+void shutdown_cron(struct server *srv) {
+    int asked = atomic_load(&srv->shutdown_asked);
+    if (asked == SHUTDOWN_NOT_ASKED || srv->threads[0].stopping) return;
+    if (asked != SHUTDOWN_READY && !finish_by_signal(srv, asked)) return;
+    log_notice("User requested shutdown...");
+    process_notify_stopping(srv);
+    io_threads_stop(srv);
+}
