@@ -1,7 +1,7 @@
 /* Sockets before there is a connection: listening, tuning, connecting.
  *
  * Place in the flow: start-up and CONFIG SET open listeners; replica links, MIGRATE, cli and benchmark connect. Thread: any,
- * each call stands alone. Name resolution blocks; the rest obeys the deadline. */
+ * each call stands alone. */
 #include "net/listen.h"
 
 #include <errno.h>
@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "net/resolve.h"
 #include "net/sock_wait.h"
 
 #define KEEPALIVE_PROBES 3
@@ -168,7 +169,7 @@ static int connect_to(const struct addrinfo *ai, const char *source, int64_t dea
 
 int sock_connect_tcp(const char *host, int port, const char *source, int64_t deadline_us, char *err, size_t errlen) {
     struct addrinfo *list = NULL;
-    int fd = resolve(host, port, AF_UNSPEC, 0, &list, err, errlen);
+    int fd = net_resolve(host, port, deadline_us, &list, err, errlen);
     if (fd < 0) return fd;
     fd = -EADDRNOTAVAIL;
     for (struct addrinfo *ai = list; ai && fd < 0 && fd != -ETIMEDOUT; ai = ai->ai_next)

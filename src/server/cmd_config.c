@@ -68,12 +68,14 @@ static bool wants_relisten(const char *name) {
     return !strcmp(name, "port") || !strcmp(name, "tls-port") || !strcmp(name, "bind");
 }
 
-static const char *apply_tls(struct server *srv, int64_t tls_port) {
+static const char *apply_tls(struct server *srv) {
     static _Thread_local char err[512];
     const char *refusal = tls_refusal(&srv->tls, srv->cfg);
     if (refusal) return refusal;
-    if (tls_port == 0 && !srv->tls.ctx) return NULL; /* checked when a TLS port is opened */
-    if (srv->tls.rollback_due) {                     /* the old values again: their context is still in place */
+    struct config *cfg = srv->cfg;
+    bool wanted = cfg_get(&cfg->tls_port) || cfg_get(&cfg->tls_replication) || cfg_get(&cfg->tls_cluster);
+    if (!wanted && !srv->tls.ctx) return NULL; /* checked when it is wanted */
+    if (srv->tls.rollback_due) {               /* the old values again: their context is still in place */
         srv->tls.rollback_due = false;
         return NULL;
     }
@@ -119,7 +121,7 @@ const char *server_apply_config(void *arg, const char *const *names, int n, cons
         memory |= !strcmp(names[i], "maxmemory");
     }
     const char *err = NULL;
-    if (tls && (err = apply_tls(srv, cfg_get(&cfg->tls_port)))) *ret_blamed = first_of(names, n, is_tls);
+    if (tls && (err = apply_tls(srv))) *ret_blamed = first_of(names, n, is_tls);
     if (!err && clients && (err = apply_maxclients(srv))) *ret_blamed = "maxclients";
     if (!err && relisten && !io_threads_relisten(srv)) {
         *ret_blamed = first_of(names, n, wants_relisten);

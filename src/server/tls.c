@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "base/str.h"
 
+#define SESSIONS_FROM_OTHERS 2 /* tickets taken of each connection this server makes: what most servers send */
+
 int tls_init(struct tls_state *t) {
     memset(t, 0, sizeof *t);
     pthread_mutex_init(&t->lock, NULL);
@@ -24,6 +26,7 @@ int tls_init(struct tls_state *t) {
 
 void tls_done(struct tls_state *t) {
     t->ctx = ktls_ctx_unref(t->ctx);
+    t->client_ctx = ktls_ctx_unref(t->client_ctx);
     tls_tickets_use(t, NULL, NULL, 0, 0);
     hist_free(t->handshake_us);
     t->handshake_us = NULL;
@@ -185,8 +188,39 @@ static void lists_done(struct cert_lists *l) {
     str_split_free(l->ocsp_words, l->n_ocsp_words);
 }
 
+/* What this server is to its clients, and what it is as a client of others: NULL without CAs to check those by. */
+struct tls_pair {
+    struct ktls_ctx *server, *client;
+};
+
+static void pair_unref(struct tls_pair p) {
+    ktls_ctx_unref(p.server);
+    ktls_ctx_unref(p.client);
+}
+
+/* The same options but for the certificate, if there is one for this; the server's else. */
+static int make_client_ctx(const struct ktls_ctx_opts *server, struct config *cfg, bool no_ca, struct ktls_ctx **ret, char *err,
+                           size_t errlen) {
+    struct ktls_ctx_opts o = *server;
+    o.role = KTLS_CLIENT;
+    o.keylog_file = NULL;
+    o.verify = no_ca ? KTLS_VERIFY_NONE : KTLS_VERIFY_REQUIRE;
+    o.session_reuse = o.no_session_cache ? 0 : SESSIONS_FROM_OTHERS;
+    bool has_cert = cfg->tls_client_cert_file && *cfg->tls_client_cert_file;
+    if (has_cert) {
+        o.cert_file = cfg->tls_client_cert_file;
+        o.key_file = cfg->tls_client_key_file;
+        o.key_pass = cfg->tls_client_key_file_pass;
+    } else if (no_ca) {
+        return 0;
+    }
+    int r = ktls_ctx_new(&o, ret, err, errlen);
+    if (r == 0 && no_ca) *ret = ktls_ctx_unref(*ret); /* only the files were to be tried */
+    return r;
+}
+
 /* The caller keeps CONFIG SET out, so the strings stay as they are and cfg->lock need not be held while files are read. */
-static int make_ctx(struct tls_state *t, struct config *cfg, struct ktls_ctx **ret, char *err, size_t errlen) {
+static int make_ctx(struct tls_state *t, struct config *cfg, struct tls_pair *ret, char *err, size_t errlen) {
     static const enum ktls_verify verify[] = { KTLS_VERIFY_NONE, KTLS_VERIFY_REQUIRE, KTLS_VERIFY_OPTIONAL };
     struct ktls_tickets *ring = NULL;
     int rotation_s = (int)cfg_get(&cfg->tls_session_ticket_rotation), lifetime_s = (int)cfg_get(&cfg->tls_session_cache_timeout);
@@ -222,14 +256,8 @@ static int make_ctx(struct tls_state *t, struct config *cfg, struct ktls_ctx **r
         .on_old_kernel = (enum ktls_old_kernel)cfg_get(&cfg->tls_ktls_on_old_kernel),
     };
     bool no_ca = (!o.ca_file || !*o.ca_file) && (!o.ca_dir || !*o.ca_dir);
-    struct ktls_ctx_opts link = o; /* what this server is as a client of others */
-    link.role = KTLS_CLIENT;
-    link.keylog_file = NULL;
-    link.verify = KTLS_VERIFY_NONE; /* only the files are tried here */
-    link.cert_file = cfg->tls_client_cert_file;
-    link.key_file = cfg->tls_client_key_file;
-    link.key_pass = cfg->tls_client_key_file_pass;
-    bool has_client_cert = link.cert_file && *link.cert_file;
+    bool to_others = cfg_get(&cfg->tls_replication) || cfg_get(&cfg->tls_cluster);
+    struct ktls_ctx_opts plain = o; /* without the lists and tickets of a server */
     int r;
     if (protocols < 0) {
         snprintf(err, errlen, "Invalid tls-protocols specified. Use a combination of TLSv1, TLSv1.1, TLSv1.2 and TLSv1.3.");
@@ -240,56 +268,66 @@ static int make_ctx(struct tls_state *t, struct config *cfg, struct ktls_ctx **r
     } else if (!o.key_file || !*o.key_file) {
         snprintf(err, errlen, "No tls-key-file configured!");
         r = -EINVAL;
-    } else if (no_ca && o.verify != KTLS_VERIFY_NONE) {
+    } else if (no_ca && (o.verify != KTLS_VERIFY_NONE || to_others)) {
         snprintf(err, errlen,
                  "Either tls-ca-cert-file or tls-ca-cert-dir must be specified when tls-cluster, tls-replication or "
                  "tls-auth-clients are enabled!");
         r = -EINVAL;
     } else {
-        struct ktls_ctx *tried = NULL;
         struct cert_lists lists;
         lists_init(&lists, cfg, &o);
-        r = has_client_cert ? ktls_ctx_new(&link, &tried, err, errlen) : 0;
-        ktls_ctx_unref(tried);
+        r = make_client_ctx(&plain, cfg, no_ca, &ret->client, err, errlen);
         if (!r) r = tls_tickets_get(t, cfg->tls_session_ticket_keys, rotation_s, lifetime_s, &ring, err, errlen);
         o.tickets = ring;
-        if (!r) r = ktls_ctx_new(&o, ret, err, errlen);
+        if (!r) r = ktls_ctx_new(&o, &ret->server, err, errlen);
         if (!r)
             tls_tickets_use(t, ring, cfg->tls_session_ticket_keys, rotation_s, lifetime_s);
         else
             ktls_tickets_unref(ring);
         lists_done(&lists);
     }
+    if (r) ret->client = ktls_ctx_unref(ret->client);
     return r;
 }
 
-static void put_in_place(struct tls_state *t, struct config *cfg, struct ktls_ctx *fresh) {
+static void put_in_place(struct tls_state *t, struct config *cfg, struct tls_pair fresh) {
     const char *line;
-    for (int i = 0; (line = ktls_ctx_warning(fresh, i)); i++) log_warning("TLS: %s", line);
+    for (int i = 0; (line = ktls_ctx_warning(fresh.server, i)); i++) log_warning("TLS: %s", line);
     atomic_fetch_add_explicit(&t->generation, 1, memory_order_relaxed);
     pthread_mutex_lock(&t->lock);
-    struct ktls_ctx *old = t->ctx;
-    t->ctx = fresh;
+    struct tls_pair old = { t->ctx, t->client_ctx };
+    t->ctx = fresh.server;
+    t->client_ctx = fresh.client;
     pthread_mutex_unlock(&t->lock);
     warn_of_advisories(t, cfg);
     warn_of_key_log(cfg);
-    ktls_ctx_unref(old);
+    pair_unref(old);
+}
+
+void tls_files_state(const struct ktls_ctx *server, const struct ktls_ctx *client, struct ktls_files_state *ret) {
+    struct ktls_files_state more;
+    ktls_ctx_files(server, ret);
+    if (!client) return;
+    ktls_ctx_files(client, &more);
+    if (ret->now == ret->loaded) memcpy(ret->changed, more.changed, sizeof ret->changed);
+    ret->now = ret->now * 31 + more.now;
+    ret->loaded = ret->loaded * 31 + more.loaded;
 }
 
 int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen) {
-    struct ktls_ctx *fresh;
+    struct tls_pair fresh = { 0 };
     int r = make_ctx(t, cfg, &fresh, err, errlen);
     if (r == 0) put_in_place(t, cfg, fresh);
     return r;
 }
 
 int tls_reload(struct tls_state *t, struct config *cfg, const char *why, char *err, size_t errlen) {
-    struct ktls_ctx *fresh = NULL;
+    struct tls_pair fresh = { 0 };
     struct ktls_files_state st = { 0 };
     int r = make_ctx(t, cfg, &fresh, err, errlen);
-    if (r == 0) ktls_ctx_files(fresh, &st);
+    if (r == 0) tls_files_state(fresh.server, fresh.client, &st);
     if (st.loaded != st.now && why) { /* a writer is still at it; the next look finds out how it ended */
-        ktls_ctx_unref(fresh);
+        pair_unref(fresh);
         return -EAGAIN;
     }
     if (r == 0) put_in_place(t, cfg, fresh);
@@ -306,6 +344,13 @@ int tls_reload(struct tls_state *t, struct config *cfg, const char *why, char *e
 struct ktls_ctx *tls_ctx_get(struct tls_state *t) {
     pthread_mutex_lock(&t->lock);
     struct ktls_ctx *ctx = t->ctx ? ktls_ctx_ref(t->ctx) : NULL;
+    pthread_mutex_unlock(&t->lock);
+    return ctx;
+}
+
+struct ktls_ctx *tls_client_ctx_get(struct tls_state *t) {
+    pthread_mutex_lock(&t->lock);
+    struct ktls_ctx *ctx = t->client_ctx ? ktls_ctx_ref(t->client_ctx) : NULL;
     pthread_mutex_unlock(&t->lock);
     return ctx;
 }

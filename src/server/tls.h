@@ -29,8 +29,9 @@ struct tls_watch {
 };
 
 struct tls_state {
-    pthread_mutex_t lock; /* ctx pointer and the cipher table; innermost */
-    struct ktls_ctx *ctx; /* NULL: no TLS configured */
+    pthread_mutex_t lock;        /* the context pointers and the cipher table; innermost */
+    struct ktls_ctx *ctx;        /* NULL: no TLS configured */
+    struct ktls_ctx *client_ctx; /* for connections this server makes; NULL: no TLS, or no CA configured */
     struct ktls_probe probe;
     struct hist *handshake_us;
     struct {
@@ -65,6 +66,12 @@ int tls_load(struct tls_state *t, struct config *cfg, char *err, size_t errlen);
  * or an error, then err says why; -EAGAIN: files changed while they were read, nothing was counted or changed. */
 int tls_reload(struct tls_state *t, struct config *cfg, const char *why, char *err, size_t errlen);
 struct ktls_ctx *tls_ctx_get(struct tls_state *t); /* a reference, or NULL; ktls_ctx_unref it */
+/* The same for connections that this server makes (replication, MIGRATE, with tls-replication yes): tls-client-cert-file, else
+ * the server's certificate; the other side's chain is verified. Its name is to be left alone (net_connect_opts.no_name_check), as
+ * Redis does: links go to addresses. */
+struct ktls_ctx *tls_client_ctx_get(struct tls_state *t);
+/* ktls_ctx_files of both; client may be NULL. */
+void tls_files_state(const struct ktls_ctx *server, const struct ktls_ctx *client, struct ktls_files_state *ret);
 /* tls_tickets.c. The ring of ticket keys for a new context: the present one when path (NULL or "": in memory) is still the same,
  * so that tickets stay good over CONFIG SET; else a new one. *ret is a reference. 0, KTLS_ECONFIG with err filled, -ENOMEM. */
 int tls_tickets_get(struct tls_state *t, const char *path, int rotation_s, int lifetime_s, struct ktls_tickets **ret, char *err,

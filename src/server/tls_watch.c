@@ -51,11 +51,12 @@ static void check(struct server *srv) {
     struct tls_watch *w = &srv->tls.watch;
     struct ktls_files_state st;
     uint64_t generation = atomic_load_explicit(&srv->tls.generation, memory_order_relaxed);
-    struct ktls_ctx *ctx = tls_ctx_get(&srv->tls);
-    if (!ctx) return;
-    ktls_ctx_files(ctx, &st);
+    struct ktls_ctx *ctx = tls_ctx_get(&srv->tls), *client = tls_client_ctx_get(&srv->tls);
+    if (!ctx) return; /* nor the other, then */
+    tls_files_state(ctx, client, &st);
     tell_stale(&srv->tls, ctx, generation);
     ktls_ctx_unref(ctx);
+    ktls_ctx_unref(client);
     if (st.now == st.loaded || st.now == w->failed) {
         w->seen = 0;
         if (st.now == st.loaded) w->failed = 0;

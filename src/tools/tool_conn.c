@@ -1,7 +1,7 @@
 /* Connections of the tools.
  *
- * Flow: tool_opts.c says where to; this file connects, does the handshake through libktls and moves requests and replies with
- * net/syncio, which works alike over tcp, kernel TLS and userspace TLS. kettle-cli stays here for its whole life; the benchmark
+ * Flow: tool_opts.c says where to; this file connects (net/connect) and moves requests and replies with net/syncio, which works
+ * alike over tcp, kernel TLS and userspace TLS. kettle-cli stays here for its whole life; the benchmark
  * uses it up to the end of the handshake and takes the descriptor over.
  *
  * Replies are found with the skipper first, which resumes where it stopped, and only then made into a tree: parsing a tree anew
@@ -16,9 +16,10 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "net/listen.h"
+#include "net/connect.h"
 
 #define READ_CHUNK 65536
+#define KEEPALIVE_S 15
 
 int64_t tool_deadline(int64_t timeout_us) {
     return timeout_us > 0 ? clock_mono_us() + timeout_us : TOOL_NO_DEADLINE;
@@ -45,57 +46,11 @@ int tool_tls_ctx_new(const struct tool_tls *tls, struct ktls_ctx **ret, char *er
     return ktls_ctx_new(&opts, ret, err, errlen);
 }
 
-/* The words for an I/O failure: libktls's own where TLS is the reason. */
 static void note_error(struct tool_conn *c, int rc) {
     if (rc == -ETIMEDOUT && c->tls_failed)
         snprintf(c->err, sizeof(c->err), "no answer to the handshake in time: is this a TLS port?");
-    else if (c->io.tls && (rc <= -5000 || rc == -EIO))
-        snprintf(c->err, sizeof(c->err), "%s", ktls_conn_error(c->io.tls)->text);
-    else if (rc <= -5000)
-        snprintf(c->err, sizeof(c->err), "%s", ktls_strerror(rc));
     else
-        snprintf(c->err, sizeof(c->err), "%s", strerror(-rc));
-}
-
-static int open_socket(struct tool_conn *c, const struct tool_target *t, int64_t deadline_us) {
-    char why[256] = "";
-    int fd = t->unix_path ? sock_connect_unix(t->unix_path, why, sizeof(why))
-                          : sock_connect_tcp(t->host, t->port, NULL, deadline_us, why, sizeof(why));
-    if (fd >= 0) {
-        c->io.fd = fd;
-        if (!t->unix_path) sock_tune(fd, 15);
-        return 0;
-    }
-    const char *text = why;
-    size_t n = t->unix_path ? 0 : strlen(t->host);
-    if (n > 0 && strncmp(why, t->host, n) == 0 && why[n] == ':' && why[n + 1] == ' ')
-        text += n + 2; /* the message will name the host already */
-    switch (-fd) {     /* these have a name every script knows; others (name resolution) are told by the net layer */
-    case ECONNREFUSED:
-    case ETIMEDOUT:
-    case ENETUNREACH:
-    case EHOSTUNREACH:
-    case ENOENT:
-    case EACCES:
-    case ECONNRESET:
-        snprintf(c->err, sizeof(c->err), "%s", strerror(-fd));
-        break;
-    default:
-        snprintf(c->err, sizeof(c->err), "%s", *text ? text : strerror(-fd));
-    }
-    return fd;
-}
-
-static int make_tls(struct tool_conn *c, const struct tool_target *t, struct ktls_ctx *ctx) {
-    const char *name = t->tls.sni ? t->tls.sni : t->unix_path ? NULL : t->host;
-    int rc = ktls_conn_new(ctx, c->io.fd, name, &c->io.tls);
-    if (rc != 0)
-        snprintf(c->err, sizeof(c->err), "%s", ktls_strerror(rc));
-    else if (t->tls.no_verify_name)
-        ktls_conn_set_no_name_check(c->io.tls);
-    char peer[300];
-    tool_target_text(t, peer, sizeof(peer));
-    return rc == 0 ? ktls_conn_set_peer(c->io.tls, peer) : rc;
+        net_error_text(&c->io, rc, c->err, sizeof(c->err));
 }
 
 int tool_conn_start(struct tool_conn *c, const struct tool_target *t, struct ktls_ctx *ctx, int64_t deadline_us) {
@@ -105,12 +60,16 @@ int tool_conn_start(struct tool_conn *c, const struct tool_target *t, struct ktl
     c->err[0] = '\0';
     c->tls_failed = false;
 
-    int rc = open_socket(c, t, deadline_us);
-    if (rc == 0 && ctx && (rc = make_tls(c, t, ctx)) != 0) {
-        c->tls_failed = true;
-        tool_conn_close(c);
-    }
-    return rc;
+    struct net_connect_opts o = {
+        .host = t->host,
+        .port = t->port,
+        .unix_path = t->unix_path,
+        .keepalive_s = KEEPALIVE_S,
+        .tls = ctx,
+        .server_name = t->tls.sni,
+        .no_name_check = t->tls.no_verify_name,
+    };
+    return net_connect_start(&c->io, &o, deadline_us, c->err, sizeof(c->err));
 }
 
 int tool_conn_open(struct tool_conn *c, const struct tool_target *t, struct ktls_ctx *ctx, int64_t deadline_us) {
