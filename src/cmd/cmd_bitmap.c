@@ -26,7 +26,7 @@ uint8_t *bitmap_for_write(struct cmd_ctx *c, uint64_t last_bit, size_t *ret_len,
     *ret_grown = old_len < need;
     *ret_len = old_len < need ? need : old_len;
     if (e == NULL) e = generic_put(c, c->db, c->argv[1], NULL, obj_string_new_raw(need), false);
-    return (uint8_t *)obj_string_own(entry_value_slot(e), *ret_len);
+    return (uint8_t *)ks_string_own(c->ks, c->db, c->argv[1], &e, *ret_len);
 }
 
 void bitmap_setbit_command(struct cmd_ctx *c) {

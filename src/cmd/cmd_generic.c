@@ -6,24 +6,32 @@
  * and cmd_propagate where the command as given would not replay to the same result. Owning thread: the dispatching I/O thread;
  * nothing here blocks.
  *
- * Invariant: an entry found by cmd_find_* is live at c->now_ms and stays at its address until it is deleted, whatever happens to
- * other keys.
+ * Invariant: an entry found by cmd_find_* is live at c->now_ms and stays at its address until it is deleted or its value replaced
+ * (generic_put says where it is then), whatever happens to other keys.
  */
 #include "cmd/cmd_generic.h"
 
 #include <limits.h>
 
+static bool lazy_server_del(const struct cmd_ctx *c) {
+    return atomic_load_explicit(&c->eng->lazy_server_del, memory_order_relaxed);
+}
+
 struct entry *generic_put(struct cmd_ctx *c, int db, struct slice key, struct entry *old, struct obj *val_take, bool keep_ttl) {
     if (old == NULL) return ks_set(c->ks, db, key, val_take, false);
     /* In place: one table lookup for an overwrite instead of two. */
     ks_signal_ready(c->ks, db, key);
-    struct obj *before = ks_replace(c->ks, db, old, val_take);
-    if (atomic_load_explicit(&c->eng->lazy_server_del, memory_order_relaxed))
-        obj_unref_lazy(before);
-    else
-        obj_unref(before);
-    if (!keep_ttl && entry_expire_ms(old) != KS_NO_EXPIRE) ks_set_expire(c->ks, db, old, KS_NO_EXPIRE);
-    return old;
+    struct entry *e = ks_replace(c->ks, db, key, old, val_take, lazy_server_del(c));
+    if (!keep_ttl && entry_expire_ms(e) != KS_NO_EXPIRE) ks_set_expire(c->ks, db, e, KS_NO_EXPIRE);
+    return e;
+}
+
+struct entry *generic_put_string(struct cmd_ctx *c, struct slice key, struct entry *old, struct slice text, bool keep_ttl) {
+    if (old == NULL) return ks_set_string(c->ks, c->db, key, text, false);
+    ks_signal_ready(c->ks, c->db, key);
+    struct entry *e = ks_replace_string(c->ks, c->db, key, old, text, lazy_server_del(c));
+    if (!keep_ttl && entry_expire_ms(e) != KS_NO_EXPIRE) ks_set_expire(c->ks, c->db, e, KS_NO_EXPIRE);
+    return e;
 }
 
 struct entry *generic_peek(struct cmd_ctx *c, struct slice key, bool notify_miss) {
@@ -110,9 +118,10 @@ static void rename_key(struct cmd_ctx *c, bool only_if_absent) {
         return;
     }
     int64_t expire_ms = entry_expire_ms(e);
+    bool was_there = old != NULL;
     struct entry *moved = generic_put(c, c->db, to, old, ks_steal(c->ks, c->db, from), false);
     if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, c->db, moved, expire_ms);
-    if (old) cmd_notify(c, 'n', "new", c->db, to); /* another key in its place, not another value */
+    if (was_there) cmd_notify(c, 'n', "new", c->db, to); /* another key in its place, not another value */
     cmd_modified(c, c->db, from);
     cmd_modified(c, c->db, to);
     cmd_notify(c, 'g', "rename_from", c->db, from);
@@ -172,9 +181,10 @@ void generic_copy_command(struct cmd_ctx *c) {
         return;
     }
     int64_t expire_ms = entry_expire_ms(e);
+    bool was_there = old != NULL;
     struct entry *made = generic_put(c, to_db, to, old, obj_dup(entry_value(e)), false);
     if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, to_db, made, expire_ms);
-    if (old) cmd_notify(c, 'n', "new", to_db, to);
+    if (was_there) cmd_notify(c, 'n', "new", to_db, to);
     cmd_modified(c, to_db, to);
     cmd_notify(c, 'g', "copy_to", to_db, to);
     reply_int(c->r, 1);

@@ -11,9 +11,12 @@
 #include "cmd/dispatch.h"
 
 /* Puts val under key: in place of `old` (the live entry of that key, as found by cmd_find_write) or, with old NULL, as a new key,
- * which raises the "new" event. keep_ttl: the expiry of `old` stays. The reference is taken. The caller says cmd_modified and the
- * command's own event. */
+ * which raises the "new" event. keep_ttl: the expiry of `old` stays. The reference is taken (of a small string the object is
+ * gone: ks_set). Returns the entry; `old` is not to be used any more. The caller says cmd_modified and the command's own event.
+ */
 struct entry *generic_put(struct cmd_ctx *c, int db, struct slice key, struct entry *old, struct obj *val_take, bool keep_ttl);
+/* The same for a string in the client's database, without an object where it is small. */
+struct entry *generic_put_string(struct cmd_ctx *c, struct slice key, struct entry *old, struct slice text, bool keep_ttl);
 
 /* "ERR invalid expire time in '<command>' command". */
 void generic_expire_error(struct cmd_ctx *c);

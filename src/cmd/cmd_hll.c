@@ -13,7 +13,7 @@ void hll_corrupted(struct cmd_ctx *c) {
 struct entry *hll_find(struct cmd_ctx *c, struct slice key, bool for_write, bool *ret_err) {
     struct entry *e = cmd_find_typed(c, key, OBJ_STRING, for_write, ret_err);
     if (!e || hll_is_one(entry_value(e))) {
-        if (e && for_write) obj_string_own(entry_value_slot(e), 0); /* raw from here on, as redis-server shows it */
+        if (e && for_write) ks_string_own(c->ks, c->db, key, &e, 0); /* raw from here on, as redis-server shows it */
         return e;
     }
     reply_error(c->r, "WRONGTYPE Key is not a valid HyperLogLog string value.");
@@ -59,7 +59,7 @@ static void count_one(struct cmd_ctx *c) {
         reply_int(c->r, 0);
         return;
     }
-    obj_string_own(entry_value_slot(e), 0);
+    ks_string_own(c->ks, c->db, c->argv[1], &e, 0);
     if (!hll_kept_estimate(entry_value(e), &n)) {
         if (hll_estimate(entry_value(e), &n) < 0) {
             hll_corrupted(c);
@@ -108,6 +108,7 @@ void hll_pfmerge_command(struct cmd_ctx *c) {
     }
     struct entry *to = cmd_find_write(c, key);
     if (!to) to = generic_put(c, c->db, key, NULL, hll_new(), false);
+    ks_string_own(c->ks, c->db, key, &to, 0);
     struct obj **slot = entry_value_slot(to);
     if ((dense && hll_to_dense(slot) < 0) || hll_raise(slot, regs) < 0) {
         hll_corrupted(c);

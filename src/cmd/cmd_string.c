@@ -27,13 +27,22 @@ void string_reply_value(struct cmd_ctx *c, struct obj *o) {
     string_reply_part(c, o, 0, obj_string_len(o));
 }
 
+static bool has_large(const struct cmd_ctx *c) {
+    return c->s->parser && c->s->parser->n_large;
+}
+
 struct obj *string_new_value(struct cmd_ctx *c, struct slice val) {
     size_t cap = 0;
-    char *own = c->s->parser && c->s->parser->n_large ? resp_parser_take_large(c->s->parser, val.ptr, &cap) : NULL;
+    char *own = has_large(c) ? resp_parser_take_large(c->s->parser, val.ptr, &cap) : NULL;
     if (!own) return obj_string_new(val.ptr, val.len);
     struct obj *o = obj_string_from_raw_take(own, val.len, cap);
     resp_parser_keep(c->s->parser, val.ptr, obj_unref_cb, obj_ref(o)); /* argv outlives it, should the command replace it again */
     return o;
+}
+
+struct entry *string_put(struct cmd_ctx *c, struct slice key, struct entry *old, struct slice val, bool keep_ttl) {
+    if (has_large(c)) return generic_put(c, c->db, key, old, string_new_value(c, val), keep_ttl);
+    return generic_put_string(c, key, old, val, keep_ttl);
 }
 
 /* Replies the value of argv[1] or null. False when an error was replied; *ret_entry NULL when absent. */
@@ -146,9 +155,8 @@ static bool set_generic(struct cmd_ctx *c, unsigned flags, struct slice val, str
     old = cmd_find_write(c, key);
     if ((old != NULL && (flags & SET_NX)) || (old == NULL && (flags & SET_XX))) return false;
 
-    struct obj *o = string_new_value(c, val);
     /* An expiry that is replaced anyway is not taken out of the index first. */
-    struct entry *e = generic_put(c, c->db, key, old, o, flags & (SET_KEEPTTL | SET_TIMES));
+    struct entry *e = string_put(c, key, old, val, flags & (SET_KEEPTTL | SET_TIMES));
     if (flags & SET_TIMES) ks_set_expire(c->ks, c->db, e, when_ms);
     set_propagate(c, flags, val, when_ms);
     cmd_modified(c, c->db, key);

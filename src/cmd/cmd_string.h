@@ -12,6 +12,8 @@ void string_reply_part(struct cmd_ctx *c, struct obj *o, size_t from, size_t len
 
 /* The value a command stores. A large argument is not copied but becomes the value; val stays valid as long as the value does. */
 struct obj *string_new_value(struct cmd_ctx *c, struct slice val);
+/* generic_put of it, in the client's database; without an object where it is small. */
+struct entry *string_put(struct cmd_ctx *c, struct slice key, struct entry *old, struct slice val, bool keep_ttl);
 
 /* SET's keys are read only with GET: what COMMAND GETKEYSANDFLAGS and key permissions go by. */
 int string_set_keys(int argc, const struct slice *argv, int *pos, unsigned *flags, int cap);

@@ -23,7 +23,7 @@ static bool mset_pairs_ok(struct cmd_ctx *c) {
 static void mset_store(struct cmd_ctx *c) {
     for (int i = 1; i < c->argc; i += 2) {
         struct slice key = c->argv[i], val = c->argv[i + 1];
-        generic_put(c, c->db, key, cmd_find_write(c, key), string_new_value(c, val), false);
+        string_put(c, key, cmd_find_write(c, key), val, false);
         cmd_modified(c, c->db, key);
         cmd_notify(c, '$', "set", c->db, key);
     }

@@ -9,7 +9,7 @@
 
 static void store_integer(struct cmd_ctx *c, struct slice key, struct entry *e, int64_t v) {
     struct obj *o = e == NULL ? NULL : entry_value(e);
-    if (o != NULL && o->enc == OBJ_ENC_INT && atomic_load_explicit(&o->refs, memory_order_acquire) == 1)
+    if (o != NULL && o->enc == OBJ_ENC_INT && obj_refs(o) == 1)
         o->u.integer = v; /* the counter's hot path: no allocation */
     else
         generic_put(c, c->db, key, e, obj_string_from_ll(v), true);

@@ -1,7 +1,7 @@
 /*
  * Strings by parts: APPEND, STRLEN, GETRANGE (and SUBSTR, its old name), SETRANGE.
  *
- * Changes in place go through obj_string_own, which re-encodes ints and embstrs and copies a value that a reply still refers to.
+ * Changes in place go through ks_string_own, which re-encodes ints and embstrs and copies a value that a reply still refers to.
  */
 #include "cmd/cmd_string.h"
 
@@ -12,12 +12,12 @@ void string_append_command(struct cmd_ctx *c) {
     struct entry *e = cmd_find_typed(c, key, OBJ_STRING, true, &err);
     if (err) return;
     if (e == NULL) {
-        generic_put(c, c->db, key, NULL, string_new_value(c, val), false);
+        string_put(c, key, NULL, val, false);
     } else {
         size_t old_len = obj_string_len(entry_value(e));
         if (!cmd_check_string_len(c, old_len, val.len)) return;
         len = old_len + val.len;
-        char *p = obj_string_own(entry_value_slot(e), len);
+        char *p = ks_string_own(c->ks, c->db, key, &e, len);
         if (val.len > 0) memcpy(p + old_len, val.ptr, val.len);
     }
     cmd_modified(c, c->db, key);
@@ -68,7 +68,7 @@ void string_setrange_command(struct cmd_ctx *c) {
     if (!cmd_check_string_len(c, (uint64_t)offset, val.len)) return;
     size_t need = (size_t)offset + val.len, len = need > old_len ? need : old_len;
     if (e == NULL) e = generic_put(c, c->db, key, NULL, obj_string_new_raw(len), false);
-    memcpy(obj_string_own(entry_value_slot(e), len) + offset, val.ptr, val.len);
+    memcpy(ks_string_own(c->ks, c->db, key, &e, len) + offset, val.ptr, val.len);
     cmd_modified(c, c->db, key);
     cmd_notify(c, '$', "setrange", c->db, key);
     reply_int(c->r, (int64_t)len);

@@ -113,6 +113,12 @@ void expiry_set(struct expiry *x, struct entry *e, int64_t when_ms) {
     }
 }
 
+void expiry_moved(struct expiry *x, struct entry *e) {
+    const struct ttl *t = ttl_at(e->ttl);
+    assert(t->heap_pos < x->n && x->items[t->heap_pos].when_ms == t->when_ms);
+    x->items[t->heap_pos].entry = e;
+}
+
 struct entry *expiry_first(const struct expiry *x) {
     return x->n ? x->items[0].entry : NULL;
 }

@@ -23,6 +23,8 @@ struct expiry {
 
 /* Sets, moves or (KS_NO_EXPIRE) takes away e's time. */
 void expiry_set(struct expiry *x, struct entry *e, int64_t when_ms);
+/* e, which has a time, took the place of another block with the same record. */
+void expiry_moved(struct expiry *x, struct entry *e);
 struct entry *expiry_first(const struct expiry *x); /* NULL when empty */
 int64_t expiry_mean_ms(const struct expiry *x);     /* mean of the absolute times; 0 when empty */
 size_t expiry_mem(const struct expiry *x);          /* bytes */

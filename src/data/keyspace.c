@@ -219,7 +219,7 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
         if (!atomic_load_explicit(&ks->keep_expired, memory_order_relaxed)) expire_entry(ks, shard, sd, e, hash);
         e = NULL;
     }
-    if (e && sd->fields.n && e->value->type == OBJ_HASH && now_ms > 0 &&
+    if (e && sd->fields.n && entry_obj(e)->type == OBJ_HASH && now_ms > 0 &&
         !atomic_load_explicit(&ks->keep_expired, memory_order_relaxed) && expire_fields_lazily(ks, shard, sd, e, now_ms))
         e = NULL;
     count_lookup(s, e != NULL, flags);
@@ -239,10 +239,10 @@ bool ks_is_one_thread(const struct keyspace *ks) {
     return ks->one_thread;
 }
 
-/* Three rounds, each of which has what the one before asked for: bucket, entry, value. All shards are locked from the first to
- * the last, for about as long as two cache misses take: a lock a key and round costs more than the look-ups do. They stay locked
- * no longer, for the commands themselves: with 16 of 64 shards locked most of the time, threads would wait for each other. Trying
- * only, so in any order. */
+/* Three rounds, each of which has what the one before asked for: bucket, entry, value (or the end of the entry that it lies in).
+ * All shards are locked from the first to the last, for about as long as two cache misses take: a lock a key and round costs more
+ * than the look-ups do. They stay locked no longer, for the commands themselves: with 16 of 64 shards locked most of the time,
+ * threads would wait for each other. Trying only, so in any order. */
 static void prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n, size_t min) {
     const struct entry *e[KS_HINTS];
     const struct shard_db *sd[KS_HINTS];
@@ -266,7 +266,7 @@ static void prefetch(struct keyspace *ks, int db, const struct ks_hint *h, int n
         __builtin_prefetch(e[i]);
     }
     for (int i = 0; i < n; i++)
-        if (e[i]) __builtin_prefetch(e[i]->value);
+        if (e[i]) __builtin_prefetch(entry_next_line(e[i]));
     ks_unlock(ks, locked);
 }
 
@@ -288,7 +288,38 @@ uint64_t ks_hints(struct keyspace *ks, int db, const struct slice *argv, const i
     return mask;
 }
 
-struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *val_take, bool keep_ttl) {
+/* Another value for e, which may get another block by it: that takes e's place in the tables. Returns it. */
+static struct entry *put(struct shard_db *sd, struct entry *e, struct slice key, const struct entry_val *v, bool lazy_free) {
+    struct obj *old;
+    fields_detach(sd, e);
+    struct entry *now = entry_put(e, v, &old);
+    if (now != e) {
+        void **slot = dict_find_slot(&sd->dict, key_hash(key), key);
+        assert(slot && *slot == e);
+        *slot = now;
+        if (now->ttl) expiry_moved(&sd->expiry, now);
+        mem_free(e);
+    }
+    if (lazy_free)
+        obj_unref_lazy(old);
+    else
+        obj_unref(old);
+    if (v->form == ENTRY_FAR) fields_reindex(sd, now);
+    return now;
+}
+
+static struct entry *add(struct keyspace *ks, struct shard *s, struct shard_db *sd, struct slice key, uint64_t hash,
+                         const struct entry_val *v) {
+    if (!s->now_ms) s->now_ms = clock_wall_ms();
+    struct entry *e = entry_new(key, v, entry_clock_now(ks_uses_lfu(ks), s->now_ms));
+    dict_insert(&sd->dict, hash, e);
+    fields_reindex(sd, e);
+    shard_db_publish(sd);
+    if (ks->hooks.added) ks->hooks.added(ks->hooks.arg, sd->db, key);
+    return e;
+}
+
+static struct entry *set(struct keyspace *ks, int db, struct slice key, const struct entry_val *v, bool keep_ttl) {
     int shard = ks_shard_of(ks, key);
     KS_ASSERT_LOCKED(ks, shard);
     struct shard *s = &ks->shards[shard];
@@ -296,21 +327,20 @@ struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *
     uint64_t hash = key_hash(key);
     struct entry *e = dict_find(&sd->dict, hash, key);
     if (!block_none(s)) block_signal(ks, shard, db, key, false);
-    if (e) {
-        fields_detach(sd, e);
-        obj_unref(e->value);
-        e->value = val_take;
-        fields_reindex(sd, e);
-        if (!keep_ttl && e->ttl) shard_db_set_expire(sd, e, KS_NO_EXPIRE);
-        return e;
-    }
-    if (!s->now_ms) s->now_ms = clock_wall_ms();
-    e = entry_new(key, val_take, entry_clock_now(ks_uses_lfu(ks), s->now_ms));
-    dict_insert(&sd->dict, hash, e);
-    fields_reindex(sd, e);
-    shard_db_publish(sd);
-    if (ks->hooks.added) ks->hooks.added(ks->hooks.arg, db, key);
+    if (!e) return add(ks, s, sd, key, hash, v);
+    e = put(sd, e, key, v, false);
+    if (!keep_ttl && e->ttl) shard_db_set_expire(sd, e, KS_NO_EXPIRE);
     return e;
+}
+
+struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *val_take, bool keep_ttl) {
+    const struct entry_val v = entry_val_obj(key, val_take);
+    return set(ks, db, key, &v, keep_ttl);
+}
+
+struct entry *ks_set_string(struct keyspace *ks, int db, struct slice key, struct slice text, bool keep_ttl) {
+    const struct entry_val v = entry_val_string(key, text);
+    return set(ks, db, key, &v, keep_ttl);
 }
 
 struct entry *ks_load(struct keyspace *ks, int db, struct slice key, struct obj *val_take, int64_t expire_ms, bool replace) {
@@ -326,7 +356,8 @@ struct entry *ks_load(struct keyspace *ks, int db, struct slice key, struct obj 
         entry_free(e);
     }
     if (!s->now_ms) s->now_ms = clock_wall_ms();
-    e = entry_new(key, val_take, entry_clock_now(ks_uses_lfu(ks), s->now_ms));
+    const struct entry_val v = entry_val_obj(key, val_take);
+    e = entry_new(key, &v, entry_clock_now(ks_uses_lfu(ks), s->now_ms));
     dict_insert(&sd->dict, hash, e);
     fields_reindex(sd, e);
     if (expire_ms != KS_NO_EXPIRE)
@@ -348,14 +379,31 @@ void ks_reserve(struct keyspace *ks, int db, uint64_t n_keys, bool locked) {
     }
 }
 
-struct obj *ks_replace(struct keyspace *ks, int db, struct entry *e, struct obj *val_take) {
-    struct obj *old = e->value;
-    bool are_hashes = old->type == OBJ_HASH || val_take->type == OBJ_HASH;
-    struct shard_db *sd = are_hashes ? shard_db_get(ks, ks_shard_of(ks, entry_key(e)), db) : NULL;
-    if (sd) fields_detach(sd, e);
-    e->value = val_take;
-    if (sd) fields_reindex(sd, e);
-    return old;
+static struct shard_db *db_of(struct keyspace *ks, int db, struct slice key) {
+    int shard = ks_shard_of(ks, key);
+    KS_ASSERT_LOCKED(ks, shard);
+    return shard_db_get(ks, shard, db);
+}
+
+struct entry *ks_replace(struct keyspace *ks, int db, struct slice key, struct entry *e, struct obj *val_take, bool lazy_free) {
+    const struct entry_val v = entry_val_obj(key, val_take);
+    return put(db_of(ks, db, key), e, key, &v, lazy_free);
+}
+
+struct entry *ks_replace_string(struct keyspace *ks, int db, struct slice key, struct entry *e, struct slice text,
+                                bool lazy_free) {
+    KS_ASSERT_LOCKED(ks, ks_shard_of(ks, key));
+    if (entry_overwrite(e, text)) return e;
+    const struct entry_val v = entry_val_string(key, text);
+    return put(db_of(ks, db, key), e, key, &v, lazy_free);
+}
+
+char *ks_string_own(struct keyspace *ks, int db, struct slice key, struct entry **e, size_t min_len) {
+    if (entry_form_of(*e) != ENTRY_FAR) {
+        const struct entry_val v = { .form = ENTRY_FAR, .obj = obj_string_new_raw_of(entry_obj(*e), min_len) };
+        *e = put(db_of(ks, db, key), *e, key, &v, false);
+    }
+    return obj_string_own(&(*e)->far, min_len);
 }
 
 /* The entry, out of all tables, or NULL. */
@@ -384,11 +432,7 @@ bool ks_delete(struct keyspace *ks, int db, struct slice key, bool lazy_free) {
 
 struct obj *ks_steal(struct keyspace *ks, int db, struct slice key) {
     struct entry *e = take_out(ks, db, key);
-    if (!e) return NULL;
-    struct obj *o = e->value;
-    e->value = NULL;
-    entry_free(e);
-    return o;
+    return e ? entry_steal(e) : NULL;
 }
 
 void ks_set_expire(struct keyspace *ks, int db, struct entry *e, int64_t when_ms) {

@@ -30,7 +30,8 @@
 #define KS_NO_EXPIRE (-1)
 
 struct keyspace;
-struct entry; /* one key; stays at one address from insertion to deletion */
+struct entry; /* one key; stays at one address until it is deleted or its value replaced: what replaces it says where it is then
+               */
 
 /* Reasons given to hooks. */
 enum ks_event { KS_EV_EXPIRED, KS_EV_EVICTED, KS_EV_DELETED };
@@ -115,25 +116,36 @@ bool ks_is_locked_by_me(const struct keyspace *ks, int shard); /* for assertions
  * KS_FIND_WRITE. now_ms <= 0 finds every key, due or not: what a replica needs that applies its primary's stream. */
 enum ks_find_flags { KS_FIND_READ = 0, KS_FIND_NO_TOUCH = 1, KS_FIND_NO_STATS = 2, KS_FIND_WRITE = 4 /* no hit/miss counting */ };
 struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now_ms, unsigned flags);
-/* Inserts or replaces; the value's reference is taken. keep_ttl: keep the old expiry, else cleared. Knows no time: a key that is
- * due and was not looked up before is replaced like a live one. */
+/* Inserts or replaces; the value's reference is taken: a small string lies in its entry from then on, and the object is gone.
+ * keep_ttl: keep the old expiry, else cleared. Knows no time: a key that is due and was not looked up before is replaced like a
+ * live one. */
 struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *val_take, bool keep_ttl);
+/* The same for a string (an int where it looks like one, as obj_string_new); a small one costs one allocation with its key, or
+ * none where it takes the place of one of about the same size. text is not to lie in the old value. */
+struct entry *ks_set_string(struct keyspace *ks, int db, struct slice key, struct slice text, bool keep_ttl);
 /* For loading a file: a key with its expiry (absolute wall ms, or KS_NO_EXPIRE). NULL, and the value stays the caller's, when the key
  * is there already; with `replace` that one goes. No hook is called, nobody who waits for the key is told. */
 struct entry *ks_load(struct keyspace *ks, int db, struct slice key, struct obj *val_take, int64_t expire_ms, bool replace);
 /* Room for so many keys in a database that is empty, or is left as it is. No lock held: takes each shard's. */
 void ks_reserve(struct keyspace *ks, int db, uint64_t n_keys, bool locked);
 bool ks_delete(struct keyspace *ks, int db, struct slice key, bool lazy_free); /* true when it was there (expired or not) */
-/* Another value for a live entry; the reference is taken, the old value's is the caller's. The expiry stays. */
-struct obj *ks_replace(struct keyspace *ks, int db, struct entry *e, struct obj *val_take);
+/* Another value for e, the live entry of the key; the reference is taken. The expiry stays. Returns where the entry is now: e is
+ * not to be used any more, nor what pointed into it. lazy_free: of the old value, as ks_delete. */
+struct entry *ks_replace(struct keyspace *ks, int db, struct slice key, struct entry *e, struct obj *val_take, bool lazy_free);
+struct entry *ks_replace_string(struct keyspace *ks, int db, struct slice key, struct entry *e, struct slice text,
+                                bool lazy_free); /* as ks_set_string */
+/* obj_string_own for the string of *e, the live entry of the key: raw, its own, at least min_len bytes long. *e: where the entry
+ * is now. From then on entry_value_slot may be used. */
+char *ks_string_own(struct keyspace *ks, int db, struct slice key, struct entry **e, size_t min_len);
 /* The times of fields of e's hash were changed: to be said before the lock is released. */
 void ks_fields_changed(struct keyspace *ks, int db, struct entry *e);
-/* Takes the value out and deletes the key; the caller owns the reference. NULL when absent. */
+/* Takes the value out (a small string: copies it) and deletes the key; the caller owns the reference. NULL when absent. */
 struct obj *ks_steal(struct keyspace *ks, int db, struct slice key);
 
 struct slice entry_key(const struct entry *e);
-struct obj *entry_value(const struct entry *e);
-struct obj **entry_value_slot(struct entry *e); /* to change in place (obj_string_own); to replace: ks_replace */
+struct obj *entry_value(const struct entry *e); /* valid until it is replaced; not to be counted (obj_ref) unless it is raw */
+/* To change in place what is no string, or has been made the entry's own by ks_string_own. To replace: ks_replace. */
+struct obj **entry_value_slot(struct entry *e);
 int64_t entry_expire_ms(const struct entry *e); /* absolute wall ms, or KS_NO_EXPIRE */
 /* KS_NO_EXPIRE clears. O(log keys with TTL). A time in the past is fine: the key is due at once. */
 void ks_set_expire(struct keyspace *ks, int db, struct entry *e, int64_t when_ms);

@@ -265,7 +265,7 @@ static bool serve_key(struct keyspace *ks, int shard, struct blocked_key *bk, ui
         const struct entry *e = shard_db_peek(shard_db_get(ks, shard, bk->db), key_of(bk));
         bool is_there = e && !is_due(e, now_ms);
         if (!is_there && !bk->n_nokey) break;
-        if (!w->on_nokey && !(is_there && e->value->type == w->type)) continue;
+        if (!w->on_nokey && !(is_there && entry_obj(e)->type == w->type)) continue;
         if (w->mask & ~locked)
             is_done = false;
         else

@@ -14,16 +14,16 @@
 
 static void entry_moved(void *what, uint32_t at) {
     const struct entry *e = what;
-    *hash_index_pos(e->value) = at;
+    *hash_index_pos(entry_obj(e)) = at;
 }
 
 /* NULL when the value is no hash with times. */
 static uint32_t *index_pos(const struct entry *e) {
-    return e->value->type == OBJ_HASH ? hash_index_pos(e->value) : NULL;
+    return entry_obj(e)->type == OBJ_HASH ? hash_index_pos(entry_obj(e)) : NULL;
 }
 
 void fields_detach(struct shard_db *sd, struct entry *e) {
-    if (!sd->fields.n || !e->value) return;
+    if (!sd->fields.n) return;
     const uint32_t *pos = index_pos(e);
     if (pos && *pos != TIMEHEAP_NONE) timeheap_remove(&sd->fields, *pos, entry_moved);
 }
@@ -31,7 +31,7 @@ void fields_detach(struct shard_db *sd, struct entry *e) {
 void fields_reindex(struct shard_db *sd, struct entry *e) {
     const uint32_t *pos = index_pos(e);
     if (!pos) return;
-    int64_t soonest = hash_soonest(e->value);
+    int64_t soonest = hash_soonest(entry_obj(e));
     if (soonest == HASH_NO_TIME)
         fields_detach(sd, e);
     else if (*pos == TIMEHEAP_NONE)
@@ -84,8 +84,8 @@ static void tell_gone(struct keyspace *ks, int db, struct slice key, struct gone
 bool expire_fields(struct keyspace *ks, int shard, struct shard_db *sd, struct entry *e, int64_t now_ms, unsigned max,
                    unsigned *ret_n) {
     struct gone_fields g = { .wanted = ks->hooks.fields_expired != NULL };
-    unsigned n = hash_expire(e->value, now_ms, max, note_gone, &g);
-    bool is_key_gone = hash_len(e->value) == 0;
+    unsigned n = hash_expire(entry_obj(e), now_ms, max, note_gone, &g);
+    bool is_key_gone = hash_len(entry_obj(e)) == 0;
     struct slice key = entry_key(e);
     *ret_n = n;
     if (is_key_gone)
@@ -104,9 +104,9 @@ bool expire_fields(struct keyspace *ks, int shard, struct shard_db *sd, struct e
 
 bool expire_fields_lazily(struct keyspace *ks, int shard, struct shard_db *sd, struct entry *e, int64_t now_ms) {
     enum { MAX = 1000 }; /* who has more due at once leaves them to the cron: readers see none of them anyway */
-    int64_t soonest = hash_soonest(e->value);
+    int64_t soonest = hash_soonest(entry_obj(e));
     unsigned n;
-    if (soonest == HASH_NO_TIME || now_ms <= soonest || hash_due(e->value, now_ms, MAX + 1) > MAX) return false;
+    if (soonest == HASH_NO_TIME || now_ms <= soonest || hash_due(entry_obj(e), now_ms, MAX + 1) > MAX) return false;
     return expire_fields(ks, shard, sd, e, now_ms, MAX, &n);
 }
 

@@ -1,7 +1,7 @@
 /* Values: making, sharing, growing and freeing them. Place in the flow: commands make and change them, entries hold them, replies
  * may refer to their bytes. Thread: the holder of the key's shard lock, but for the reference count, which any thread may change.
  *
- * Size of an allocation by encoding: int 16 bytes, embstr 12 + length, raw 32 plus its data. Only the members of the
+ * Size of an allocation by encoding: int 16 bytes, embstr 8 + length, raw 32 plus its data. Only the members of the
  * encoding's own union arm may be touched; the rest of the struct is not there.
  *
  * Invariant that makes obj_unref cheap: who holds the only reference is alone with the object, nobody can add one behind its
@@ -20,9 +20,8 @@
 #include "data/zset.h"
 
 #define INT_SIZE (offsetof(struct obj, u) + sizeof(int64_t))
-#define EMB_SIZE(len) (offsetof(struct obj, u.emb.data) + (len))
+#define EMB_SIZE(len) (offsetof(struct obj, u) + (len))
 #define PREALLOC_MAX (1024 * 1024)  /* growth doubles up to here, then adds this much: sds's rule */
-#define INT_CHARS_MAX 20            /* as redis-server's tryObjectEncoding */
 #define LAZY_MIN_BYTES (256 * 1024) /* freeing less than this costs no more than handing it over */
 #define LAZY_MIN_EFFORT 64          /* allocations, the same: redis-server's LAZYFREE_THRESHOLD */
 
@@ -40,14 +39,15 @@ static struct obj *obj_alloc(size_t size, uint8_t enc) {
     struct obj *o = mem_alloc(size);
     atomic_init(&o->refs, 1);
     o->type = OBJ_STRING;
-    o->enc = enc;
-    o->spare = 0;
+    o->enc = enc & 15;
+    o->key_len = 0;
+    o->emb_len = 0;
     return o;
 }
 
 struct obj *obj_new(enum obj_type type, enum obj_enc enc, void *ptr_take) {
     struct obj *o = obj_alloc(offsetof(struct obj, u) + sizeof(void *), (uint8_t)enc);
-    o->type = (uint8_t)type;
+    o->type = type & 15;
     o->u.ptr = ptr_take;
     return o;
 }
@@ -68,14 +68,14 @@ struct obj *obj_string_from_raw_take(char *data_take, size_t len, size_t cap) {
 
 static struct obj *obj_string_new_emb(const void *p, size_t len) {
     struct obj *o = obj_alloc(EMB_SIZE(len), OBJ_ENC_EMBSTR);
-    o->u.emb.len = (uint32_t)len;
-    if (len) memcpy(o->u.emb.data, p, len);
+    o->emb_len = (uint16_t)len;
+    if (len) memcpy(obj_emb(o), p, len);
     return o;
 }
 
 struct obj *obj_string_new(const void *p, size_t len) {
     int64_t v;
-    if (len <= INT_CHARS_MAX && str_to_ll((struct slice){ p, len }, &v)) return obj_string_from_ll(v);
+    if (len <= OBJ_INT_CHARS_MAX && str_to_ll((struct slice){ p, len }, &v)) return obj_string_from_ll(v);
     return obj_string_new_text(p, len);
 }
 
@@ -91,13 +91,19 @@ struct obj *obj_string_new_raw(size_t len) {
 }
 
 struct obj *obj_ref(struct obj *o) {
+    assert(!obj_is_in_entry(o));
     atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
     return o;
+}
+
+uint32_t obj_refs(const struct obj *o) {
+    return obj_is_in_entry(o) ? 1 : atomic_load_explicit(&o->refs, memory_order_acquire);
 }
 
 /* True when the caller's reference was the last one: the object is then its own to free. */
 static bool obj_drop(struct obj *o) {
     if (atomic_load_explicit(&o->refs, memory_order_acquire) == 1) return true;
+    assert(!obj_is_in_entry(o));
     return atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) == 1;
 }
 
@@ -141,7 +147,7 @@ struct slice obj_string_bytes(const struct obj *o, char *tmp) {
     case OBJ_ENC_INT:
         return (struct slice){ tmp, str_from_ll(tmp, o->u.integer) };
     case OBJ_ENC_EMBSTR:
-        return (struct slice){ o->u.emb.data, o->u.emb.len };
+        return (struct slice){ obj_emb(o), o->emb_len };
     default:
         return (struct slice){ o->u.raw.data, o->u.raw.len };
     }
@@ -159,13 +165,13 @@ bool obj_string_to_ll(const struct obj *o, int64_t *ret) {
     }
     char tmp[STR_LL_MAX];
     struct slice s = obj_string_bytes(o, tmp);
-    return s.len <= INT_CHARS_MAX && str_to_ll(s, ret);
+    return s.len <= OBJ_INT_CHARS_MAX && str_to_ll(s, ret);
 }
 
 struct obj *obj_dup(const struct obj *o) {
     if (ops_of(o)) return obj_new(o->type, o->enc, ops_of(o)->dup(o));
     if (o->enc == OBJ_ENC_INT) return obj_string_from_ll(o->u.integer);
-    if (o->enc == OBJ_ENC_EMBSTR) return obj_string_new_emb(o->u.emb.data, o->u.emb.len);
+    if (o->enc == OBJ_ENC_EMBSTR) return obj_string_new_emb(obj_emb(o), o->emb_len);
     size_t len = o->u.raw.len;
     char *data = len ? mem_alloc(len) : NULL;
     if (len) memcpy(data, o->u.raw.data, len);
@@ -177,26 +183,24 @@ static size_t cap_for_growth(size_t len) {
     return len < PREALLOC_MAX ? len * 2 : len + PREALLOC_MAX;
 }
 
-/* A raw copy of *slot, at least min_len long, takes its place. */
-static void own_copy(struct obj **slot, size_t min_len) {
+struct obj *obj_string_new_raw_of(const struct obj *o, size_t min_len) {
     char tmp[STR_LL_MAX];
-    struct slice old = obj_string_bytes(*slot, tmp);
+    struct slice old = obj_string_bytes(o, tmp);
     size_t len = old.len > min_len ? old.len : min_len;
     size_t cap = len > old.len ? cap_for_growth(len) : len;
     char *data = cap ? mem_alloc(cap) : NULL;
     assert(data || len == 0);
     if (old.len) memcpy(data, old.ptr, old.len);
     if (len > old.len) memset(data + old.len, 0, len - old.len);
-    struct obj *copy = obj_string_from_raw_take(data, len, cap);
-    obj_unref(*slot);
-    *slot = copy;
+    return obj_string_from_raw_take(data, len, cap);
 }
 
 char *obj_string_own(struct obj **slot, size_t min_len) {
     struct obj *o = *slot;
     assert(o->type == OBJ_STRING);
     if (o->enc != OBJ_ENC_RAW || atomic_load_explicit(&o->refs, memory_order_acquire) != 1) {
-        own_copy(slot, min_len);
+        *slot = obj_string_new_raw_of(o, min_len);
+        obj_unref(o);
         return (*slot)->u.raw.data;
     }
     if (min_len > o->u.raw.len) {
@@ -218,7 +222,7 @@ const char *obj_type_name(const struct obj *o) {
 const char *obj_encoding_name(const struct obj *o) {
     static const char *const names[OBJ_N_ENCS] = { "int",       "embstr", "raw",       "listpack", "listpackex",
                                                    "quicklist", "intset", "hashtable", "skiplist", "stream" };
-    if (o->enc == OBJ_ENC_EMBSTR && o->u.emb.len > OBJ_EMBSTR_MAX) return names[OBJ_ENC_RAW];
+    if (o->enc == OBJ_ENC_EMBSTR && o->emb_len > OBJ_EMBSTR_MAX) return names[OBJ_ENC_RAW];
     return names[o->enc];
 }
 

@@ -3,7 +3,10 @@
  * thread without that lock. A string with more than one reference is never changed in place: obj_string_own copies first.
  *
  * The other types hang a structure of their own on u.ptr (listpack, dict, ...), which its encoding names; only one reference to
- * them ever exists, so they are changed in place. What all types must be able to do is in struct obj_ops. */
+ * them ever exists, so they are changed in place. What all types must be able to do is in struct obj_ops.
+ *
+ * A small string lies in one allocation with its key (entry.h). To readers it is an object like others, but it is its entry's
+ * alone and ends with it: it has no count, and obj_ref and obj_unref are not for it (they stop the process). */
 #ifndef KETTLE_DATA_OBJECT_H
 #define KETTLE_DATA_OBJECT_H
 
@@ -31,20 +34,21 @@ enum obj_enc {
     OBJ_N_ENCS
 };
 
-#define OBJ_EMBSTR_MAX 44   /* bytes; OBJECT ENCODING says embstr up to here, as redis-server does */
-#define OBJ_INLINE_MAX 1024 /* bytes; a new string up to here lies in one allocation with its header, whatever its name */
+#define OBJ_INT_CHARS_MAX 20 /* as redis-server's tryObjectEncoding */
+#define OBJ_EMBSTR_MAX 44    /* bytes; OBJECT ENCODING says embstr up to here, as redis-server does */
+#define OBJ_INLINE_MAX 1024  /* bytes; a new string up to here lies in one allocation with its header, whatever its name */
 
+#define OBJ_IN_ENTRY 0xc0000000u /* refs of one that lies in its entry: any of these bits; the others are the entry's */
+
+/* Aligned to 4 bytes only: those within entries are, others lie on 8. */
 struct obj {
     _Atomic uint32_t refs;
-    uint8_t type; /* enum obj_type */
-    uint8_t enc;  /* enum obj_enc */
-    uint16_t spare;
-    union {
+    uint8_t type : 4;    /* enum obj_type */
+    uint8_t enc : 4;     /* enum obj_enc */
+    uint8_t key_len;     /* within an entry: its key's, which stands before an embstr's bytes and behind an int; else 0 */
+    uint16_t emb_len;    /* OBJ_ENC_EMBSTR: up to OBJ_INLINE_MAX bytes, at obj_emb() */
+    union {              /* an embstr's bytes begin here */
         int64_t integer; /* OBJ_ENC_INT */
-        struct {
-            uint32_t len;
-            char data[];
-        } emb; /* OBJ_ENC_EMBSTR; up to OBJ_INLINE_MAX bytes */
         struct {
             char *data;
             size_t len;
@@ -52,7 +56,7 @@ struct obj {
         } raw;     /* OBJ_ENC_RAW; data NULL when cap is 0 */
         void *ptr; /* every type but strings: what the encoding says */
     } u;
-};
+} __attribute__((packed, aligned(4)));
 
 /* What a type other than string provides; each in its own file, listed in object.c. */
 struct obj_ops {
@@ -75,7 +79,11 @@ struct obj *obj_new(enum obj_type type, enum obj_enc enc, void *ptr_take);
 struct obj *obj_ref(struct obj *o);
 struct obj *obj_unref(struct obj *o);     /* frees at zero; NULL is fine; always NULL */
 void obj_unref_cb(void *o);               /* obj_unref as a release callback */
-struct obj *obj_dup(const struct obj *o); /* deep copy, one reference */
+struct obj *obj_dup(const struct obj *o); /* deep copy, one reference; of one within an entry: an object by itself */
+uint32_t obj_refs(const struct obj *o);   /* 1 for one within an entry */
+static inline bool obj_is_in_entry(const struct obj *o) {
+    return atomic_load_explicit(&o->refs, memory_order_relaxed) & OBJ_IN_ENTRY;
+}
 /* Frees large values off the calling thread (UNLINK): hands to a background thread when worth it. */
 void obj_unref_lazy(struct obj *o);
 
@@ -83,8 +91,14 @@ void obj_unref_lazy(struct obj *o);
 struct slice obj_string_bytes(const struct obj *o, char *tmp);
 size_t obj_string_len(const struct obj *o);
 bool obj_string_to_ll(const struct obj *o, int64_t *ret);
+static inline char *obj_emb(const struct obj *o) {
+    return (char *)(uintptr_t)&o->u + o->key_len;
+}
+/* A copy, raw and of one reference, with room to grow; at least min_len bytes long, those behind o's zero. */
+struct obj *obj_string_new_raw_of(const struct obj *o, size_t min_len);
 /* Makes *slot a raw string of one reference that may be changed in place (replacing *slot when it must be copied or
- * re-encoded), of at least min_len bytes, new bytes zero. Returns its data pointer; len is obj_string_len(*slot). */
+ * re-encoded), of at least min_len bytes, new bytes zero. Returns its data pointer; len is obj_string_len(*slot). A slot is never
+ * an object within an entry: ks_string_own. */
 char *obj_string_own(struct obj **slot, size_t min_len);
 
 const char *obj_type_name(const struct obj *o);            /* "string"; static */

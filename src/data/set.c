@@ -201,7 +201,9 @@ void set_add_absent(struct obj *o, const struct set_member *m, uint64_t *hash) {
     if (o->enc == OBJ_ENC_LISTPACK) {
         struct slice text = set_member_text(m, tmp);
         if (lp_may_add(o, lp_count(o->u.ptr), text.len)) {
-            append_to_lp(&o->u.ptr, m);
+            void *lp = o->u.ptr;
+            append_to_lp(&lp, m);
+            o->u.ptr = lp;
             return;
         }
     }

@@ -93,7 +93,7 @@ static void debug_object(struct cmd_ctx *c) {
         struct obj *o = entry_value(e);
         struct buf line = { 0 };
         buf_printf(&line, "Value at:%p refcount:%u encoding:%s serializedlength:%zu lru:%u lru_seconds_idle:%u", (const void *)o,
-                   atomic_load(&o->refs), obj_encoding_name(o), debug_saved_len(o),
+                   obj_refs(o), obj_encoding_name(o), debug_saved_len(o),
                    (unsigned)((c->now_ms / 1000 - entry_idle_s(e, c->now_ms)) & 0xffffff), entry_idle_s(e, c->now_ms));
         debug_append_facts(&line, o);
         reply_simple(c->r, buf_cstr(&line));

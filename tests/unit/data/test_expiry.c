@@ -15,7 +15,8 @@ static struct entry *entries[N];
 
 static int setup(void **state) {
     (void)state;
-    for (unsigned i = 0; i < N; i++) entries[i] = entry_new(KEY(i), NULL, 0);
+    const struct entry_val number = { .form = ENTRY_INT };
+    for (unsigned i = 0; i < N; i++) entries[i] = entry_new(KEY(i), &number, 0);
     return 0;
 }
 

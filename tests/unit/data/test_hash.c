@@ -383,10 +383,10 @@ static void test_cycle_follows_the_key(void **state) {
     make_hash(ks, 0, SLICE_LIT("overwritten"), T0 + 10, T0 + 20);
     ks_set(ks, 0, SLICE_LIT("overwritten"), obj_string_from_ll(1), false);
     struct entry *e = make_hash(ks, 0, SLICE_LIT("replaced"), T0 + 10, T0 + 20);
-    obj_unref(ks_replace(ks, 0, e, obj_string_from_ll(1)));
+    ks_replace(ks, 0, SLICE_LIT("replaced"), e, obj_string_from_ll(1), false);
     e = set_num(ks, 0, SLICE_LIT("becomes"), 1);
     struct obj *o = obj_dup(entry_value(ks_find(ks, 1, SLICE_LIT("to"), T0, 0)));
-    obj_unref(ks_replace(ks, 0, e, o));
+    ks_replace(ks, 0, SLICE_LIT("becomes"), e, o, false);
     e = make_hash(ks, 0, SLICE_LIT("later"), T0 + 10, T0 + 20);
     hash_set_time(entry_value(e), SLICE_LIT("a"), T0 + 100); /* unsaid: found out when its time comes */
     hash_set_time(entry_value(e), SLICE_LIT("b"), T0 + 90);

@@ -93,10 +93,11 @@ static void test_steal_hands_over_the_value(void **state) {
     obj_unref(o);
 }
 
-static void test_value_slot_changes_in_place(void **state) {
+static void test_own_string_changes_in_place(void **state) {
     struct keyspace *ks = *state;
     struct entry *e = set_num(ks, 0, KEY(1), 17);
-    memcpy(obj_string_own(entry_value_slot(e), 5) + 2, "abc", 3);
+    memcpy(ks_string_own(ks, 0, KEY(1), &e, 5) + 2, "abc", 3);
+    assert_ptr_equal(find_quietly(ks, 0, KEY(1), 1), e);
     char tmp[STR_LL_MAX];
     assert_true(slice_eq(obj_string_bytes(entry_value(e), tmp), SLICE_LIT("17abc")));
 }
@@ -335,7 +336,7 @@ int main(void) {
         T(test_keys_of_any_length),
         T(test_set_replaces_at_one_address),
         T(test_steal_hands_over_the_value),
-        T(test_value_slot_changes_in_place),
+        T(test_own_string_changes_in_place),
         T(test_find_due_key_deletes_it),
         T(test_find_keep_expired_hides_only),
         T(test_find_flags_choose_statistics),

@@ -50,7 +50,9 @@ static void test_flush_async_frees_in_background(void **state) {
     ks_stats_reset(ks);
     fill(ks, 1, 20000);
     fill(ks, 2, 500);
-    struct obj *kept = obj_ref(entry_value(find_quietly(ks, 1, KEY(0), T0))); /* a reply still refers to it */
+    struct entry *e = find_quietly(ks, 1, KEY(0), T0);
+    ks_string_own(ks, 1, KEY(0), &e, 0);
+    struct obj *kept = obj_ref(entry_value(e)); /* a reply still refers to it */
     assert_int_equal(ks_flush(ks, -1, true), 20500);
     check_flushed(ks, 1);
     check_flushed(ks, 2);

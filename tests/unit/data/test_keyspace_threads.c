@@ -46,7 +46,7 @@ static void change(struct slice key, int db, int64_t now_ms) {
         obj_unref(ks_steal(ks, db, key));
         break;
     default:
-        if (e) memset(obj_string_own(entry_value_slot(e), 64), 'x', 64);
+        if (e) memset(ks_string_own(ks, db, key, &e, 64), 'x', 64);
     }
     ks_touch_watched(ks, db, key);
 }
@@ -62,7 +62,7 @@ static void one_command(struct obj **held) {
     change(a, db, now_ms);
     change(b, db, now_ms);
     struct entry *e = ks_find(ks, db, a, now_ms, KS_FIND_READ);
-    struct obj *o = e ? obj_ref(entry_value(e)) : NULL;
+    struct obj *o = e && entry_value(e)->enc == OBJ_ENC_RAW ? obj_ref(entry_value(e)) : NULL;
     ks_unlock(ks, mask);
     *held = obj_unref(*held);
     *held = o;
