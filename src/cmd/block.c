@@ -94,6 +94,8 @@ static struct cmd_waiter *waiter_new(const struct cmd_ctx *c, const struct cmd_b
     session_ghost(&w->s, c->s, &w->out);
     acl_share(&w->s, c->s);
     w->timed_out = b->timed_out;
+    w->job = b->job;
+    w->job_dropped = b->job_dropped;
     w->deadline_us = b->deadline_us;
     w->ticks = clock_ticks() - c->start;
     return w;
@@ -214,6 +216,7 @@ bool block_time_out(struct cmd_waiter *w) {
 }
 
 void block_free(struct cmd_waiter *w) {
+    if (w->job_dropped) w->job_dropped(w->job);
     acl_logout(&w->s);
     obuf_clear(&w->out);
     mem_free(w);

@@ -273,6 +273,10 @@ struct cmd_block {
      * given. */
     const struct slice *argv;
     int argc;
+    /* It waits for something that is no key (MIGRATE), which is told when the client waits no longer, on the session's thread.
+     * CLIENT UNBLOCK leaves it alone. */
+    void *job;
+    void (*job_dropped)(void *job);
 };
 /* False inside EXEC and scripts: cmd_block_on_keys replies as if timed out then, so most commands need not ask. */
 bool cmd_can_block(const struct cmd_ctx *c);

@@ -157,7 +157,7 @@ static enum block_state unblock_in(struct io_thread *th, uint64_t id, enum block
     list_for_each(n, &th->clients) {
         struct client *c = list_entry(n, struct client, node);
         if (c->s.id != id) continue;
-        if (c->blocked) was = block_claim(c->blocked, to);
+        if (c->blocked && !c->blocked->job) was = block_claim(c->blocked, to);
         if (c->blocked && was == BLOCK_WAITING) post(c->blocked);
         break;
     }

@@ -19,6 +19,7 @@
 #include "server/loading.h"
 #include "server/shutdown.h"
 #include "server/snapshot.h"
+#include "server/migrate.h"
 #include "server/tracking.h"
 
 #define EXPIRE_BATCH 100       /* keys deleted under one hold of a shard's lock */
@@ -94,6 +95,7 @@ static void sample(struct server *srv) {
     srv->last_sample_us = now;
     sample_cpu(srv);
     tls_tickets_cron(&srv->tls);
+    migrate_cron(srv);
     int64_t used = (int64_t)mem_used();
     if (used > atomic_load(&srv->stats.peak_memory)) atomic_store(&srv->stats.peak_memory, used);
 }

@@ -23,6 +23,7 @@
 #include "server/evict.h"
 #include "server/memory.h"
 #include "server/snapshot.h"
+#include "server/migrate.h"
 #include "server/topics.h"
 #include "server/tracking.h"
 #include "server/tracking_table.h"
@@ -232,8 +233,9 @@ static void stats_of_keys(struct server *srv, struct buf *o) {
     struct child_figures f;
     child_figures_get(srv, &f);
     buf_printf(o, "latest_fork_usec:%llu\r\ntotal_forks:%llu\r\n", (unsigned long long)f.fork_usec, (unsigned long long)f.forks);
+    buf_printf(o, "migrate_cached_sockets:%d\r\n", migrate_cached_links(srv));
     /* Of subsystems this version lacks. */
-    buf_append_cstr(o, "migrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
+    buf_append_cstr(o, "slave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
                        "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n"
                        "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\n");
     buf_printf(o, "tracking_total_keys:%llu\r\ntracking_total_items:%llu\r\ntracking_total_prefixes:%llu\r\n",

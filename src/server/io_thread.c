@@ -15,6 +15,7 @@
 #include "cmd/script/script.h"
 #include "net/listen.h"
 #include "server/client.h"
+#include "server/migrate.h"
 #include "server/pubsub.h"
 #include "server/tracking.h"
 
@@ -375,6 +376,7 @@ static void stop_posted(struct io_thread *th, void *arg) {
 
 void io_threads_stop(struct server *srv) {
     scripts_stop(srv->eng.scripts);
+    migrate_stop(srv);
     for (int i = 0; i < srv->n_threads; i++) io_thread_post(&srv->threads[i], stop_posted, NULL);
 }
 

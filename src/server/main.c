@@ -20,6 +20,7 @@
 #include "server/client.h"
 #include "server/loading.h"
 #include "server/snapshot.h"
+#include "server/migrate.h"
 #include "server/notify.h"
 #include "server/monitor.h"
 #include "server/observe.h"
@@ -63,7 +64,8 @@ static void print_usage(FILE *f) {
 static void register_commands(struct server *srv) {
     const struct cmd_spec *const families[] = {
         cmd_specs_connection, cmd_specs_acl,    cmd_specs_client,  cmd_specs_server,
-        cmd_specs_config,     cmd_specs_pubsub, cmd_specs_observe, cmd_specs_snapshot, NULL,
+        cmd_specs_config,     cmd_specs_pubsub, cmd_specs_observe, cmd_specs_snapshot,
+        cmd_specs_migrate,    NULL,
     };
     srv->table = cmd_table_new();
     cmd_table_register_data(srv->table);
@@ -116,6 +118,7 @@ static int make_engine(struct server *srv) {
     srv->snapshot = snapshot_new();
     srv->loading = loading_new();
     srv->repl = repl_new(srv);
+    srv->migrate = migrate_new();
     pthread_mutex_init(&srv->evict_lock, NULL);
     srv->eng.hooks.ran = observe_ran;
     srv->eng.hooks.show = monitor_show;
@@ -228,6 +231,7 @@ static void tear_down(struct server *srv) {
     srv->snapshot = snapshot_free(srv->snapshot);
     srv->loading = loading_free(srv->loading);
     srv->repl = repl_free(srv->repl);
+    srv->migrate = migrate_free(srv->migrate);
     pthread_mutex_destroy(&srv->evict_lock);
     observe_done(srv);
     tls_watch_stop(srv);
@@ -326,6 +330,7 @@ int main(int argc, char **argv) {
     loading_start(srv, ready);
     io_thread_run(&srv->threads[0]);
     loading_join(srv);
+    migrate_wait(srv);
     io_threads_join(srv);
     int status = srv->exit_status;
     tear_down(srv);

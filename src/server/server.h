@@ -110,6 +110,7 @@ struct server {
     struct loading *loading;          /* loading.h; atomics */
     _Atomic unsigned refusals;        /* enum refusal: states in which commands are refused, refusal.h */
     struct repl *repl;                /* replication.h; its own lock */
+    struct migrate *migrate;          /* migrate.h; its own lock */
     pthread_mutex_t evict_lock;       /* one evict_clients at a time */
     struct tracking *tracking;        /* client-side caching, tracking.h; its own locks */
     struct slowlog *slowlog;          /* its own lock */
@@ -165,7 +166,7 @@ void cron_start(struct io_thread *th); /* every thread: idle clients; thread 0: 
 
 /* ---- registration of commands that live here ---- */
 extern const struct cmd_spec cmd_specs_acl[], cmd_specs_client[], cmd_specs_server[], cmd_specs_config[], cmd_specs_pubsub[],
-    cmd_specs_observe[], cmd_specs_snapshot[];
+    cmd_specs_observe[], cmd_specs_snapshot[], cmd_specs_migrate[];
 
 /* ---- cmd_config.c ---- */
 const char *server_apply_config(void *srv, const char *const *names, int n,
