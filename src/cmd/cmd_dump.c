@@ -5,6 +5,8 @@
  */
 #include "cmd/cmd_dump.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/log.h"
 #include "data/rdb.h"
@@ -101,13 +103,16 @@ static struct obj *load_payload(struct cmd_ctx *c, struct slice payload) {
     return NULL;
 }
 
+/* As given, but for a time that counts from now. */
 static void propagate(struct cmd_ctx *c, const struct restore_args *a) {
+    if (!a->ttl_ms || a->abs_ttl || !cmd_propagates(c)) return;
     char num[STR_LL_MAX];
-    const struct slice argv[] = {
-        SLICE_LIT("RESTORE"), c->argv[1],           { num, str_from_ll(num, a->ttl_ms) },
-        c->argv[3],           SLICE_LIT("REPLACE"), SLICE_LIT("ABSTTL"),
-    };
-    cmd_propagate(c, a->ttl_ms ? 6 : 5, argv);
+    struct slice *argv = mem_calloc((size_t)c->argc + 1, sizeof *argv);
+    memcpy(argv, c->argv, (size_t)c->argc * sizeof *argv);
+    argv[2] = (struct slice){ num, str_from_ll(num, a->ttl_ms) };
+    argv[c->argc] = SLICE_LIT("ABSTTL");
+    cmd_propagate(c, c->argc + 1, argv);
+    mem_free(argv);
 }
 
 void dump_restore_command(struct cmd_ctx *c) {

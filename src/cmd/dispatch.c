@@ -238,20 +238,23 @@ bool dispatch_is_stale(struct cmd_ctx *c) {
 
 /* It changed something and has not said what: run again, it does the same. What a script or EXEC does was noted command by
  * command. */
-static void note_effect(struct cmd_ctx *c, unsigned to, uint64_t dirty_before) {
-    if (c->propagated || c->blocked || c->is_stale || (c->cmd->flags & (CMD_SCRIPT | CMD_IS_EXEC))) return;
+__attribute__((noinline)) static void run_and_note(struct cmd_ctx *c) {
+    unsigned to = effects_wanted(c);
+    uint64_t dirty_before = figures_dirty_of(c->eng->figures, c->s->slot);
+    c->cmd->spec->run(c);
+    if (!to || c->propagated || c->blocked || c->is_stale || (c->cmd->flags & (CMD_SCRIPT | CMD_IS_EXEC))) return;
     if (figures_dirty_of(c->eng->figures, c->s->slot) == dirty_before) return;
     effects_add(c->eng, c->s->slot, to, c->db, c->argc, c->argv, 0, NULL);
 }
 
 void dispatch_run(struct cmd_ctx *c) {
     struct cmd *cmd = (struct cmd *)(uintptr_t)c->cmd;
-    unsigned to = effects_wanted(c);
-    uint64_t dirty = to ? figures_dirty_of(c->eng->figures, c->s->slot) : 0;
     crash_note_command(cmd->full_name);
-    cmd->spec->run(c);
+    if (__builtin_expect(atomic_load_explicit(&c->eng->propagate_to, memory_order_relaxed), 0))
+        run_and_note(c);
+    else
+        cmd->spec->run(c);
     crash_note_command(NULL);
-    if (__builtin_expect(to, 0)) note_effect(c, to, dirty);
     if (c->is_stale) return;
     if (__builtin_expect(c->s->tracks_reads, 0) && (cmd->flags & (CMD_READONLY | CMD_SCRIPT)) == CMD_READONLY &&
         c->eng->hooks.read)
