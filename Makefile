@@ -75,9 +75,11 @@ $(foreach l,$(LAYERS),$(eval OBJS_$(l) := $(call layer_obj,$(l))))
 # Lower layers last, for the linker.
 ARCHIVES_server := $(foreach l,server cluster repl persist cmd data proto net ktls base,$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
 ARCHIVES_tools := $(foreach l,tools net proto ktls base,$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
+# Tools that look into the server's files.
+ARCHIVES_files := $(foreach l,persist cmd data proto base,$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
 ARCHIVES_all := $(foreach l,server tools cluster repl persist cmd data proto net ktls base,$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
 
-PROGRAMS := $(OUT)/kettle-server $(OUT)/kettle-cli $(OUT)/kettle-benchmark $(OUT)/ktls-probe
+PROGRAMS := $(OUT)/kettle-server $(OUT)/kettle-cli $(OUT)/kettle-benchmark $(OUT)/ktls-probe $(OUT)/kettle-check-rdb
 LIBRARIES := $(OUT)/libktls.a $(OUT)/libktls.so
 EXAMPLES := $(patsubst docs/examples/%.c,$(OUT)/examples/%,$(sort $(wildcard docs/examples/*.c)))
 # TLS peers for tests/integration/test_peers.py: libktls's own, and those whose library is installed; a client for test_hiredis.py.
@@ -119,6 +121,8 @@ $(OUT)/kettle-cli: $(OBJ)/tools/main_cli.o $(ARCHIVES_tools)
 	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_tools) -Wl,--end-group $(LDFLAGS) $(LIBS) -ledit
 $(OUT)/kettle-benchmark: $(OBJ)/tools/main_benchmark.o $(ARCHIVES_tools)
 	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_tools) -Wl,--end-group $(LDFLAGS) $(LIBS)
+$(OUT)/kettle-check-rdb: $(OBJ)/tools/main_check_rdb.o $(ARCHIVES_files)
+	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_files) -Wl,--end-group $(LDFLAGS) $(LIBS_lua) $(LIBS)
 $(OUT)/ktls-probe: $(OBJ)/tools/main_ktls_probe.o $(OUT)/lib/libktls.a
 	$(Q)$(CC) $(K_LDFLAGS) -o $@ $^ $(LDFLAGS) $(LIBS_ssl)
 
@@ -256,7 +260,7 @@ clean:
 	rm -rf build
 
 help:
-	@echo 'make             build/kettle-server kettle-cli kettle-benchmark ktls-probe libktls.a libktls.so'
+	@echo 'make             build/kettle-server kettle-cli kettle-benchmark kettle-check-rdb ktls-probe libktls.a libktls.so'
 	@echo 'make unit        unit tests (unit-LAYER: those of one layer)'
 	@echo 'make asan        everything under AddressSanitizer and UBSan, unit tests run'
 	@echo 'make tsan        the same under ThreadSanitizer'

@@ -31,6 +31,8 @@ struct rdb_file_info {
     const char *repl_id; /* 40 hex digits, or NULL: no facts of replication */
     int64_t repl_offset; /* with repl_id */
     int repl_stream_db;  /* the database selected in the stream; with repl_id */
+    int version;         /* 10: for Redis 7.0, in its forms; 0: RDB_VERSION */
+    int version;         /* 10: in the forms that Redis 7.0 reads; 0: RDB_VERSION */
     bool aof_base;       /* the file is the base of an append-only file */
     bool functions_only; /* no keys */
     bool no_functions;   /* keys only */
@@ -73,6 +75,20 @@ int rdb_file_sink_write(void *sink, const void *p, size_t n); /* rdb_out.sink */
 
 /* ---- reading ---- */
 
+struct rdb_visited {
+    int db;
+    unsigned type; /* enum rdb_type, as in the file */
+    struct slice key;
+    const struct obj *value;
+    int64_t expire_ms; /* KS_NO_EXPIRE: none */
+};
+/* For who looks into a file: called with rdb_load_opts.arg. */
+struct rdb_visit {
+    void (*aux)(void *arg, struct slice name, struct slice value);
+    void (*db)(void *arg, uint64_t db);
+    void (*key)(void *arg, const struct rdb_visited *v); /* in place of putting it into a keyspace */
+};
+
 struct rdb_load_opts {
     int64_t now_ms;    /* wall clock: what is due by then is dropped */
     bool keep_expired; /* a replica, or an append-only file's base: nothing is dropped */
@@ -83,7 +99,10 @@ struct rdb_load_opts {
     /* Now and then. False: loading ends with -ECANCELED. */
     bool (*progress)(void *arg, uint64_t bytes, uint64_t keys);
     void (*note)(void *arg, enum log_level level, const char *text); /* what is worth a line of the log */
-    int64_t key_delay_us;                                            /* key-load-delay, for tests: sleeps so long for each key */
+    /* A library, in place of making it one of `functions`. False: *ret_why (mem_free) says what is wrong with it. */
+    bool (*library)(void *arg, struct slice code, char **ret_why);
+    const struct rdb_visit *visit; /* NULL: none. Its functions may be NULL, too */
+    int64_t key_delay_us;          /* key-load-delay, for tests: sleeps so long for each key */
 };
 
 struct rdb_file_found {
@@ -98,13 +117,17 @@ struct rdb_file_found {
     char redis_ver[32];        /* "": not there */
     uint64_t bytes;            /* read so far, the checksum included */
     uint64_t keys, expired, empty, functions;
-    int last_db; /* the database of the last key */
+    int last_db;       /* the database of the last key */
+    const char *doing; /* what is read, as redis-check-rdb calls it: "read-key"... */
+    bool has_key;
+    char key[64]; /* the key that is read, cut off; with has_key */
+    int type;     /* of its value; -1: not read yet */
 };
 
 /* Reads a whole file from `in`, whatever follows it stays there, into ks: added to what is there. Locks the shards it inserts
- * into by itself, for a few keys at a time: the caller holds none, or all and a keyspace that no other thread knows of
- * (`locked`). functions NULL: libraries are left out. 0; -EINVAL: damaged; -ENOTSUP: a version, a module or an old function that
- * cannot be read; -ECANCELED: by `progress`; then err says why, and what had been read stays in ks. */
+ * into by itself, for a few keys at a time; `locked`: the caller holds all, or nobody else knows of the keyspace. ks NULL:
+ * nothing is kept. functions NULL: libraries are left out. 0; -EINVAL: damaged; -ENOTSUP: a version, a module or an old function
+ * that cannot be read; -ECANCELED: by `progress`; then err says why, and what had been read stays in ks. */
 int rdb_file_load(struct rdb_in *in, struct keyspace *ks, bool locked, struct scripts *functions, const struct rdb_load_opts *o,
                   struct rdb_file_found *ret, char *err, size_t cap);
 

@@ -137,6 +137,8 @@ static int64_t number_of(struct slice s) {
 
 static void take_fact(struct loader *l, struct slice name, struct slice value) {
     struct rdb_file_found *f = l->found;
+    f->bytes = bytes_read(l);
+    if (l->o->visit && l->o->visit->aux) l->o->visit->aux(l->o->arg, name, value);
     if (slice_ieq(name, "repl-stream-db")) {
         f->repl_stream_db = (int)number_of(value);
     } else if (slice_ieq(name, "repl-id")) {
@@ -195,7 +197,9 @@ static void load_function(struct loader *l) {
         return;
     }
     l->found->functions++;
-    if (l->functions && !l->o->no_functions &&
+    if (l->o->library && !l->o->library(l->o->arg, (struct slice){ code, len }, &why))
+        fail(l, -EINVAL, "Failed creating function library: %s", why);
+    if (l->functions && !l->o->library && !l->o->no_functions &&
         scripts_add_library(l->functions, (struct slice){ code, len }, l->o->allow_dup, &why) < 0)
         fail(l, -EINVAL, "Failed creating function library: %s", why);
     mem_free(why);
@@ -207,7 +211,9 @@ static void load_function(struct loader *l) {
 static void select_db(struct loader *l) {
     uint64_t db = rdb_get_len(&l->in, NULL);
     if (check(l, "database number")) return;
-    if (db >= (uint64_t)ks_n_dbs(l->ks))
+    l->found->bytes = bytes_read(l);
+    if (l->o->visit && l->o->visit->db) l->o->visit->db(l->o->arg, db);
+    if (db >= (uint64_t)(l->ks ? ks_n_dbs(l->ks) : INT32_MAX))
         fail(l, -ENOTSUP, "FATAL: Data file was created with a Redis server configured to handle more than %d databases. Exiting",
              ks_n_dbs(l->ks));
     else
@@ -221,7 +227,7 @@ static void reserve(struct loader *l) {
     uint64_t read = bytes_read(l), most = l->o->size > read ? (l->o->size - read) / KEY_BYTES_MIN : UNKNOWN_RESERVE;
     if (keys > most) keys = most;
     if (expires > keys) expires = keys;
-    ks_reserve(l->ks, l->db, keys, l->locked);
+    if (l->ks) ks_reserve(l->ks, l->db, keys, l->locked);
 }
 
 static void load_slot_info(struct loader *l) {
@@ -241,6 +247,11 @@ static void set_access(struct loader *l, struct entry *e) {
     } else if (l->idle_s >= 0 && !ks_uses_lfu(l->ks)) {
         entry_set_idle_s(e, (uint32_t)(l->idle_s < UINT32_MAX ? l->idle_s : UINT32_MAX), l->o->now_ms);
     }
+}
+
+static void show_key(struct loader *l, unsigned type, struct slice key, const struct obj *o) {
+    const struct rdb_visited v = { .db = l->db, .type = type, .key = key, .value = o, .expire_ms = l->expire_ms };
+    if (l->o->visit && l->o->visit->key) l->o->visit->key(l->o->arg, &v);
 }
 
 static void insert(struct loader *l, struct slice key, struct obj *val_take) {
@@ -270,8 +281,12 @@ static void load_value(struct loader *l, unsigned type, struct slice key) {
     if (o && is_gone(l)) {
         obj_unref(o);
         l->found->expired++;
-    } else if (o) {
+    } else if (o && l->ks) {
         insert(l, key, o);
+    } else if (o) {
+        show_key(l, type, key, o);
+        obj_unref(o);
+        l->found->keys++;
     } else if (l->in.err == rdb_empty) {
         l->in.err = NULL;
         note_empty(l, key);
@@ -282,11 +297,20 @@ static void load_value(struct loader *l, unsigned type, struct slice key) {
     }
 }
 
+static void note_name(struct rdb_file_found *f, struct slice key) {
+    f->has_key = true;
+    snprintf(f->key, sizeof f->key, "%.*s", shown(key.len), key.len ? key.ptr : "");
+}
+
 static void load_key(struct loader *l, unsigned type) {
     char *key;
     size_t len;
     l->found->bytes = bytes_read(l);
+    l->found->type = (int)type;
+    l->found->doing = "read-key";
     if (rdb_get_string(&l->in, &key, &len)) {
+        l->found->doing = "read-object-value";
+        if (!l->ks) note_name(l->found, (struct slice){ key, len });
         load_value(l, type, (struct slice){ key, len });
         mem_free(key);
     } else {
@@ -294,6 +318,10 @@ static void load_key(struct loader *l, unsigned type) {
     }
     l->expire_ms = KS_NO_EXPIRE;
     l->idle_s = l->freq = -1;
+    if (!l->result) {
+        l->found->has_key = false;
+        l->found->type = -1;
+    }
     if (l->o->key_delay_us > 0) usleep((useconds_t)l->o->key_delay_us);
     if (!l->result && (l->found->keys % PROGRESS_KEYS == 0 || l->o->key_delay_us > 0)) tell_progress(l);
 }
@@ -308,7 +336,26 @@ static void load_expire_s(struct loader *l) {
     check(l, "a time");
 }
 
+static const char *doing_of(unsigned op) {
+    switch (op) {
+    case RDB_OP_EXPIRETIME_MS:
+    case RDB_OP_EXPIRETIME:
+        return "read-expire";
+    case RDB_OP_AUX:
+        return "read-aux";
+    case RDB_OP_MODULE_AUX:
+        return "read-module-aux";
+    case RDB_OP_FUNCTION2:
+    case RDB_OP_FUNCTION_PRE_GA:
+        return "read-function";
+    default:
+        return "read-len";
+    }
+}
+
 static void load_item(struct loader *l, unsigned op) {
+    l->found->doing = doing_of(op);
+    l->found->bytes = bytes_read(l);
     switch (op) {
     case RDB_OP_EXPIRETIME_MS:
         l->expire_ms = (int64_t)rdb_get_u64(&l->in);
@@ -370,6 +417,7 @@ static void load_header(struct loader *l) {
 }
 
 static void load_checksum(struct loader *l) {
+    l->found->doing = "check-sum";
     if (l->found->version < RDB_CHECKSUM_SINCE) return;
     sum_up(l);
     uint64_t have = l->crc, want = rdb_get_u64(&l->in);
@@ -385,13 +433,14 @@ static void load_checksum(struct loader *l) {
 int rdb_file_load(struct rdb_in *in, struct keyspace *ks, bool locked, struct scripts *functions, const struct rdb_load_opts *o,
                   struct rdb_file_found *ret, char *err, size_t cap) {
     struct loader l = { .ks = ks, .locked = locked, .functions = functions, .o = o, .found = ret, .err = err, .cap = cap };
-    *ret = (struct rdb_file_found){ .repl_stream_db = -1 };
+    *ret = (struct rdb_file_found){ .repl_stream_db = -1, .type = -1, .doing = "start" };
     l.expire_ms = KS_NO_EXPIRE;
     l.idle_s = l.freq = -1;
     if (cap) err[0] = 0;
     attach(&l, in);
     load_header(&l);
     while (!l.result) {
+        ret->doing = "read-type";
         unsigned op = rdb_get_u8(&l.in);
         if (check(&l, "what follows a key") || op == RDB_OP_EOF) break;
         load_item(&l, op);

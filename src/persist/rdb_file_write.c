@@ -17,6 +17,7 @@ struct writer {
     struct keyspace *ks;
     const struct rdb_file_info *info;
     const struct rdb_progress *p;
+    enum rdb_forms forms;
     uint64_t keys;
 };
 
@@ -73,7 +74,7 @@ static bool put_key(void *arg, struct entry *e) {
         rdb_put_u8(out, RDB_OP_FREQ);
         rdb_put_u8(out, entry_lfu(e, w->info->now_ms));
     }
-    enum rdb_type type = rdb_type_of(o, RDB_FORMS_FILE);
+    enum rdb_type type = rdb_type_of(o, w->forms);
     rdb_put_u8(out, (uint8_t)type);
     rdb_put_string(out, entry_key(e));
     rdb_save_value(out, o, type);
@@ -97,9 +98,11 @@ static bool put_db(struct writer *w, int db) {
 
 int rdb_file_write(struct rdb_out *out, struct keyspace *ks, const struct scripts *functions, const struct rdb_file_info *info,
                    const struct rdb_progress *p) {
-    struct writer w = { .out = out, .ks = ks, .info = info, .p = p };
+    struct writer w = {
+        .out = out, .ks = ks, .info = info, .p = p, .forms = info->version == 10 ? RDB_FORMS_DUMP : RDB_FORMS_FILE
+    };
     char magic[RDB_HEADER_BYTES + 1];
-    snprintf(magic, sizeof magic, RDB_MAGIC "%04d", RDB_VERSION);
+    snprintf(magic, sizeof magic, RDB_MAGIC "%04d", info->version ? info->version : RDB_VERSION);
     rdb_put(out, magic, RDB_HEADER_BYTES);
     put_facts(out, info);
     if (functions && !info->no_functions) scripts_each_library(functions, put_library, out);

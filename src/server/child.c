@@ -197,6 +197,7 @@ static pid_t fork_locked(struct server *srv, const struct child_opts *o) {
     propagate_get_point(srv, &pt);
     make_title(srv, o->kind, title, sizeof title);
     begin_report(srv);
+    if (o->prepare) o->prepare(o->arg, &pt);
     int64_t start = clock_mono_us();
     pid_t pid = fork();
     if (pid == 0) live(srv, o, &pt, title);

@@ -24,6 +24,8 @@ struct child_opts {
     bool locked;         /* the caller holds all shards; else they are taken here, and released before this returns */
     const int *keep_fds; /* stay open in the child, besides 0, 1, 2 */
     int n_keep_fds;
+    /* In the parent, under the locks, right before the fork: what the child must not lock for is read here. May be NULL. */
+    void (*prepare)(void *arg, const struct propagate_point *pt);
     /* In the child. pt: where both logs were when it was forked. What it returns is its exit status (0: well). */
     int (*run)(void *arg, const struct propagate_point *pt);
     /* In the parent, right after the fork, still under the locks; may be NULL. */

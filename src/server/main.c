@@ -19,6 +19,7 @@
 #include "server/child.h"
 #include "server/client.h"
 #include "server/loading.h"
+#include "server/refusal.h"
 #include "server/snapshot.h"
 #include "server/migrate.h"
 #include "server/notify.h"
@@ -108,6 +109,7 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.modified = tracking_modified;
     srv->eng.hooks.flushed = tracking_flushed;
     srv->eng.hooks.emptied = snapshot_flushed;
+    srv->eng.hooks.no_writes = refusal_of_write;
     srv->eng.hooks.read = tracking_read;
     srv->eng.hooks.propagate_unit = propagate_unit;
     srv->prop = propagate_new();

@@ -23,6 +23,7 @@
 #include "server/loading.h"
 #include "server/propagate.h"
 #include "server/refusal.h"
+#include "server/replication.h"
 #include "server/server.h"
 
 #define RETRY_S 5 /* after a BGSAVE that failed */
@@ -32,15 +33,16 @@ struct snapshot {
     _Atomic int64_t began_s;                         /* of the BGSAVE that runs, -1: none */
     _Atomic bool failed, scheduled;
     _Atomic uint64_t saves, dirty_saved; /* dirty_saved: figures_dirty at the moment of the last snapshot */
+    _Atomic uint64_t dirty_forked;       /* the same at the fork */
     _Atomic uint64_t keys_loaded, keys_expired;
+    struct rdb_file_found found; /* of the last file that was loaded */
 };
 
 struct job { /* of a child */
     struct server *srv;
     struct rdb_file_info info;
-    struct rdb_info_scratch scratch;
+    char repl_id[REPL_ID_LEN + 1];
     struct rdb_save_opts opts;
-    uint64_t dirty, delay_us;
     char *path;
 };
 
@@ -72,11 +74,8 @@ static enum rdb_access access_of(struct server *srv) {
     }
 }
 
-void snapshot_info(struct server *srv, const struct propagate_point *pt, struct rdb_file_info *ret,
-                   struct rdb_info_scratch *scratch) {
+void snapshot_info(struct server *srv, struct rdb_file_info *ret) {
     int64_t now_ms = clock_wall_ms();
-    (void)pt;
-    (void)scratch;
     *ret = (struct rdb_file_info){
         .redis_ver = REDIS_COMPAT_VERSION,
         .ctime_s = now_ms / 1000,
@@ -84,6 +83,17 @@ void snapshot_info(struct server *srv, const struct propagate_point *pt, struct 
         .access = access_of(srv),
         .now_ms = now_ms,
     };
+}
+
+/* A server that has never had replicas says nothing: nobody can go on from where it was. */
+void snapshot_repl_info(struct server *srv, const struct propagate_point *pt, struct rdb_file_info *ret, char id[41]) {
+    char id2[REPL_ID_LEN + 1];
+    int64_t second;
+    if (!pt->repl_offset) return;
+    repl_copy_ids(srv->repl, id, id2, &second);
+    ret->repl_id = id;
+    ret->repl_offset = (int64_t)pt->repl_offset;
+    ret->repl_stream_db = pt->repl_db < 0 ? 0 : pt->repl_db;
 }
 
 void snapshot_opts(struct server *srv, struct rdb_save_opts *ret) {
@@ -94,7 +104,7 @@ void snapshot_opts(struct server *srv, struct rdb_save_opts *ret) {
     };
 }
 
-static char *file_path(struct server *srv) { /* in the working directory, which is `dir` */
+char *snapshot_path(struct server *srv) {
     char *name = config_str_dup(srv->cfg, &srv->cfg->dbfilename);
     return name ? name : mem_strdup("dump.rdb");
 }
@@ -134,13 +144,13 @@ static void write_progress(void *srv, uint64_t done) {
 bool snapshot_save(struct server *srv) {
     struct propagate_point pt;
     struct rdb_file_info info;
-    struct rdb_info_scratch scratch;
     struct rdb_save_opts o;
-    char err[1536];
-    char *path = file_path(srv);
+    char err[1536], repl_id[REPL_ID_LEN + 1];
+    char *path = snapshot_path(srv);
     uint64_t dirty = dirty_now(srv);
     propagate_get_point(srv, &pt);
-    snapshot_info(srv, &pt, &info, &scratch);
+    snapshot_info(srv, &info);
+    snapshot_repl_info(srv, &pt, &info, repl_id);
     snapshot_opts(srv, &o);
     atomic_fetch_add(&srv->snapshot->saves, 1);
     int r = rdb_file_save(path, srv->ks, srv->eng.scripts, &info, &o, NULL, err, sizeof err);
@@ -165,25 +175,63 @@ static bool still_wanted(void *srv) {
     return !child_is_orphan(srv);
 }
 
-/* In the child. */
-static int write_file(void *arg, const struct propagate_point *pt) {
-    struct job *j = arg;
+int snapshot_write_in_child(struct server *srv, const char *path, const struct rdb_file_info *info,
+                            const struct rdb_save_opts *opts) {
     char err[1536];
-    struct rdb_progress p = { .arg = j->srv, .keys = write_progress, .delay_us = j->delay_us };
-    (void)pt;
-    j->opts.may_replace = still_wanted;
-    j->opts.arg = j->srv;
-    int r = rdb_file_save(j->path, j->srv->ks, j->srv->eng.scripts, &j->info, &j->opts, &p, err, sizeof err);
+    int64_t delay_us = cfg_get(&srv->cfg->rdb_key_save_delay);
+    struct rdb_progress p = { .arg = srv, .keys = write_progress, .delay_us = delay_us > 0 ? (uint64_t)delay_us : 0 };
+    struct rdb_save_opts o = *opts;
+    o.may_replace = still_wanted;
+    o.arg = srv;
+    int r = rdb_file_save(path, srv->ks, srv->eng.scripts, info, &o, &p, err, sizeof err);
     if (r < 0) {
         log_warning("%s", err);
         return 1;
     }
     log_notice("DB saved on disk");
     struct child_figures f;
-    child_figures_get(j->srv, &f);
+    child_figures_get(srv, &f);
     log_notice("Fork CoW for RDB: current %llu MB, peak %llu MB, average %llu MB", (unsigned long long)f.cow_size >> 20,
                (unsigned long long)f.cow_peak >> 20, (unsigned long long)f.cow_size >> 20);
     return 0;
+}
+
+void snapshot_forked(struct server *srv) {
+    struct snapshot *s = srv->snapshot;
+    atomic_store(&s->dirty_forked, dirty_now(srv));
+    atomic_store(&s->began_s, clock_wall_ms() / 1000);
+    atomic_store(&s->last_try_s, clock_wall_ms() / 1000);
+    atomic_fetch_add(&s->saves, 1);
+}
+
+void snapshot_ended(struct server *srv, const char *path, int pid, int status) {
+    struct snapshot *s = srv->snapshot;
+    bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (ok)
+        log_notice("Background saving terminated with success");
+    else if (WIFEXITED(status) && !child_was_killed(status))
+        log_warning("Background saving error");
+    else
+        log_warning("Background saving terminated by signal %d", WIFSIGNALED(status) ? WTERMSIG(status) : SIGUSR1);
+    if (!ok) {
+        char temp[4096];
+        rdb_file_temp_path(temp, sizeof temp, path, pid);
+        unlink(temp);
+    }
+    if (!child_was_killed(status)) note_outcome(srv, ok, atomic_load(&s->dirty_forked));
+    atomic_store(&s->took_s, clock_wall_ms() / 1000 - atomic_load(&s->began_s));
+    atomic_store(&s->began_s, -1);
+}
+
+/* ---- BGSAVE's own child ---- */
+
+static struct job *job_new(struct server *srv) {
+    struct job *j = mem_zalloc(sizeof *j);
+    j->srv = srv;
+    j->path = snapshot_path(srv);
+    snapshot_info(srv, &j->info);
+    snapshot_opts(srv, &j->opts);
+    return j;
 }
 
 static struct job *job_free(struct job *j) {
@@ -192,59 +240,40 @@ static struct job *job_free(struct job *j) {
     return NULL;
 }
 
-static void remove_temp(const struct job *j, int pid) {
-    char temp[4096];
-    rdb_file_temp_path(temp, sizeof temp, j->path, pid);
-    unlink(temp);
+static void bgsave_prepare(void *arg, const struct propagate_point *pt) {
+    struct job *j = arg;
+    snapshot_repl_info(j->srv, pt, &j->info, j->repl_id);
+}
+
+static int bgsave_run(void *arg, const struct propagate_point *pt) {
+    struct job *j = arg;
+    (void)pt;
+    return snapshot_write_in_child(j->srv, j->path, &j->info, &j->opts);
 }
 
 static void bgsave_forked(void *arg, const struct propagate_point *pt) {
-    struct job *j = arg;
     (void)pt;
-    j->dirty = dirty_now(j->srv);
-    atomic_store(&j->srv->snapshot->began_s, clock_wall_ms() / 1000);
+    snapshot_forked(((struct job *)arg)->srv);
 }
 
 static void bgsave_done(void *arg, int pid, int status) {
     struct job *j = arg;
-    struct server *srv = j->srv;
-    struct snapshot *s = srv->snapshot;
-    int64_t now_s = clock_wall_ms() / 1000;
-    bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    if (ok)
-        log_notice("Background saving terminated with success");
-    else if (WIFEXITED(status) && !child_was_killed(status))
-        log_warning("Background saving error");
-    else
-        log_warning("Background saving terminated by signal %d", WIFSIGNALED(status) ? WTERMSIG(status) : SIGUSR1);
-    if (!ok) remove_temp(j, pid);
-    if (!child_was_killed(status)) note_outcome(srv, ok, j->dirty);
-    atomic_store(&s->took_s, now_s - atomic_load(&s->began_s));
-    atomic_store(&s->began_s, -1);
+    snapshot_ended(j->srv, j->path, pid, status);
     job_free(j);
 }
 
-static struct job *job_new(struct server *srv) {
-    struct job *j = mem_zalloc(sizeof *j);
-    struct propagate_point none = { 0 };
-    j->srv = srv;
-    j->path = file_path(srv);
-    j->delay_us = (uint64_t)(cfg_get(&srv->cfg->rdb_key_save_delay) > 0 ? cfg_get(&srv->cfg->rdb_key_save_delay) : 0);
-    snapshot_info(srv, &none, &j->info, &j->scratch);
-    snapshot_opts(srv, &j->opts);
-    return j;
-}
-
 int snapshot_bgsave(struct server *srv, bool locked) {
-    struct snapshot *s = srv->snapshot;
     struct job *j = job_new(srv);
-    struct child_opts o = {
-        .kind = CHILD_RDB, .locked = locked, .run = write_file, .forked = bgsave_forked, .done = bgsave_done, .arg = j
-    };
-    atomic_store(&s->last_try_s, clock_wall_ms() / 1000);
+    struct child_opts o = { .kind = CHILD_RDB,
+                            .locked = locked,
+                            .prepare = bgsave_prepare,
+                            .run = bgsave_run,
+                            .forked = bgsave_forked,
+                            .done = bgsave_done,
+                            .arg = j };
+    atomic_store(&srv->snapshot->last_try_s, clock_wall_ms() / 1000);
     pid_t pid = child_start(srv, &o);
     if (pid > 0) {
-        atomic_fetch_add(&s->saves, 1);
         log_notice("Background saving started by pid %ld", (long)pid);
         return 0;
     }
@@ -296,7 +325,7 @@ void snapshot_cron(struct server *srv) {
 /* ---- loading ---- */
 
 bool snapshot_is_there(struct server *srv) {
-    char *path = file_path(srv);
+    char *path = snapshot_path(srv);
     bool there = access(path, F_OK) == 0 || errno != ENOENT;
     mem_free(path);
     return there;
@@ -333,9 +362,14 @@ int snapshot_load(struct server *srv, const char *path, const struct rdb_load_op
     rdb_file_source_done(&src);
     close(fd);
     if (r != -ECANCELED) log_outcome(&found, path, r, err);
+    srv->snapshot->found = found;
     atomic_store(&srv->snapshot->keys_loaded, found.keys);
     atomic_store(&srv->snapshot->keys_expired, found.expired);
     return r;
+}
+
+const struct rdb_file_found *snapshot_found(const struct server *srv) {
+    return &srv->snapshot->found;
 }
 
 int snapshot_load_at_start(struct server *srv) {
@@ -346,7 +380,7 @@ int snapshot_load_at_start(struct server *srv) {
         .arg = srv,
         .key_delay_us = cfg_get(&srv->cfg->key_load_delay),
     };
-    char *path = file_path(srv);
+    char *path = snapshot_path(srv);
     int r = snapshot_load(srv, path, &o, false);
     mem_free(path);
     return r == -ENOENT ? 0 : r;

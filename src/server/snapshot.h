@@ -16,15 +16,22 @@ struct snapshot;
 struct snapshot *snapshot_new(void);
 struct snapshot *snapshot_free(struct snapshot *s);
 
-/* What a file says of the server; ret points into static memory and into scratch. pt: where the logs are, all shards locked. In a
- * child it takes no lock. */
-struct rdb_info_scratch {
-    char repl_id[41];
-};
-void snapshot_info(struct server *srv, const struct propagate_point *pt, struct rdb_file_info *ret,
-                   struct rdb_info_scratch *scratch);
+/* What a file says of the server, but for replication; takes no lock, so a child may call it. */
+void snapshot_info(struct server *srv, struct rdb_file_info *ret);
+/* And of replication, where there is a backlog: all shards locked, in the parent. id: room that lives as long as ret is used. */
+void snapshot_repl_info(struct server *srv, const struct propagate_point *pt, struct rdb_file_info *ret, char id[41]);
 /* rdbcompression, rdbchecksum, rdb-save-incremental-fsync. */
 void snapshot_opts(struct server *srv, struct rdb_save_opts *ret);
+
+char *snapshot_path(struct server *srv); /* dbfilename, in the working directory; owned by the caller. Not in a child */
+
+/* ---- for whoever forks a child that writes the file (a full synchronisation by way of the disk) ---- */
+
+void snapshot_forked(struct server *srv); /* child_opts.forked: in the parent, under the locks */
+/* child_opts.run: into the file at path, with progress; 0, or the child's exit status. */
+int snapshot_write_in_child(struct server *srv, const char *path, const struct rdb_file_info *info,
+                            const struct rdb_save_opts *o);
+void snapshot_ended(struct server *srv, const char *path, int pid, int status); /* child_opts.done: as BGSAVE's end */
 
 /* SAVE: the file is written by the caller, who holds all shards. False: failed, logged. */
 bool snapshot_save(struct server *srv);
@@ -43,6 +50,8 @@ int snapshot_load_at_start(struct server *srv);
 /* Reads the file into the keyspace, to what is there. locked: all shards are, by the caller. 0; -ENOENT: there is none; negative,
  * logged. */
 int snapshot_load(struct server *srv, const char *path, const struct rdb_load_opts *o, bool locked);
+/* What the last file that was loaded said of itself (replication's facts). Thread 0, or who has loaded it. */
+const struct rdb_file_found *snapshot_found(const struct server *srv);
 
 void snapshot_info_append(struct server *srv, struct buf *out); /* INFO persistence's lines of loading and RDB */
 int64_t snapshot_last_save_s(const struct server *srv);

@@ -88,6 +88,12 @@ static const char *refusal(struct scripts *sc, struct script_run *run, const str
     if ((cmd->flags & CMD_NOSCRIPT) && !is_allowed_for_tests(sc, cmd)) return "This Redis command is not allowed from script";
     if (run->is_read_only && (cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)))
         return "Write commands are not allowed from read-only scripts.";
+    if ((cmd->flags & CMD_WRITE) && !run->has_written) {
+        static _Thread_local char text[512];
+        const char *why = run_no_writes(sc->eng);
+        if (why) snprintf(text, sizeof text, "-%s", why);
+        if (why) return text;
+    }
     if ((cmd->flags & CMD_DENYOOM) && run->out_of_memory && !run->has_written && !(run->flags & SCRIPT_ALLOW_OOM))
         return "-OOM command not allowed when used memory > 'maxmemory'.";
     return NULL;

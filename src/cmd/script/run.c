@@ -13,10 +13,19 @@ static bool is_out_of_memory(struct engine *e) {
     return e->hooks.out_of_memory && e->hooks.out_of_memory(e->hooks.arg);
 }
 
+const char *run_no_writes(struct engine *e) {
+    return e->hooks.no_writes ? e->hooks.no_writes(e->hooks.arg) : NULL;
+}
+
 bool run_allowed(struct cmd_ctx *c, unsigned flags, bool is_read_only) {
     if (flags & SCRIPT_COMPAT) return true;
     if (!(flags & SCRIPT_NO_WRITES) && is_read_only) {
         reply_error(c->r, "ERR Can not execute a script with write flag using *_ro command.");
+        return false;
+    }
+    const char *why = flags & SCRIPT_NO_WRITES ? NULL : run_no_writes(c->eng);
+    if (why) {
+        reply_error(c->r, why);
         return false;
     }
     if (!(flags & (SCRIPT_ALLOW_OOM | SCRIPT_NO_WRITES)) && is_out_of_memory(c->eng)) {
