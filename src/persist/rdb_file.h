@@ -32,7 +32,6 @@ struct rdb_file_info {
     int64_t repl_offset; /* with repl_id */
     int repl_stream_db;  /* the database selected in the stream; with repl_id */
     int version;         /* 10: for Redis 7.0, in its forms; 0: RDB_VERSION */
-    int version;         /* 10: in the forms that Redis 7.0 reads; 0: RDB_VERSION */
     bool aof_base;       /* the file is the base of an append-only file */
     bool functions_only; /* no keys */
     bool no_functions;   /* keys only */
