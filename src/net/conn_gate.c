@@ -13,7 +13,12 @@ static uint64_t open_now(const struct conn *c) {
 
 void conn_gate_note(struct conn *c) {
     if (c->out.bytes == 0) return;
-    uint64_t mark = atomic_load_explicit(c->thread->gate->mark, memory_order_acquire), open = open_now(c);
+    uint64_t open = open_now(c);
+    if (open == UINT64_MAX) {
+        c->held = false;
+        return;
+    }
+    uint64_t mark = atomic_load_explicit(c->thread->gate->mark, memory_order_acquire);
     if (!c->held || open >= c->held_last) {
         c->held = open < mark;
         c->held_first = mark;

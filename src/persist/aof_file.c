@@ -73,6 +73,11 @@ static void note_latency(struct aof_file *f, const char *event, int64_t since_us
     if (f->hooks.latency) f->hooks.latency(f->hooks.arg, event, (uint64_t)(clock_mono_us() - since_us));
 }
 
+/* errno, or 0: it works again. */
+static void set_error(struct aof_file *f, _Atomic int *which, int err) {
+    if (atomic_exchange(which, err) != err && f->hooks.error) f->hooks.error(f->hooks.arg, aof_file_error(f));
+}
+
 static void die(struct aof_file *f) {
     if (f->hooks.fatal) f->hooks.fatal(f->hooks.arg);
     _exit(1);
@@ -173,7 +178,7 @@ static void write_failed(struct aof_file *f, size_t done, int err) {
         die(f);
     }
     if (done) advance(f, done);
-    atomic_store(&f->write_err, err);
+    set_error(f, &f->write_err, err);
 }
 
 /* 0, or -errno: what is left is tried again by the next call. */
@@ -196,7 +201,7 @@ static int write_all(struct aof_file *f) {
         advance(f, done);
         if (atomic_load_explicit(&f->write_err, memory_order_relaxed)) {
             log_warning("AOF write error looks solved. The server can write again.");
-            atomic_store(&f->write_err, 0);
+            set_error(f, &f->write_err, 0);
         }
     }
 }
@@ -331,11 +336,12 @@ static void sync_failed(struct aof_file *f, int err) {
         log_warning("Can't persist AOF for fsync error when the AOF fsync policy is 'always': %s. Exiting...", strerror(err));
         die(f);
     }
-    if (atomic_exchange(&f->fsync_err, err) == 0) log_warning("Fail to fsync the AOF file: %s", strerror(err));
+    if (atomic_load(&f->fsync_err) == 0) log_warning("Fail to fsync the AOF file: %s", strerror(err));
+    set_error(f, &f->fsync_err, err);
 }
 
 static void synced(struct aof_file *f, const struct sync_job *j) {
-    atomic_store(&f->fsync_err, 0);
+    set_error(f, &f->fsync_err, 0);
     atomic_store(&f->fsynced_repl, j->repl);
     atomic_store(&f->fsynced, j->written);
     if (is_always(f) && f->hooks.safe_up_to) f->hooks.safe_up_to(f->hooks.arg, j->written);
@@ -461,7 +467,7 @@ int aof_file_switch(struct aof_file *f, int fd_take, int64_t size) {
     retire(f);
     f->fd = fd_take;
     atomic_store(&f->size, size);
-    atomic_store(&f->write_err, 0);
+    set_error(f, &f->write_err, 0);
     return 0;
 }
 
@@ -474,8 +480,8 @@ static void drop_buffers(struct aof_file *f) {
     buf_done(&f->out);
     f->out_off = 0;
     atomic_store(&f->buffered, 0);
-    atomic_store(&f->write_err, 0);
-    atomic_store(&f->fsync_err, 0);
+    set_error(f, &f->write_err, 0);
+    set_error(f, &f->fsync_err, 0);
     atomic_store(&f->postponed_us, 0);
 }
 

@@ -28,7 +28,8 @@ struct aof_file_hooks {
     void (*safe_up_to)(void *arg, uint64_t offset);
     bool (*spare_disk)(void *arg); /* no fsyncs now: no-appendfsync-on-rewrite, and a child is writing */
     void (*latency)(void *arg, const char *event, uint64_t usec);
-    void (*fatal)(void *arg); /* logged already; does not return */
+    void (*error)(void *arg, int err); /* what aof_file_error says has changed. Any thread */
+    void (*fatal)(void *arg);          /* logged already; does not return */
 };
 
 struct aof_file;

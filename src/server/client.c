@@ -10,6 +10,7 @@
  * ends. A blocked client (client_block.c) keeps in qbuf what it sends meanwhile, and reading stops when that is much.
  */
 #include "server/client.h"
+#include "server/aof_server.h"
 #include "server/evict.h"
 #include "server/monitor.h"
 #include "server/observe.h"
@@ -390,7 +391,7 @@ static void refuse_tls(struct client *c) {
  * the I/O thread). */
 static void send_if_much(struct client *c) {
     if (c->conn.out.bytes < SEND_AT_ONCE || conn_is_closing(&c->conn)) return;
-    if (c->th->changed_n || mail_waits(&c->th->mail)) return;
+    if (c->th->changed_n || mail_waits(&c->th->mail) || aof_holds_replies(c->srv)) return;
     conn_flush_now(&c->conn);
     loop_submit(c->th->loop);
 }

@@ -11,6 +11,7 @@
 #include "cmd/script/script.h"
 #include "data/limits.h"
 #include "server/child.h"
+#include "server/aof_server.h"
 #include "server/client.h"
 #include "server/snapshot.h"
 #include "server/evict.h"
@@ -56,6 +57,7 @@ void server_apply_all(struct server *srv) {
     observe_update(srv);
     mem_purge_in_background(cfg_get(&cfg->jemalloc_bg_thread));
     log_set_level((enum log_level)cfg_get(&cfg->loglevel));
+    aof_apply_config(srv);
     acl_set_all_channels(e->acl, cfg_get(&cfg->acl_pubsub_default));
     snapshot_config_changed(srv);
 }
@@ -195,6 +197,10 @@ static void config_set_command(struct cmd_ctx *c) {
     pthread_mutex_unlock(&srv->config_set_lock);
     if (r) {
         reply_errorf(c->r, "ERR %s", err);
+    } else if (!aof_follow_config(srv, c->in_exec)) {
+        reply_error(
+            c->r,
+            "ERR CONFIG SET failed (possibly related to argument 'appendonly') - Unable to turn on AOF. Check server logs.");
     } else {
         reply_ok(c->r);
     }

@@ -19,6 +19,7 @@
 #include "data/hash.h"
 #include "data/set.h"
 #include "data/zset.h"
+#include "server/aof_server.h"
 #include "server/client.h"
 #include "server/debug.h"
 #include "server/debug_value.h"
@@ -425,6 +426,8 @@ static const char *const help_lines[] = {
     "    Logs the elements of a value's listpack.",
     "LOG <message>",
     "    Writes <message> into the log.",
+    "LOADAOF",
+    "    Empties the data set and reads the append-only file.",
     "MALLCTL <key> [<val>]",
     "    Reads or sets a number of the allocator's.",
     "MALLCTL-STR <key>",
@@ -480,6 +483,7 @@ static const struct {
     { "htstats", debug_htstats, 3, 4 },
     { "htstats-key", debug_htstats_key, 3, 4 },
     { "listpack", debug_listpack, 3, 3 },
+    { "loadaof", debug_loadaof, 2, 2 },
     { "log", debug_log, 3, 3 },
     { "mallctl", debug_mallctl, 3, 4 },
     { "mallctl-str", debug_mallctl_str, 3, 3 },

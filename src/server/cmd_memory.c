@@ -10,6 +10,7 @@
 #endif
 
 #include "cmd/script/script.h"
+#include "server/aof_server.h"
 #include "server/client.h"
 #include "server/memory.h"
 
@@ -115,7 +116,7 @@ static void put_overheads(struct cmd_ctx *c, const struct memory_figures *f) {
     put_int(c, "clients.slaves", 0);
     put_int(c, "clients.normal", (int64_t)f->clients);
     put_int(c, "cluster.links", 0);
-    put_int(c, "aof.buffer", 0);
+    put_int(c, "aof.buffer", (int64_t)aof_buffer_bytes(c->eng->server));
     put_int(c, "lua.caches", (int64_t)f->scripts);
     put_int(c, "functions.caches", (int64_t)f->functions);
 }

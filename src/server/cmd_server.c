@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "server/aof_server.h"
 #include "server/client.h"
 #include "server/debug.h"
 #include "server/memory.h"
@@ -75,6 +76,14 @@ static const struct cmd_arg lolwut_args[] = {
 static const struct cmd_history info_history[] = { { "7.0.0", "Takes several section names." }, { 0 } };
 
 const struct cmd_spec cmd_specs_server[] = {
+    { .name = "bgrewriteaof",
+      .run = bgrewriteaof_command,
+      .arity = 1,
+      .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_NO_ASYNC_LOADING,
+      .summary = "Rewrites the append-only file in the background.",
+      .since = "1.0.0",
+      .group = "server",
+      .complexity = "O(1)" },
     { .name = "info",
       .run = info_command,
       .arity = -1,

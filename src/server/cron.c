@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "cmd/figures.h"
 #include "server/child.h"
+#include "server/aof_server.h"
 #include "server/client.h"
 #include "server/evict.h"
 #include "server/latency.h"
@@ -130,6 +131,7 @@ static void cron_fired(struct loop_timer *t) {
         if (!is_loading) evict_keys(srv, 0);
         child_cron(srv);
         snapshot_cron(srv);
+        if (!is_loading) aof_cron(srv);
         tracking_trim(srv); /* CONFIG SET may have made the table smaller */
         sample(srv);
         tls_watch_tick(srv);

@@ -19,6 +19,7 @@
 #include "cmd/figures.h"
 #include "cmd/script/script.h"
 #include "server/child.h"
+#include "server/aof_server.h"
 #include "server/client.h"
 #include "server/evict.h"
 #include "server/memory.h"
@@ -176,9 +177,9 @@ static void section_memory(struct server *srv, struct buf *o) {
     memory_ratios(o, &f);
     buf_printf(o,
                "mem_not_counted_for_evict:0\r\nmem_replication_backlog:0\r\nmem_total_replication_buffers:0\r\n"
-               "mem_clients_slaves:0\r\nmem_clients_normal:%llu\r\nmem_cluster_links:0\r\nmem_aof_buffer:0\r\n"
+               "mem_clients_slaves:0\r\nmem_clients_normal:%llu\r\nmem_cluster_links:0\r\nmem_aof_buffer:%zu\r\n"
                "mem_allocator:%s\r\nactive_defrag_running:0\r\n",
-               (unsigned long long)f.clients, mem_allocator_name());
+               (unsigned long long)f.clients, aof_buffer_bytes(srv), mem_allocator_name());
     buf_printf(o, "lazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n", (unsigned long long)ks.lazyfree_pending,
                (unsigned long long)ks.lazyfreed);
 }
@@ -186,10 +187,7 @@ static void section_memory(struct server *srv, struct buf *o) {
 static void section_persistence(struct server *srv, struct buf *o) {
     buf_append_cstr(o, "# Persistence\r\n");
     snapshot_info_append(srv, o);
-    buf_append_cstr(o, "aof_enabled:0\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n"
-                       "aof_last_rewrite_time_sec:-1\r\naof_current_rewrite_time_sec:-1\r\naof_last_bgrewrite_status:ok\r\n"
-                       "aof_rewrites:0\r\naof_rewrites_consecutive_failures:0\r\naof_last_write_status:ok\r\n"
-                       "aof_last_cow_size:0\r\nmodule_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
+    aof_info(srv, o);
 }
 
 struct traffic {

@@ -14,6 +14,7 @@
 #include "cmd/effects.h"
 #include "cmd/script/script.h"
 #include "net/listen.h"
+#include "server/aof_server.h"
 #include "server/client.h"
 #include "server/migrate.h"
 #include "server/pubsub.h"
@@ -275,6 +276,7 @@ static void before_sleep(void *arg) {
     client_run_woken(th);
     tracking_broadcast(th);
     if (mail_waits(&th->mail)) mail_deliver(th);
+    aof_before_sleep(th);
     conn_thread_flush(&th->conns);
     /* What came in last may have woken somebody. */
     if (!list_empty(&th->woken)) loop_timer_set(th->loop, &th->woken_again, clock_mono_us());
@@ -310,6 +312,7 @@ int io_threads_init(struct server *srv, int n) {
                         strerror(-r));
             return r;
         }
+        th->conns.gate = aof_gate(srv->aof);
         loop_set_owner(th->loop, th);
         loop_set_yields(th->loop, n > 1);
         loop_set_before_sleep(th->loop, before_sleep, th);

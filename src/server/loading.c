@@ -8,11 +8,14 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/thread.h"
+#include "cmd/effects.h"
+#include "server/aof_server.h"
 #include "server/refusal.h"
 #include "server/server.h"
 #include "server/snapshot.h"
 
 #define LOG_EVERY_US 5000000
+#define LOADER_SLOT MAX_IO_THREADS /* figures.h */
 
 struct loading {
     _Atomic bool on, async, cancelled;
@@ -21,7 +24,7 @@ struct loading {
     int64_t start_us, logged_us; /* the loader's */
     /* start-up */
     pthread_t thread;
-    bool is_started;
+    bool is_started, is_aof;
     int result;
     void (*ready)(struct server *srv);
 };
@@ -127,21 +130,23 @@ static void loaded(struct io_thread *th, void *arg) {
         end_badly(srv);
         return;
     }
-    log_notice("DB loaded from disk: %.3f seconds", (double)(clock_mono_us() - l->start_us) / 1e6);
+    if (!l->is_aof) log_notice("DB loaded from disk: %.3f seconds", (double)(clock_mono_us() - l->start_us) / 1e6);
     l->ready(srv);
 }
 
 static void *loader_main(void *arg) {
     struct server *srv = arg;
     pthread_setname_np(pthread_self(), "loader");
-    srv->loading->result = snapshot_load_at_start(srv);
+    effects_thread(LOADER_SLOT);
+    srv->loading->result = srv->loading->is_aof ? aof_load_at_start(srv, LOADER_SLOT) : snapshot_load_at_start(srv);
     io_thread_post(&srv->threads[0], loaded, NULL);
     return NULL;
 }
 
 void loading_start(struct server *srv, void (*ready)(struct server *srv)) {
     struct loading *l = srv->loading;
-    if (!snapshot_is_there(srv)) {
+    l->is_aof = cfg_get(&srv->cfg->appendonly);
+    if (!l->is_aof && !snapshot_is_there(srv)) {
         ready(srv);
         return;
     }

@@ -22,6 +22,7 @@
 #include "server/refusal.h"
 #include "server/snapshot.h"
 #include "server/migrate.h"
+#include "server/aof_server.h"
 #include "server/notify.h"
 #include "server/monitor.h"
 #include "server/observe.h"
@@ -119,6 +120,7 @@ static int make_engine(struct server *srv) {
     srv->children = children_new();
     srv->snapshot = snapshot_new();
     srv->loading = loading_new();
+    srv->aof = aof_new(srv);
     srv->repl = repl_new(srv);
     srv->migrate = migrate_new();
     pthread_mutex_init(&srv->evict_lock, NULL);
@@ -220,6 +222,7 @@ static void tear_down(struct server *srv) {
         unlink(srv->cfg->unixsocket);
     }
     child_cron(srv);
+    srv->aof = aof_free(srv->aof);
     acl_done(&srv->eng);
     acl_log_done(&srv->acl_log);
     engine_done(&srv->eng);
@@ -342,7 +345,7 @@ int main(int argc, char **argv) {
 
 /* A directive that promises durability or a topology this version does not have must not be taken silently. */
 static int check_features(struct config *cfg) {
-    static const char *const refused[] = { "appendonly", "cluster-enabled", NULL };
+    static const char *const refused[] = { "cluster-enabled", NULL };
     for (int i = 0; refused[i]; i++) {
         char *v = config_other_dup(cfg, refused[i]);
         bool on = v && !strcasecmp(v, "yes");

@@ -109,6 +109,7 @@ struct server {
     struct snapshot *snapshot;        /* RDB, snapshot.h; atomics */
     struct loading *loading;          /* loading.h; atomics */
     _Atomic unsigned refusals;        /* enum refusal: states in which commands are refused, refusal.h */
+    struct aof *aof;                  /* aof_server.h; always there, whether appendonly or not */
     struct repl *repl;                /* replication.h; its own lock */
     struct migrate *migrate;          /* migrate.h; its own lock */
     pthread_mutex_t evict_lock;       /* one evict_clients at a time */

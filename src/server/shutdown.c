@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "cmd/script/script.h"
+#include "server/aof_server.h"
 #include "server/child.h"
 #include "server/client.h"
 #include "server/loading.h"
@@ -36,6 +37,7 @@ static bool wants_snapshot(struct server *srv, unsigned flags) {
 
 /* All shards locked. False: what had to be written could not be, and the server goes on. */
 static bool finish(struct server *srv, unsigned flags) {
+    if (!loading_is_on(srv) && !aof_prepare_exit(srv, flags & SHUTDOWN_FORCE)) return false;
     kill_children(srv);
     if (wants_snapshot(srv, flags)) {
         log_notice("Saving the final RDB snapshot before exiting.");
