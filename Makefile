@@ -79,14 +79,15 @@ ARCHIVES_tools := $(foreach l,tools net proto ktls base,$(if $(OBJS_$(l)),$(OUT)
 ARCHIVES_files := $(foreach l,persist cmd data proto base,$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
 ARCHIVES_all := $(foreach l,server tools cluster repl persist cmd data proto net ktls base,$(if $(OBJS_$(l)),$(OUT)/lib/lib$(l).a))
 
-PROGRAMS := $(OUT)/kettle-server $(OUT)/kettle-cli $(OUT)/kettle-benchmark $(OUT)/ktls-probe $(OUT)/kettle-check-rdb
+PROGRAMS := $(OUT)/kettle-server $(OUT)/kettle-cli $(OUT)/kettle-benchmark $(OUT)/ktls-probe $(OUT)/kettle-check-rdb \
+            $(OUT)/kettle-check-aof
 LIBRARIES := $(OUT)/libktls.a $(OUT)/libktls.so
 EXAMPLES := $(patsubst docs/examples/%.c,$(OUT)/examples/%,$(sort $(wildcard docs/examples/*.c)))
 # TLS peers for tests/integration/test_peers.py: libktls's own, and those whose library is installed; a client for test_hiredis.py.
 PEERS := $(OUT)/peers/ktls-peer $(if $(wildcard /usr/include/wolfssl/ssl.h),$(OUT)/peers/wolfssl-peer) \
          $(if $(wildcard /usr/include/mbedtls/ssl.h),$(OUT)/peers/mbedtls-peer) \
          $(if $(shell command -v javac),$(OUT)/peers/TlsPeer.class) $(if $(shell command -v go),$(OUT)/peers/go-peer) \
-         $(if $(wildcard /usr/include/hiredis/hiredis.h),$(OUT)/peers/hiredis-client)
+         $(if $(wildcard /usr/include/hiredis/hiredis.h),$(OUT)/peers/hiredis-client) $(OUT)/peers/io-fail.so
 UNIT_SRC := $(sort $(wildcard tests/unit/*/test_*.c))
 UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC))
 
@@ -123,6 +124,8 @@ $(OUT)/kettle-benchmark: $(OBJ)/tools/main_benchmark.o $(ARCHIVES_tools)
 	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_tools) -Wl,--end-group $(LDFLAGS) $(LIBS)
 $(OUT)/kettle-check-rdb: $(OBJ)/tools/main_check_rdb.o $(ARCHIVES_files)
 	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_files) -Wl,--end-group $(LDFLAGS) $(LIBS_lua) $(LIBS)
+$(OUT)/kettle-check-aof: $(OBJ)/tools/main_check_aof.o $(ARCHIVES_files)
+	$(Q)$(CC) $(K_LDFLAGS) -o $@ $< -Wl,--start-group $(ARCHIVES_files) -Wl,--end-group $(LDFLAGS) $(LIBS_lua) $(LIBS)
 $(OUT)/ktls-probe: $(OBJ)/tools/main_ktls_probe.o $(OUT)/lib/libktls.a
 	$(Q)$(CC) $(K_LDFLAGS) -o $@ $^ $(LDFLAGS) $(LIBS_ssl)
 
@@ -154,6 +157,9 @@ $(OUT)/peers/%-peer: tests/support/%-peer.c tests/support/tls_peer.c tests/suppo
 $(OUT)/peers/hiredis-client: tests/support/hiredis-client.c $(OBJ)/.flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(WARN) $(SAN) -D_GNU_SOURCE $(CFLAGS) -o $@ $< $(LDFLAGS) -lhiredis
+$(OUT)/peers/io-fail.so: tests/support/io-fail.c $(OBJ)/.flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(WARN) -D_GNU_SOURCE -fPIC -fvisibility=hidden -shared $(CFLAGS) -o $@ $<
 $(OUT)/peers/TlsPeer.class: tests/support/TlsPeer.java
 	@mkdir -p $(@D)
 	$(Q)javac -d $(@D) $<
@@ -260,7 +266,7 @@ clean:
 	rm -rf build
 
 help:
-	@echo 'make             build/kettle-server kettle-cli kettle-benchmark kettle-check-rdb ktls-probe libktls.a libktls.so'
+	@echo 'make             build/kettle-server kettle-cli kettle-benchmark kettle-check-rdb kettle-check-aof ktls-probe libktls.a libktls.so'
 	@echo 'make unit        unit tests (unit-LAYER: those of one layer)'
 	@echo 'make asan        everything under AddressSanitizer and UBSan, unit tests run'
 	@echo 'make tsan        the same under ThreadSanitizer'
