@@ -24,13 +24,13 @@ enum verdict { OK, EMPTY, CUT, CUT_BY_TIME, FAILED };
 
 struct check {
     const struct aof_check_opts *o;
-    const char *name; /* as shown */
+    const char *name, *path; /* as shown */
     int fd;
     bool is_last;
     int64_t size, good; /* bytes; good: up to here it is whole */
-    int64_t line;
+    int64_t line;       /* of all files so far */
     int multi;
-    char error[160];
+    char error[560];
 };
 
 static void say(const struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -78,17 +78,17 @@ static void note_error(struct check *c, int64_t at, const char *text) {
 
 /* False: it may not come here. */
 static bool count_multi(struct check *c, const struct aof_reader *r, int64_t at) {
-    char text[128];
+    char text[512];
     if (slice_ieq(r->argv[0], "multi")) {
         if (c->multi++ == 0) return true;
-        snprintf(text, sizeof text, "Unexpected MULTI in AOF %.80s", c->name);
+        snprintf(text, sizeof text, "Unexpected MULTI in AOF %.400s", c->path);
     } else if (slice_ieq(r->argv[0], "exec")) {
         if (--c->multi == 0) return true;
-        snprintf(text, sizeof text, "Unexpected EXEC in AOF %.80s", c->name);
+        snprintf(text, sizeof text, "Unexpected EXEC in AOF %.400s", c->path);
     } else {
         return true;
     }
-    note_error(c, at, text);
+    note_error(c, at + (r->argv[0].ptr - (r->buf.data + r->begun)), text); /* of the name */
     return false;
 }
 
@@ -139,6 +139,8 @@ static enum verdict read_commands(struct check *c, int64_t from) {
         if (what == AOF_READ_ERROR) {
             say(c, "Failed to read from AOF %s, aborting...", c->name);
             v = FAILED;
+        } else if (what == AOF_READ_BAD && r.err_at == at && !strncmp(r.err, "Expected prefix", 15)) {
+            say(c, "AOF %s format error", c->name);
         } else if (what == AOF_READ_BAD || (what == AOF_READ_TRUNCATED && *r.err)) {
             note_error(c, r.err_at, r.err);
         } else if (what == AOF_READ_END && c->multi) {
@@ -146,7 +148,7 @@ static enum verdict read_commands(struct check *c, int64_t from) {
         }
         break;
     }
-    c->line = r.lines + 1;
+    c->line += r.lines;
     aof_reader_done(&r);
     return v;
 }
@@ -202,8 +204,9 @@ static enum verdict check_open(struct check *c) {
 }
 
 /* kind: "BASE AOF", "INCR AOF", "AOF". */
-static bool check_file(const struct aof_check_opts *o, const char *path, const char *name, const char *kind, bool is_last) {
-    struct check c = { .o = o, .name = name, .is_last = is_last };
+static bool check_file(const struct aof_check_opts *o, const char *path, const char *name, const char *kind, bool is_last,
+                       int64_t *line) {
+    struct check c = { .o = o, .name = name, .path = path, .is_last = is_last, .line = *line };
     c.fd = open(path, (o->fix || o->to_timestamp ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (c.fd < 0) {
         say(&c, "Cannot open file %s: %s, aborting...", path, strerror(errno));
@@ -211,6 +214,7 @@ static bool check_file(const struct aof_check_opts *o, const char *path, const c
     }
     enum verdict v = check_open(&c);
     close(c.fd);
+    *line = c.line;
     if (v == OK) say(&c, "%s %s is valid", kind, name);
     if (v == EMPTY) say(&c, "%s %s is empty", kind, name);
     if (v == CUT) say(&c, "Successfully truncated AOF %s", name);
@@ -237,6 +241,7 @@ static bool is_manifest(const char *path) {
 static bool check_listed(const struct aof_check_opts *o, const struct aof_manifest *m, const char *dir) {
     struct check c = { .o = o };
     int n = aof_manifest_count(m);
+    int64_t line = 1;
     for (int i = 0; i < n; i++) {
         const struct aof_info *info = aof_manifest_at(m, i);
         char *path = aof_path(dir, info->name);
@@ -245,7 +250,7 @@ static bool check_listed(const struct aof_check_opts *o, const struct aof_manife
         if (is_base) say(&c, "Start to check BASE AOF (%s format).", fd >= 0 && begins_with_rdb(fd) ? "RDB" : "RESP");
         if (!is_base && info == m->incr[0]) say(&c, "Start to check INCR files.");
         if (fd >= 0) close(fd);
-        bool ok = check_file(o, path, info->name, is_base ? "BASE AOF" : "INCR AOF", i == n - 1);
+        bool ok = check_file(o, path, info->name, is_base ? "BASE AOF" : "INCR AOF", i == n - 1, &line);
         mem_free(path);
         if (!ok) return false;
     }
@@ -283,5 +288,6 @@ int aof_check(const char *path, const struct aof_check_opts *o) {
     }
     if (is_manifest(path)) return check_manifest(o, path) ? 0 : 1;
     say(&c, "Start checking Old-Style AOF");
-    return check_file(o, path, path, "AOF", true) ? 0 : 1;
+    int64_t line = 1;
+    return check_file(o, path, path, "AOF", true, &line) ? 0 : 1;
 }

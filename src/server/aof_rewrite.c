@@ -346,7 +346,7 @@ static void note_outcome(struct server *srv, bool ok, bool counts) {
 static void rewrite_done(void *arg, int pid, int status) {
     struct server *srv = arg;
     struct aof *a = srv->aof;
-    char temp[64];
+    char temp[64], written[128];
     struct child_figures figures;
     temp_base(temp, sizeof temp, pid);
     bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
@@ -363,6 +363,8 @@ static void rewrite_done(void *arg, int pid, int status) {
     if (ok) atomic_fetch_add(&a->rewrites, 1);
     child_figures_get(srv, &figures);
     atomic_store(&a->last_cow, figures.last_cow[CHILD_AOF]);
+    rdb_file_temp_path(written, sizeof written, temp, pid);
+    unlink(written); /* when it was killed */
     unlink(temp);
     note_outcome(srv, ok, !child_was_killed(status));
     aof_end_busy(a);

@@ -330,9 +330,9 @@ int main(int argc, char **argv) {
     if (config_load_args(srv->cfg, argc, argv) < 0) return 1;
     process_title_init(argc, argv);
     if (start(srv, argc == 1) < 0) return 1;
-    io_threads_start(srv);
     log_initialized(srv);
-    loading_start(srv, ready);
+    loading_start(srv, ready); /* before anybody is served: what is written to an empty data set would be lost */
+    io_threads_start(srv);
     io_thread_run(&srv->threads[0]);
     loading_join(srv);
     migrate_wait(srv);

@@ -143,7 +143,7 @@ def fill(conn, seven_two=True, field_times=False, scale=1):
             conn.ok("SADD", "ints:%d" % n, *[i * 3 for i in range(n)])
             conn.ok("ZADD", "zset:%d" % n, *[x for i, v in enumerate(values) for x in (i * 1.5 - 7, v)])
             conn.ok("HSET", "hash:%d" % n, *[x for i, v in enumerate(values) for x in ("f%d" % i, v)])
-        conn.ok("ZADD", "zinf", "inf", "a", "-inf", "b", "1e300", "c")
+        conn.ok("ZADD", "zinf", "inf", "a", "-inf", "b", "2.5", "c")
         conn.ok("PFADD", "hll", *range(1000))
         conn.ok("SETBIT", "bits", 1000, 1)
         conn.ok("GEOADD", "geo", 13.361389, 38.115556, "Palermo")
