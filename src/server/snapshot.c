@@ -18,6 +18,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "cmd/figures.h"
 #include "server/child.h"
 #include "server/loading.h"
@@ -341,6 +342,11 @@ static void log_outcome(const struct rdb_file_found *f, const char *path, int r,
                (unsigned long long)f->expired, (unsigned long long)f->empty);
 }
 
+static void on_fact(void *srv, struct slice name, struct slice value) {
+    int64_t v;
+    if (slice_ieq(name, "used-mem") && str_to_ll(value, &v) && v > 0) loading_set_used_mem(srv, (uint64_t)v);
+}
+
 int snapshot_load(struct server *srv, const char *path, const struct rdb_load_opts *opts, bool locked) {
     struct rdb_load_opts o = *opts;
     struct rdb_file_source src;
@@ -355,6 +361,8 @@ int snapshot_load(struct server *srv, const char *path, const struct rdb_load_op
         return -e;
     }
     if (fstat(fd, &st) == 0) o.size = (uint64_t)st.st_size;
+    static const struct rdb_visit visit = { .aux = on_fact };
+    o.visit = &visit;
     loading_set_total(srv, o.size);
     rdb_file_source_init(&src, &in, fd);
     int r = rdb_file_load(&in, srv->ks, locked, srv->eng.scripts, &o, &found, err, sizeof err);

@@ -47,8 +47,8 @@ void snapshot_flushed(void *srv); /* engine_hooks.emptied */
 /* Start-up: whether there is a file; and reads it, on the loader's thread, loading_begin done. 0 or negative, logged. */
 bool snapshot_is_there(struct server *srv);
 int snapshot_load_at_start(struct server *srv);
-/* Reads the file into the keyspace, to what is there. locked: all shards are, by the caller. 0; -ENOENT: there is none; negative,
- * logged. */
+/* Reads the file into the keyspace, to what is there. o->arg: the server. locked: all shards are, by the caller. 0; -ENOENT:
+ * there is none; negative, logged. */
 int snapshot_load(struct server *srv, const char *path, const struct rdb_load_opts *o, bool locked);
 /* What the last file that was loaded said of itself (replication's facts). Thread 0, or who has loaded it. */
 const struct rdb_file_found *snapshot_found(const struct server *srv);
