@@ -29,6 +29,7 @@
 #include "server/aof_priv.h"
 #include "server/child.h"
 #include "server/propagate.h"
+#include "server/snapshot.h"
 
 #define LIMIT_FAILURES 3 /* from so many failures in a row on, rewrites wait */
 #define LIMIT_MAX_MINUTES 60
@@ -86,14 +87,12 @@ static void note_keys(void *arg, uint64_t done) {
 
 static int write_rdb(struct server *srv, const char *path) {
     struct config *cfg = srv->cfg;
-    const struct rdb_file_info info = { .redis_ver = REDIS_COMPAT_VERSION,
-                                        .ctime_s = clock_wall_ms() / 1000,
-                                        .used_mem = (int64_t)mem_used(),
-                                        .aof_base = true,
-                                        .now_ms = clock_wall_ms() };
-    const struct rdb_save_opts o = { .compress = cfg_get(&cfg->rdbcompression),
-                                     .checksum = cfg_get(&cfg->rdbchecksum),
-                                     .incremental_fsync = cfg_get(&cfg->aof_rewrite_incremental_fsync) };
+    struct rdb_file_info info;
+    struct rdb_save_opts o;
+    snapshot_info(srv, &info);
+    snapshot_opts(srv, &o);
+    info.aof_base = true;
+    o.incremental_fsync = cfg_get(&cfg->aof_rewrite_incremental_fsync);
     int64_t delay_us = cfg_get(&cfg->rdb_key_save_delay);
     const struct rdb_progress p = { .keys = note_keys, .arg = srv, .delay_us = delay_us > 0 ? (uint64_t)delay_us : 0 };
     char err[256] = "";

@@ -50,9 +50,10 @@ def declared():
 def test_installed_files(root):
     found = {os.path.relpath(os.path.join(folder, name), root + "/opt/k")
              for folder, _, names in os.walk(root) for name in names}
-    assert found == {"bin/kettle-server", "bin/kettle-cli", "bin/kettle-benchmark", "bin/kettle-check-aof", "bin/ktls-probe", "include/ktls.h",
+    assert found == {"bin/kettle-server", "bin/kettle-cli", "bin/kettle-benchmark", "bin/kettle-check-aof",
+                     "bin/kettle-check-rdb", "bin/ktls-probe", "include/ktls.h",
                      "lib/libktls.a", "lib/libktls.so", "lib/libktls.so.0", "lib/pkgconfig/libktls.pc",
-                     "share/man/man1/kettle-check-aof.1", "share/man/man1/ktls-probe.1", "share/man/man3/libktls.3"}
+                     "share/man/man1/kettle-check-aof.1", "share/man/man1/kettle-check-rdb.1", "share/man/man1/ktls-probe.1", "share/man/man3/libktls.3"}
     assert os.readlink(root + "/opt/k/lib/libktls.so") == "libktls.so.0"
 
 
@@ -137,7 +138,7 @@ def test_library_builds_without_probes(tmp_path):
             assert "stapsdt" not in run("readelf", "-S", "-W", out)
 
 
-@pytest.mark.parametrize("page", ["libktls.3", "ktls-probe.1", "kettle-check-aof.1"])
+@pytest.mark.parametrize("page", ["libktls.3", "ktls-probe.1", "kettle-check-aof.1", "kettle-check-rdb.1"])
 def test_man_pages(page):
     if not shutil.which("mandoc"):
         pytest.skip("no mandoc")
