@@ -28,6 +28,9 @@
 #define LOG_EVERY_US 30000000 /* errors of write(2) come with every attempt */
 #define KEEP_BUFFER (1 << 20) /* a larger one is given back when it is empty */
 
+/* Thread "aof": at work; waiting for the second to end; waiting for something to do. */
+enum sleep { AWAKE, DOZING, ASLEEP };
+
 struct aof_file {
     struct aof_file_hooks hooks;
     _Atomic int policy;
@@ -60,7 +63,8 @@ struct aof_file {
     int64_t synced_us; /* thread "aof" */
     pthread_mutex_t wake_lock;
     pthread_cond_t wake;
-    _Atomic bool asleep, stopping;
+    _Atomic int asleep; /* enum sleep */
+    _Atomic bool stopping;
     bool has_thread;
     pthread_t tid;
 };
@@ -208,8 +212,10 @@ static int write_all(struct aof_file *f) {
 
 /* ---- waking ---- */
 
-static void wake(struct aof_file *f) {
-    if (!atomic_load(&f->asleep)) return;
+/* soon: not at the end of the second that it sleeps through. */
+static void wake(struct aof_file *f, bool soon) {
+    int asleep = atomic_load(&f->asleep);
+    if (asleep == AWAKE || (asleep == DOZING && !soon)) return;
     pthread_mutex_lock(&f->wake_lock);
     pthread_cond_signal(&f->wake);
     pthread_mutex_unlock(&f->wake_lock);
@@ -242,7 +248,7 @@ static bool postpone(struct aof_file *f) {
 void aof_file_write(struct aof_file *f) {
     if (!aof_file_is_behind(f)) return;
     if (is_always(f)) {
-        wake(f);
+        wake(f, true);
         return;
     }
     if (postpone(f)) return;
@@ -250,7 +256,7 @@ void aof_file_write(struct aof_file *f) {
     write_all(f);
     pthread_mutex_unlock(&f->write_lock);
     atomic_store_explicit(&f->postponed_us, 0, memory_order_relaxed);
-    wake(f);
+    wake(f, false);
 }
 
 /* ---- thread "aof" ---- */
@@ -275,12 +281,15 @@ static void sleep_until_work(struct aof_file *f) {
     int64_t us;
     if (has_work(f, &us)) return;
     pthread_mutex_lock(&f->wake_lock);
-    atomic_store(&f->asleep, true);
-    while (!has_work(f, &us)) {
+    for (;;) {
+        atomic_store(&f->asleep, ASLEEP);
+        if (has_work(f, &us)) break;
         if (us == 0) {
             pthread_cond_wait(&f->wake, &f->wake_lock);
             continue;
         }
+        atomic_store(&f->asleep, DOZING);
+        if (is_always(f)) continue; /* since it was looked at */
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
         us += until.tv_nsec / 1000;
@@ -288,7 +297,7 @@ static void sleep_until_work(struct aof_file *f) {
         until.tv_nsec = us % 1000000 * 1000;
         pthread_cond_timedwait(&f->wake, &f->wake_lock, &until);
     }
-    atomic_store(&f->asleep, false);
+    atomic_store(&f->asleep, AWAKE);
     pthread_mutex_unlock(&f->wake_lock);
 }
 
@@ -431,7 +440,7 @@ struct aof_file *aof_file_free(struct aof_file *f) {
 
 void aof_file_set_policy(struct aof_file *f, enum aof_fsync policy) {
     atomic_store(&f->policy, (int)policy);
-    wake(f);
+    wake(f, true);
 }
 
 void aof_file_set_timestamps(struct aof_file *f, bool on) {
@@ -449,7 +458,7 @@ void aof_file_let_go(struct aof_file *f) {
     if (!is_always(f)) write_all(f);
     atomic_store(&f->is_held, false);
     pthread_mutex_unlock(&f->write_lock);
-    wake(f);
+    wake(f, true);
 }
 
 static void retire(struct aof_file *f) {

@@ -283,10 +283,12 @@ bool aof_prepare_exit(struct server *srv, bool is_forced) {
         log_warning(is_forced ? "Writing initial AOF. Exit anyway." : "Writing initial AOF, can't exit.");
         if (!is_forced) return false;
     }
-    if (state == AOF_OFF) return true;
+    /* Who is busy may hold the file and wait for the shards: then it is written when the threads have ended (aof_free). */
+    if (state == AOF_OFF || !aof_try_busy(a)) return true;
     log_notice("Calling fsync() on the AOF file.");
     int r = aof_file_flush(a->file, true);
     if (r) log_warning("Fail to fsync the AOF file: %s.", strerror(-r));
+    aof_end_busy(a);
     return true;
 }
 
