@@ -16,6 +16,7 @@
 #define INCR_SUFFIX ".incr"
 #define RDB_FORMAT ".rdb"
 #define AOF_FORMAT ".aof"
+#define SEQ_MAX (INT64_MAX / 2) /* room to count on */
 
 char *aof_path(const char *dir, const char *name) {
     return *dir ? mem_asprintf("%s/%s", dir, name) : mem_strdup(name);
@@ -166,7 +167,7 @@ static const char *take_field(struct aof_info *i, struct slice key, struct buf *
         i->name = mem_memdup0(v.ptr, v.len);
         if (!aof_name_is_plain(i->name)) return "File can't be a path, just a filename";
     } else if (slice_ieq(key, "seq")) {
-        if (!str_to_ll(v, &i->seq) || i->seq <= 0) return bad_format;
+        if (!str_to_ll(v, &i->seq) || i->seq <= 0 || i->seq > SEQ_MAX) return bad_format;
     } else if (slice_ieq(key, "type")) {
         i->part = v.len ? (enum aof_part)v.ptr[0] : 0;
     }
