@@ -6,6 +6,11 @@
  * A descriptor is closed by thread "aof" only: files that were switched away from wait in `retired` until they are synced, and
  * `fsynced` moves only when all of them and the open one are. So an fsync needs no lock, and never meets a closed descriptor.
  *
+ * Gathering (always): when an fsync ends, those who waited for it hear of it and most of them write again within moments; an
+ * fsync begun at once would be for few of them, and the rest would wait for all of it. So thread "aof" waits until about as many
+ * units have come as there were, for half as long as an fsync takes at most, and for less when that turns out to be in vain. A
+ * lone client is never waited for.
+ *
  * Sleeping and waking: thread "aof" sets `asleep` before it looks for work for the last time; who makes work looks at `asleep`
  * after. Both sequentially consistent, so one of them sees the other. */
 #include "persist/aof_file.h"
@@ -25,6 +30,7 @@
 
 #define POSTPONE_MAX_US 2000000 /* an fsync that takes longer is not waited for */
 #define SYNC_EVERY_US 1000000
+#define GATHER_MAX_US 2000
 #define LOG_EVERY_US 30000000 /* errors of write(2) come with every attempt */
 #define KEEP_BUFFER (1 << 20) /* a larger one is given back when it is empty */
 
@@ -40,12 +46,12 @@ struct aof_file {
     int64_t annotated_s;
     uint64_t pending_repl;
     _Atomic bool timestamps;
-    _Atomic uint64_t appended;
+    _Atomic uint64_t appended, units; /* bytes; units they consist of */
     /* writing; write_lock */
     pthread_mutex_t write_lock;
     struct buf out;
     size_t out_off;
-    uint64_t out_repl;
+    uint64_t out_repl, out_units; /* up to the end of out */
     int fd;
     int *retired, n_retired;
     int64_t logged_us;
@@ -60,7 +66,14 @@ struct aof_file {
     _Atomic uint64_t delayed_fsyncs;
     _Atomic bool fsync_runs, to_sync; /* to_sync: there are retired files */
     _Atomic int fsync_err;
-    int64_t synced_us; /* thread "aof" */
+    int64_t synced_us;        /* thread "aof" */
+    struct {                  /* the same: gathering */
+        uint64_t units, last; /* written so far; by the last fsync */
+        int64_t sync_us;      /* what an fsync takes, smoothed */
+        int64_t ended_us;
+        unsigned patience; /* halvings of the time */
+    } gather;
+    _Atomic uint64_t gather_goal; /* of `units`; 0: nothing is gathered */
     pthread_mutex_t wake_lock;
     pthread_cond_t wake;
     _Atomic int asleep; /* enum sleep */
@@ -103,6 +116,7 @@ uint64_t aof_file_append(struct aof_file *f, const struct slice *pieces, int n) 
     if (atomic_load_explicit(&f->timestamps, memory_order_relaxed)) annotate(f);
     for (int i = 0; i < n; i++) buf_append(&f->pending, pieces[i].ptr, pieces[i].len);
     uint64_t end = atomic_load_explicit(&f->appended, memory_order_relaxed) + (f->pending.len - before);
+    atomic_store_explicit(&f->units, atomic_load_explicit(&f->units, memory_order_relaxed) + 1, memory_order_relaxed);
     atomic_store_explicit(&f->appended, end, memory_order_release);
     pthread_mutex_unlock(&f->buf_lock);
     return end;
@@ -125,6 +139,7 @@ static void take_pending(struct aof_file *f) {
     f->out = f->pending;
     f->pending = empty;
     f->out_repl = f->pending_repl;
+    f->out_units = atomic_load_explicit(&f->units, memory_order_relaxed);
     pthread_mutex_unlock(&f->buf_lock);
     atomic_store_explicit(&f->buffered, f->out.cap + empty.cap, memory_order_relaxed);
 }
@@ -248,7 +263,7 @@ static bool postpone(struct aof_file *f) {
 void aof_file_write(struct aof_file *f) {
     if (!aof_file_is_behind(f)) return;
     if (is_always(f)) {
-        wake(f, true);
+        if (atomic_load(&f->units) >= atomic_load(&f->gather_goal)) wake(f, true);
         return;
     }
     if (postpone(f)) return;
@@ -277,6 +292,15 @@ static bool has_work(struct aof_file *f, int64_t *ret_us) {
     return left <= 0;
 }
 
+static struct timespec time_in(int64_t us) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    us += t.tv_nsec / 1000;
+    t.tv_sec += us / 1000000;
+    t.tv_nsec = us % 1000000 * 1000;
+    return t;
+}
+
 static void sleep_until_work(struct aof_file *f) {
     int64_t us;
     if (has_work(f, &us)) return;
@@ -290,11 +314,7 @@ static void sleep_until_work(struct aof_file *f) {
         }
         atomic_store(&f->asleep, DOZING);
         if (is_always(f)) continue; /* since it was looked at */
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        us += until.tv_nsec / 1000;
-        until.tv_sec += us / 1000000;
-        until.tv_nsec = us % 1000000 * 1000;
+        struct timespec until = time_in(us);
         pthread_cond_timedwait(&f->wake, &f->wake_lock, &until);
     }
     atomic_store(&f->asleep, AWAKE);
@@ -303,7 +323,7 @@ static void sleep_until_work(struct aof_file *f) {
 
 struct sync_job {
     int fd, *retired, n_retired;
-    uint64_t written, repl;
+    uint64_t written, repl, units;
 };
 
 static void take_job(struct aof_file *f, struct sync_job *j) {
@@ -317,6 +337,7 @@ static void take_job(struct aof_file *f, struct sync_job *j) {
     atomic_store(&f->to_sync, false);
     j->written = atomic_load(&f->written);
     j->repl = atomic_load(&f->written_repl);
+    j->units = f->out_units;
     pthread_mutex_unlock(&f->write_lock);
 }
 
@@ -356,10 +377,44 @@ static void synced(struct aof_file *f, const struct sync_job *j) {
     if (is_always(f) && f->hooks.safe_up_to) f->hooks.safe_up_to(f->hooks.arg, j->written);
 }
 
+/* An fsync has ended. */
+static void note_sync(struct aof_file *f, uint64_t units, int64_t took_us) {
+    f->gather.last = units - f->gather.units;
+    f->gather.units = units;
+    f->gather.sync_us = f->gather.sync_us ? (f->gather.sync_us * 7 + took_us) / 8 : took_us;
+    f->gather.ended_us = clock_mono_us();
+}
+
+/* Until most of those who were told at the end of the last fsync have written again, or it does not pay. */
+static void gather(struct aof_file *f) {
+    uint64_t waiting = atomic_load(&f->units) - f->gather.units, all = waiting + f->gather.last, goal = all - all / 8;
+    int64_t most = f->gather.sync_us / 2 < GATHER_MAX_US ? f->gather.sync_us / 2 : GATHER_MAX_US;
+    int64_t left = f->gather.ended_us + (most >> f->gather.patience) - clock_mono_us();
+    if (waiting >= goal || left <= 0) return;
+    goal += f->gather.units;
+    struct timespec until = time_in(left);
+    pthread_mutex_lock(&f->wake_lock);
+    atomic_store(&f->gather_goal, goal);
+    atomic_store(&f->asleep, DOZING);
+    bool in_time = true;
+    while (in_time && atomic_load(&f->units) < goal && is_always(f) && !atomic_load(&f->stopping))
+        in_time = pthread_cond_timedwait(&f->wake, &f->wake_lock, &until) == 0;
+    atomic_store(&f->asleep, AWAKE);
+    atomic_store(&f->gather_goal, 0);
+    pthread_mutex_unlock(&f->wake_lock);
+    if (in_time)
+        f->gather.patience = 0;
+    else if (f->gather.patience < 6)
+        f->gather.patience++;
+}
+
 static void turn(struct aof_file *f) {
     struct sync_job j;
     bool spare = f->hooks.spare_disk && f->hooks.spare_disk(f->hooks.arg);
-    if (!is_always(f)) f->synced_us = clock_mono_us();
+    if (is_always(f))
+        gather(f);
+    else
+        f->synced_us = clock_mono_us();
     take_job(f, &j);
     if (spare && j.n_retired == 0) {
         /* Not synced, as was asked for; but nobody is to wait for it. */
@@ -367,9 +422,11 @@ static void turn(struct aof_file *f) {
         if (is_always(f) && !aof_file_is_behind(f)) usleep(1000);
         return;
     }
+    int64_t start = clock_mono_us();
     atomic_store(&f->fsync_runs, true);
     int err = run_job(f, &j);
     atomic_store(&f->fsync_runs, false);
+    note_sync(f, j.units, clock_mono_us() - start);
     if (err)
         sync_failed(f, err);
     else
