@@ -76,6 +76,20 @@ void config_events_text(int64_t on, struct buf *out) {
         if (((unsigned)on & 1u << i) && !(has_all && i <= EVENTS_A)) buf_append_char(out, event_letters[i]);
 }
 
+static bool is_path(struct slice s) {
+    return memchr(s.ptr, '/', s.len) || memchr(s.ptr, '\\', s.len);
+}
+
+static const char *check_appendfilename(int n, const struct slice *words) {
+    if (n != 1 || words[0].len == 0) return "appendfilename can't be empty";
+    return is_path(words[0]) ? "appendfilename can't be a path, just a filename" : NULL;
+}
+
+static const char *check_appenddirname(int n, const struct slice *words) {
+    if (n != 1 || words[0].len == 0) return "appenddirname can't be empty";
+    return is_path(words[0]) ? "appenddirname can't be a path, just a dirname" : NULL;
+}
+
 const char *directive_check(const char *name, int n, const struct slice *words) {
     static const struct {
         const char *name;
@@ -85,6 +99,8 @@ const char *directive_check(const char *name, int n, const struct slice *words) 
         { "oom-score-adj-values", check_oom_values },
         { "shutdown-on-sigint", check_shutdown_on },
         { "shutdown-on-sigterm", check_shutdown_on },
+        { "appendfilename", check_appendfilename },
+        { "appenddirname", check_appenddirname },
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (strcmp(checks[i].name, name) == 0) return checks[i].check(n, words);

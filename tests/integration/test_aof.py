@@ -475,6 +475,30 @@ def test_old_style_file_is_taken_over(make_server, old):
     assert manifest(server) == [("appendonly.aof.2.base." + ("rdb" if old == "rdb" else "aof"), "b"), ("appendonly.aof.2.incr.aof", "i")]
 
 
+def test_names_of_files(make_server):
+    server = make_server(directives=directives(appendfilename="my log.aof", appenddirname="some dir"))
+    with server.connect() as conn:
+        ok(conn, "SET", "a", "1")
+        aof.rewrite(server)
+        ok(conn, "SET", "b", "2")
+    names = sorted(os.listdir(os.path.join(server.dir, "some dir")))
+    assert names == ["my log.aof.2.base.rdb", "my log.aof.2.incr.aof", "my log.aof.manifest"]
+    assert b'file "my log.aof.2.incr.aof" seq 2 type i\n' in read(os.path.join(server.dir, "some dir", "my log.aof.manifest"))
+    again(server, signal.SIGKILL)
+    with server.connect() as conn:
+        assert ok(conn, "MGET", "a", "b") == ["1", "2"]
+    end(server)
+    for name, why in (("appendfilename", "appendfilename can't be a path, just a filename"),
+                      ("appenddirname", "appenddirname can't be a path, just a dirname")):
+        kept = dict(server.directives)
+        server.directives[name] = "../x"
+        server.start(wait=False)
+        assert server.wait_exit(20) == 1
+        assert why in server.log()
+        server.directives = kept
+    server.start()
+
+
 # ---- disks ----
 
 class Faults:
