@@ -15,6 +15,7 @@
  * after. Both sequentially consistent, so one of them sees the other. */
 #include "persist/aof_file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -55,7 +56,7 @@ struct aof_file {
     int fd;
     int *retired, n_retired;
     int64_t logged_us;
-    _Atomic bool is_held; /* by who holds it for long */
+    _Atomic bool is_held; /* nothing is written but by who holds it; changed under write_lock */
     _Atomic int64_t size, total;
     _Atomic uint64_t written, written_repl;
     _Atomic size_t buffered;
@@ -268,7 +269,7 @@ void aof_file_write(struct aof_file *f) {
     }
     if (postpone(f)) return;
     pthread_mutex_lock(&f->write_lock);
-    write_all(f);
+    if (!atomic_load(&f->is_held)) write_all(f);
     pthread_mutex_unlock(&f->write_lock);
     atomic_store_explicit(&f->postponed_us, 0, memory_order_relaxed);
     wake(f, false);
@@ -285,7 +286,7 @@ static bool has_work(struct aof_file *f, int64_t *ret_us) {
     *ret_us = 0;
     if (atomic_load(&f->stopping) || atomic_load(&f->to_sync)) return true;
     int policy = atomic_load(&f->policy);
-    if (policy == AOF_FSYNC_ALWAYS) return aof_file_is_behind(f) || wants_sync(f);
+    if (policy == AOF_FSYNC_ALWAYS) return wants_sync(f) || (aof_file_is_behind(f) && !atomic_load(&f->is_held));
     if (policy == AOF_FSYNC_NO || !wants_sync(f)) return false;
     int64_t left = f->synced_us + SYNC_EVERY_US - clock_mono_us();
     *ret_us = left;
@@ -328,7 +329,7 @@ struct sync_job {
 
 static void take_job(struct aof_file *f, struct sync_job *j) {
     pthread_mutex_lock(&f->write_lock);
-    write_all(f); /* always, and what was put off */
+    if (!atomic_load(&f->is_held)) write_all(f); /* always, and what was put off */
     j->fd = f->fd;
     j->n_retired = f->n_retired;
     j->retired = f->retired;
@@ -433,7 +434,7 @@ static void turn(struct aof_file *f) {
         synced(f, &j);
     if (is_always(f) || !aof_file_is_behind(f)) return;
     pthread_mutex_lock(&f->write_lock); /* what was put off meanwhile */
-    write_all(f);
+    if (!atomic_load(&f->is_held)) write_all(f);
     pthread_mutex_unlock(&f->write_lock);
     atomic_store_explicit(&f->postponed_us, 0, memory_order_relaxed);
 }
@@ -508,10 +509,13 @@ void aof_file_set_timestamps(struct aof_file *f, bool on) {
 
 void aof_file_hold(struct aof_file *f) {
     pthread_mutex_lock(&f->write_lock);
+    assert(!atomic_load(&f->is_held));
     atomic_store(&f->is_held, true);
+    pthread_mutex_unlock(&f->write_lock);
 }
 
 void aof_file_let_go(struct aof_file *f) {
+    pthread_mutex_lock(&f->write_lock);
     if (!is_always(f)) write_all(f);
     atomic_store(&f->is_held, false);
     pthread_mutex_unlock(&f->write_lock);
@@ -528,13 +532,17 @@ static void retire(struct aof_file *f) {
 
 int aof_file_switch(struct aof_file *f, int fd_take, int64_t size) {
     int r = start_thread(f);
-    if (r == 0) r = write_all(f);
     if (r) return r;
-    retire(f);
-    f->fd = fd_take;
-    atomic_store(&f->size, size);
-    set_error(f, &f->write_err, 0);
-    return 0;
+    pthread_mutex_lock(&f->write_lock);
+    r = write_all(f);
+    if (r == 0) {
+        retire(f);
+        f->fd = fd_take;
+        atomic_store(&f->size, size);
+        set_error(f, &f->write_err, 0);
+    }
+    pthread_mutex_unlock(&f->write_lock);
+    return r;
 }
 
 static void drop_buffers(struct aof_file *f) {
@@ -553,18 +561,26 @@ static void drop_buffers(struct aof_file *f) {
 
 /* The descriptor goes the way of all, since an fsync of it may be under way. */
 void aof_file_abandon(struct aof_file *f) {
+    pthread_mutex_lock(&f->write_lock);
     retire(f);
     drop_buffers(f);
+    pthread_mutex_unlock(&f->write_lock);
 }
 
-int aof_file_close(struct aof_file *f) {
-    if (f->fd < 0) return 0;
+static int close_file(struct aof_file *f) {
     int r = write_all(f), err = sync_fd(f->fd);
     if (err) log_warning("Fail to fsync the AOF file: %s", strerror(err));
     if (r == 0 && err) r = -err;
     if (r == 0) atomic_store(&f->fsynced_repl, atomic_load(&f->written_repl));
     retire(f);
     drop_buffers(f);
+    return r;
+}
+
+int aof_file_close(struct aof_file *f) {
+    pthread_mutex_lock(&f->write_lock);
+    int r = f->fd < 0 ? 0 : close_file(f);
+    pthread_mutex_unlock(&f->write_lock);
     return r;
 }
 

@@ -10,8 +10,7 @@
  * Errors are Redis's: with `always` the process cannot promise anything any more and ends; otherwise the error is kept (writes
  * are refused meanwhile, aof_file_error), nothing of a short write stays in the file, and the same bytes are tried again.
  *
- * Threads: every function may be called by any thread but where it says otherwise. Locks: `hold` is outside of the rest, which
- * are held for a copy or one write(2). */
+ * Threads: every function may be called by any thread but where it says otherwise. Locks are held for a copy or one write(2). */
 #ifndef KETTLE_PERSIST_AOF_FILE_H
 #define KETTLE_PERSIST_AOF_FILE_H
 
@@ -54,7 +53,8 @@ void aof_file_write(struct aof_file *f);
 int aof_file_flush(struct aof_file *f, bool sync);
 
 /* ---- the file ---- */
-/* No write(2) from here to aof_file_let_go, which the same thread calls: it changes which file is written, or the manifest. */
+/* No write(2) from here to aof_file_let_go but by who holds it: he changes which file is written, or the manifest. No lock is
+ * held, and nobody waits: who would write leaves it to be written at the end. One holder at a time, the caller sees to that. */
 void aof_file_hold(struct aof_file *f);
 void aof_file_let_go(struct aof_file *f);
 /* Held. Starts on fd_take, which is open for writing at its end, `size` bytes long. What is pending is written to the file that

@@ -6,8 +6,8 @@
  * gate holds back, connection by connection, what was queued after something that is not on the disk yet; thread "aof" moves the
  * gate and wakes the loops. So loops go on executing while the disk works, and one fsync is for all clients.
  *
- * Invariant: `busy` is taken before shards, aof_file_hold after; nobody waits for `busy`, so that it may be held while waiting
- * for anything else.
+ * Invariant: who is `busy` may hold the file (aof_file_hold) and wait for shards; nobody waits for `busy`, so that it may be kept
+ * while waiting for anything else.
  */
 #include <errno.h>
 #include <fcntl.h>
