@@ -96,6 +96,7 @@ static struct cmd_waiter *waiter_new(const struct cmd_ctx *c, const struct cmd_b
     w->timed_out = b->timed_out;
     w->job = b->job;
     w->job_dropped = b->job_dropped;
+    w->conclude = b->conclude;
     w->deadline_us = b->deadline_us;
     w->ticks = clock_ticks() - c->start;
     return w;
@@ -260,7 +261,10 @@ void block_finish(struct session *s) {
         engine_count_error(w->eng, s->reply.last_error);
         count_unblocked(w, s);
     } else {
-        w->timed_out(&s->reply);
+        if (w->conclude)
+            w->conclude(s);
+        else
+            w->timed_out(&s->reply);
         count_unblocked(w, s);
     }
     session_advance_reply_mode(s);

@@ -41,6 +41,7 @@ struct cmd_waiter {
     void (*timed_out)(struct reply *r);
     void *job;                      /* what it waits for in place of keys, see cmd.h; never changes. NULL: keys */
     void (*job_dropped)(void *job); /* called by block_free; NULL: not wanted. The session's thread's */
+    void (*conclude)(struct session *s);
     int64_t deadline_us;    /* monotonic; 0: none */
     uint64_t ticks;         /* that its runs took so far */
     uint64_t usec;          /* of all its runs, once SERVED */

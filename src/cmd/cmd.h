@@ -269,6 +269,7 @@ struct cmd_block {
     bool on_nokey;                      /* XREADGROUP: woken up also when a key is deleted or becomes something else */
     int64_t deadline_us;                /* from cmd_arg_timeout; 0: none */
     void (*timed_out)(struct reply *r); /* the reply then: reply_null_array, reply_null... */
+    void (*conclude)(struct session *s); /* in place of timed_out, where the reply depends on the session (WAIT) */
     /* What is run again instead of the command as given (XREAD, `$` resolved): argc slices of the same command, copied. NULL: as
      * given. */
     const struct slice *argv;
@@ -292,7 +293,7 @@ void cmd_signal_ready(struct cmd_ctx *c, int db, struct slice key);
 void cmd_table_register_data(struct cmd_table *t);
 extern const struct cmd_spec cmd_specs_string[], cmd_specs_bitmap[], cmd_specs_generic[], cmd_specs_transaction[],
     cmd_specs_command[], cmd_specs_connection[], cmd_specs_list[], cmd_specs_hash[], cmd_specs_set[], cmd_specs_zset[],
-    cmd_specs_geo[], cmd_specs_stream[], cmd_specs_hll[], cmd_specs_sort[], cmd_specs_dump[], cmd_specs_wait[],
+    cmd_specs_geo[], cmd_specs_stream[], cmd_specs_hll[], cmd_specs_sort[], cmd_specs_dump[],
     cmd_specs_script[];
 
 #endif

@@ -204,6 +204,7 @@ void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn
     c->handshake_timeout_us = p->handshake_timeout_us;
     c->transport = p->is_unix ? CONN_UNIX : CONN_TCP;
     c->state = p->tls_ctx ? CONN_HANDSHAKE : CONN_OPEN;
+    c->file_fd = -1;
     c->notified = true; /* until there is TLS to say goodbye in */
     if (p->tls_ctx) {
         int err = ktls_conn_new(p->tls_ctx, fd, NULL, &c->tls);
@@ -227,6 +228,32 @@ static void io_poll(struct loop_io *io, short revents) {
         c->notify_blocked = false;
         conn_send_step(c);
     }
+}
+
+/* ---- output lent to another process ---- */
+
+bool conn_can_lend(const struct conn *c) {
+    return c->transport != CONN_TLS_USER;
+}
+
+bool conn_lend_output(struct conn *c) {
+    bool is_idle = c->out.bytes == 0 && !loop_send_busy(&c->io) && !conn_sends_file(c) && !c->ctl_blocked;
+    if (c->state != CONN_OPEN || c->lent || !is_idle || !conn_can_lend(c)) return false;
+    if (c->tls && ktls_tx_begin(c->tls) != 0) return false;
+    c->lent = true;
+    return true;
+}
+
+void conn_reclaim_output(struct conn *c, uint64_t bytes_sent) {
+    if (!c->lent || c->state == CONN_CLOSING) return;
+    c->lent = false;
+    c->bytes_out += bytes_sent;
+    int r = c->tls ? ktls_tx_end(c->tls, bytes_sent) : KTLS_DONE;
+    if (r == KTLS_ERECORDLIMIT)
+        conn_end_at_limit(c);
+    else if (r != KTLS_DONE)
+        conn_control_result(c, r);
+    if (c->state < CONN_CLOSING) conn_flush_later(c);
 }
 
 /* ---- output and reading, as the owner sees them ---- */
@@ -280,6 +307,8 @@ void conn_close(struct conn *c, enum conn_end why, const char *text) {
     list_remove(&c->handshake_node);
     loop_timer_cancel(c->io.loop, &c->timer);
     if (established && !c->notified && c->end != CONN_END_TLS) conn_notify_once(c);
+    if (c->lent) shutdown(c->io.fd, SHUT_RDWR);
+    conn_drop_file(c);
     loop_io_close(&c->io);
 }
 
@@ -305,12 +334,12 @@ static void closing_expired(struct loop_timer *t) {
         conn_arm(c, loop_now_us(c->io.loop) + c->flush_timeout_us, closing_expired);
         return;
     }
-    conn_close(c, CONN_END_LOCAL, c->out.bytes ? "output not taken in time" : "");
+    conn_close(c, CONN_END_LOCAL, c->out.bytes || conn_sends_file(c) ? "output not taken in time" : "");
 }
 
 void conn_close_after_flush(struct conn *c, int64_t timeout_us) {
     if (c->state >= CONN_FLUSHING) return;
-    if (c->state == CONN_HANDSHAKE) {
+    if (c->state == CONN_HANDSHAKE || c->lent) {
         conn_close(c, CONN_END_LOCAL, "");
         return;
     }
@@ -331,7 +360,7 @@ void conn_end_at_limit(struct conn *c) {
 }
 
 void conn_end_after_flush(struct conn *c, enum conn_end why, const char *text) {
-    if (c->out.bytes || c->cipher || loop_send_busy(&c->io)) {
+    if (c->out.bytes || c->cipher || loop_send_busy(&c->io) || conn_sends_file(c)) {
         conn_close_after_flush(c, ORDERLY_FLUSH_US);
         set_end(c, why, text);
     } else {
@@ -345,6 +374,7 @@ void conn_close_lingering(struct conn *c, enum conn_end why, const char *text) {
     c->state = CONN_FLUSHING;
     c->notified = c->write_shut = true;
     c->lingering = true;
+    conn_drop_file(c);
     c->progress = c->ctl_blocked = false;
     list_remove(&c->flush_node);
     list_remove(&c->handshake_node);
@@ -352,7 +382,7 @@ void conn_close_lingering(struct conn *c, enum conn_end why, const char *text) {
     loop_send_hold(&c->io, true);
     loop_poll(&c->io, 0);
     /* Not on a kernel-TLS socket: the kernel may hold the alert's record outside of TCP's queue, and FIN would overtake it. */
-    if (!conn_kernel_sends(c)) shutdown(c->io.fd, SHUT_WR);
+    if (c->lent || !conn_kernel_sends(c)) shutdown(c->io.fd, SHUT_WR);
     conn_arm(c, loop_now_us(c->io.loop) + ALERT_LINGER_US, closing_expired);
     loop_recv_start(&c->io);
 }

@@ -64,6 +64,9 @@ struct conn {
     enum conn_end end;
     char *end_text; /* NULL: nothing to say */
     bool reading_paused, write_shut, ctl_blocked;
+    bool lent;   /* conn_lend_output */
+    int file_fd; /* conn_send_file: -1 when there is none */
+    uint64_t file_off, file_left;
     /* private to conn*.c */
     struct conn_thread *thread;
     bool opened;              /* on_open was called */
@@ -136,6 +139,22 @@ void conn_flush_now(struct conn *c);
 /* What comes next is put into buf, len bytes at most, where that spares a copy: on_data's data says where it is. len 0: no more.
  * From inside on_data only; buf must stay until the next call or on_closed, and each on_data sets it again or ends it. */
 void conn_receive_into(struct conn *c, char *buf, size_t len);
+/* Bytes off .. off + len of a file, behind what is queued; on_drained comes when they are sent. fd is the connection's from here
+ * on: it closes it. What is queued meanwhile is sent between two pieces of the file, so better nothing is. tcp, unix and where
+ * the kernel encrypts: sendfile(2), the bytes stay in the kernel; else they are read and encrypted here. A file that is shorter
+ * ends the connection. One file at a time. */
+void conn_send_file(struct conn *c, int fd, uint64_t off, uint64_t len);
+static inline bool conn_sends_file(const struct conn *c) {
+    return c->file_fd >= 0;
+}
+/* The sending side of the socket is somebody else's for a while: a forked child writes to it. From now on nothing is sent here,
+ * not even the answer to a KeyUpdate, which is due after conn_reclaim_output; received is as ever. False: not now (something is
+ * still to be sent, or the connection is closing: try again in on_drained) or, conn_can_lend false, never (userspace does the
+ * records). A connection that closes meanwhile shuts the socket down, so that the child's writes fail. */
+bool conn_can_lend(const struct conn *c);
+bool conn_lend_output(struct conn *c);
+void conn_reclaim_output(struct conn *c,
+                         uint64_t bytes_sent); /* by the other: TLS counts them under its key. Not lent: nothing */
 void conn_pause_reading(struct conn *c);
 void conn_resume_reading(struct conn *c);
 /* Sends what is queued, then close_notify and FIN, then waits for the peer's FIN and closes. It ends early when the peer takes

@@ -33,6 +33,8 @@ void conn_end_after_flush(struct conn *c, enum conn_end why, const char *text);
 void conn_close_lingering(struct conn *c, enum conn_end why, const char *text);
 
 /* conn_recv.c */
+/* What a call about control records gave: goes on reading, ends, or waits for the socket. */
+void conn_control_result(struct conn *c, int r);
 void conn_on_recv(struct loop_io *io, char *data, ssize_t n);
 /* Turns receiving on if the state of things allows; decrypts first what is held. From the loop only. */
 void conn_start_reading(struct conn *c);
@@ -57,5 +59,9 @@ void conn_gate_sent(struct conn *c, size_t n); /* they have left the queue */
 void conn_gate_wait(struct conn *c);           /* tried again when the gate has opened further */
 void conn_gate_release(struct conn_thread *t); /* it may have: those who wait are to be flushed */
 bool conn_gate_sleep(struct conn_thread *t);   /* false: it has opened meanwhile */
+/* conn_file.c */
+bool conn_file_step(
+    struct conn *c); /* out is empty: sends on. True when there is no file (any more) and nothing was queued for it */
+void conn_drop_file(struct conn *c);
 
 #endif

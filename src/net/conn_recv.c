@@ -40,7 +40,8 @@ static void recv_on(struct conn *c) {
     if (wanted && !c->ctl_blocked) loop_recv_start(&c->io);
 }
 
-static void control_result(struct conn *c, int r) {
+void conn_control_result(struct conn *c, int r) {
+    if (r == KTLS_WANT_WRITE && c->lent) r = KTLS_DONE; /* due when the other process is done with the socket */
     switch (r) {
     case KTLS_DONE:
     case KTLS_WANT_READ:
@@ -66,7 +67,7 @@ void conn_check_limits(struct conn *c) {
     if (r == KTLS_ERECORDLIMIT)
         conn_end_at_limit(c);
     else if (r != KTLS_DONE)
-        control_result(c, r);
+        conn_control_result(c, r);
 }
 
 void conn_finish_control(struct conn *c) {
@@ -76,7 +77,7 @@ void conn_finish_control(struct conn *c) {
         loop_send_hold(&c->io, false);
         conn_send_step(c);
     }
-    if (c->state != CONN_CLOSING) control_result(c, r);
+    if (c->state != CONN_CLOSING) conn_control_result(c, r);
 }
 
 /* ktls-tx: the peer's records still have something to say. */
@@ -87,7 +88,7 @@ static bool listens(const struct conn *c) {
 /* What the records that were read want answered, before any data. */
 static void answer(struct conn *c) {
     int r = listens(c) && !c->ctl_blocked ? ktls_flush(c->tls) : KTLS_DONE;
-    if (r != KTLS_DONE) control_result(c, r);
+    if (r != KTLS_DONE) conn_control_result(c, r);
 }
 
 /* Decrypts and delivers what there is, until it has none or the owner has enough. */
@@ -153,7 +154,7 @@ static void discard(struct conn *c, const char *data, ssize_t n) {
         if (c->state != CONN_FLUSHING || c->peer_eof) return;
     }
     if (n == -EIO && c->transport == CONN_KTLS) {
-        control_result(c, ktls_control(c->tls));
+        conn_control_result(c, ktls_control(c->tls));
     } else if (n < 0) {
         conn_close(c, CONN_END_LOCAL, "");
     } else if (n == 0) {
@@ -199,7 +200,7 @@ void conn_on_recv(struct loop_io *io, char *data, ssize_t n) {
     if (c->state != CONN_OPEN) {
         if (c->state == CONN_FLUSHING) discard(c, data, n);
     } else if (n == -EIO && c->transport == CONN_KTLS) {
-        control_result(c, ktls_control(c->tls));
+        conn_control_result(c, ktls_control(c->tls));
     } else if (n < 0) {
         conn_io_failed(c, (int)-n, "read");
     } else if (conn_user_receives(c)) {

@@ -192,7 +192,7 @@ void conn_push_ciphertext(struct conn *c) {
 
 void conn_notify_once(struct conn *c) {
     c->notified = true;
-    if (loop_send_busy(&c->io) || c->cipher) return; /* not before data, and not in the middle of a record */
+    if (c->lent || loop_send_busy(&c->io) || c->cipher) return; /* not before data, and not in the middle of a record */
     ktls_shutdown(c->tls);
     if (c->transport == CONN_TLS_USER) conn_push_ciphertext(c);
 }
@@ -230,11 +230,12 @@ static void say_goodbye(struct conn *c) {
 }
 
 static void one_step(struct conn *c) {
-    if (c->out.bytes) c->drain_due = true;
+    if (c->out.bytes || conn_sends_file(c)) c->drain_due = true;
     if (!send_queued(c)) {
         if (c->held && c->state < CONN_CLOSING && !loop_send_busy(&c->io) && conn_gate_allows(c) == 0) conn_gate_wait(c);
         return;
     }
+    if (!conn_file_step(c)) return;
     obuf_trim(&c->out); /* an idle connection holds no buffer, and the next one to reply finds this one warm in the cache */
     if (c->state == CONN_FLUSHING) {
         say_goodbye(c);
@@ -245,7 +246,8 @@ static void one_step(struct conn *c) {
 }
 
 static bool may_send(const struct conn *c) {
-    return (c->state == CONN_OPEN || (c->state == CONN_FLUSHING && !c->write_shut)) && !c->ctl_blocked && !c->notify_blocked;
+    return (c->state == CONN_OPEN || (c->state == CONN_FLUSHING && !c->write_shut)) && !c->ctl_blocked && !c->notify_blocked &&
+           !c->lent;
 }
 
 void conn_send_step(struct conn *c) {

@@ -376,6 +376,7 @@ static void synced(struct aof_file *f, const struct sync_job *j) {
     atomic_store(&f->fsynced_repl, j->repl);
     atomic_store(&f->fsynced, j->written);
     if (is_always(f) && f->hooks.safe_up_to) f->hooks.safe_up_to(f->hooks.arg, j->written);
+    if (f->hooks.synced) f->hooks.synced(f->hooks.arg);
 }
 
 /* An fsync has ended. */

@@ -33,7 +33,8 @@ struct backlog_block {
 struct backlog {
     pthread_mutex_t lock;
     struct backlog_block *head, *tail;
-    uint64_t size, mem, n_blocks, n_readers;
+    uint64_t size, n_blocks, n_readers;
+    _Atomic uint64_t mem;
     _Atomic uint64_t end;
     _Atomic bool open;
 };
@@ -67,7 +68,7 @@ static void push_block(struct backlog *b, size_t want) {
     else
         b->head = k;
     b->tail = k;
-    b->mem += sizeof *k + cap;
+    atomic_fetch_add_explicit(&b->mem, sizeof *k + cap, memory_order_relaxed);
     b->n_blocks++;
 }
 
@@ -75,7 +76,7 @@ static void pop_block(struct backlog *b) {
     struct backlog_block *k = b->head;
     b->head = k->next;
     if (!b->head) b->tail = NULL;
-    b->mem -= sizeof *k + k->cap;
+    atomic_fetch_sub_explicit(&b->mem, sizeof *k + k->cap, memory_order_relaxed);
     b->n_blocks--;
     backlog_release(k);
 }
@@ -173,13 +174,17 @@ uint64_t backlog_end(const struct backlog *b) {
     return atomic_load_explicit(&b->end, memory_order_acquire);
 }
 
+uint64_t backlog_mem(const struct backlog *b) {
+    return atomic_load_explicit(&b->mem, memory_order_relaxed);
+}
+
 void backlog_info(const struct backlog *cb, struct backlog_info *ret) {
     struct backlog *b = (struct backlog *)(uintptr_t)cb;
     pthread_mutex_lock(&b->lock);
     uint64_t end = end_of(b);
     *ret = (struct backlog_info){ .open = atomic_load(&b->open), .start = b->head ? b->head->offset : end, .end = end };
     ret->size = b->size;
-    ret->mem = b->mem;
+    ret->mem = backlog_mem(b);
     ret->n_blocks = b->n_blocks;
     ret->n_readers = b->n_readers;
     pthread_mutex_unlock(&b->lock);

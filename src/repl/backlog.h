@@ -54,6 +54,7 @@ struct backlog_info {
     uint64_t n_blocks;
     uint64_t n_readers;
 };
+uint64_t backlog_mem(const struct backlog *b); /* info.mem, an atomic */
 void backlog_info(const struct backlog *b, struct backlog_info *ret);
 
 /* ---- readers ---- */

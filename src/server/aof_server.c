@@ -24,6 +24,7 @@
 #include "server/latency.h"
 #include "server/propagate.h"
 #include "server/refusal.h"
+#include "server/repl_wait.h"
 
 #define RETRY_WRITE_US 1000000
 
@@ -137,6 +138,10 @@ static void safe_up_to(void *arg, uint64_t offset) {
     wake_threads(a->srv);
 }
 
+static void synced(void *arg) {
+    repl_wait_acked(((struct aof *)arg)->srv->repl); /* WAITAOF */
+}
+
 static void set_gate(struct aof *a) {
     bool closes = is_always(a->srv) && aof_state_of(a) != AOF_OFF;
     if (!closes) {
@@ -177,6 +182,7 @@ struct aof *aof_new(struct server *srv) {
     struct aof *a = mem_zalloc(sizeof *a);
     const struct aof_file_hooks hooks = { .arg = a,
                                           .safe_up_to = safe_up_to,
+                                          .synced = synced,
                                           .spare_disk = spares_disk,
                                           .latency = note_latency,
                                           .error = note_error,

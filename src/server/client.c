@@ -15,6 +15,8 @@
 #include "server/monitor.h"
 #include "server/observe.h"
 #include "server/refusal.h"
+#include "server/repl_wait.h"
+#include "server/replica.h"
 #include "server/tracking.h"
 
 #include <assert.h>
@@ -116,15 +118,24 @@ static bool is_authenticated(const struct client *c) {
 
 /* Whose limits of client-output-buffer-limit apply. */
 static int output_class(struct client *c) {
+    if (atomic_load_explicit(&c->flags, memory_order_relaxed) & CLIENT_REPLICA) return OBL_REPLICA;
     return pubsub_is_listening(c) ? OBL_PUBSUB : OBL_NORMAL;
+}
+
+/* A replica's are never below the size of the backlog: what that keeps for nothing closes no replica. */
+static int64_t output_limit(const struct config *cfg, int class, int64_t limit) {
+    int64_t backlog = cfg_get(&cfg->repl_backlog_size);
+    return class == OBL_REPLICA && limit && limit < backlog ? backlog : limit;
 }
 
 static bool over_output_limit(struct client *c) {
     const struct config *cfg = c->srv->cfg;
     int class = output_class(c);
     size_t used = c->conn.out.mem > OBUF_CHUNK ? c->conn.out.mem - OBUF_CHUNK : 0; /* redis-server's first 16 KiB are free too */
+    if (class == OBL_REPLICA) used = replica_pending(c);
     if (used > UNAUTHENTICATED_OUTPUT && !is_authenticated(c)) return true;
-    int64_t hard = cfg_get(&cfg->obuf_limit[class].hard), soft = cfg_get(&cfg->obuf_limit[class].soft);
+    int64_t hard = output_limit(cfg, class, cfg_get(&cfg->obuf_limit[class].hard));
+    int64_t soft = output_limit(cfg, class, cfg_get(&cfg->obuf_limit[class].soft));
     if (hard && used >= (size_t)hard) return true;
     if (!soft || used < (size_t)soft) {
         c->soft_limit_on = false;
@@ -252,8 +263,20 @@ static enum resp_result parse_ahead(struct client *c, char *data, size_t len, si
     }
 }
 
+/* A replica that is answered to takes that for its stream. */
+static bool is_rogue_replica(struct client *c) {
+    if (__builtin_expect(!c->replica, 1) || conn_is_closing(&c->conn) || !replica_has_replied(c)) return false;
+    const struct cmd *last = atomic_load_explicit(&c->s.last_cmd, memory_order_relaxed);
+    char text[1024];
+    describe(c, text, sizeof text);
+    log_warning("Replica generated a reply to command '%s', disconnecting it: %s", last ? last->full_name : "<unknown>", text);
+    conn_close(&c->conn, CONN_END_LOCAL, "");
+    return true;
+}
+
 /* After a command. False: no more of this client's. */
 static bool goes_on(struct client *c) {
+    if (is_rogue_replica(c)) return false;
     if (c->s.close_after_reply) client_close(c);
     return check_output_limit(c) && !conn_is_closing(&c->conn) && !client_is_killed(c);
 }
@@ -404,6 +427,7 @@ static void on_data(struct conn *conn, char *data, size_t len) {
         return;
     }
     atomic_store_explicit(&c->last_us, loop_now_us(c->th->loop), memory_order_relaxed);
+    if (c->replica) atomic_store_explicit(&c->replica->ack_us, loop_now_us(c->th->loop), memory_order_relaxed); /* it lives */
     if (mail_waits(&c->th->mail)) mail_deliver(c->th); /* posted before these bytes were sent, perhaps */
     if (conn_is_closing(conn) || client_is_killed(c)) return;
     resp_parser_borrow(&c->parser, &c->th->argv);
@@ -509,7 +533,7 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
     const char *refusal = refusal_of(srv, cmd, flags, ret_postpone);
     if (!refusal) refusal = pubsub_refusal(client_of(s), cmd);
     if (refusal) return refusal;
-    if ((atomic_load_explicit(&client_of(s)->flags, memory_order_relaxed) & CLIENT_MONITOR) &&
+    if ((atomic_load_explicit(&client_of(s)->flags, memory_order_relaxed) & (CLIENT_MONITOR | CLIENT_REPLICA)) &&
         (flags & (CMD_WRITE | CMD_READONLY | CMD_MAY_REPLICATE)))
         return "ERR Replica can't interact with the keyspace"; /* what redis-server calls a monitor, too */
     bool sends_mail = flags & (CMD_WRITE | CMD_MAY_REPLICATE);
@@ -523,7 +547,7 @@ static bool is_client_command(const struct cmd *cmd) {
 
 void client_after_command(void *arg, struct cmd_ctx *ctx, uint64_t usec) {
     struct client *c = client_of(ctx->s);
-    if (!c) return; /* loading */
+    if (!c) return;                    /* loading */
     if (ctx->blocked) client_block(c); /* before mail that says it is served */
     if (ctx->retry) observe_waited(arg, ctx, usec);
     if (ctx->s->tracks_reads) tracking_trim(arg);
@@ -587,7 +611,10 @@ static void on_open(struct conn *conn) {
 
 static void on_drained(struct conn *conn) {
     struct client *c = client_of_conn(conn);
-    c->soft_limit_on = false;
+    if (c->replica)
+        replica_drained(c);
+    else
+        c->soft_limit_on = false;
     publish(c);
 }
 
@@ -633,6 +660,8 @@ void client_free(struct client *c) {
     pubsub_forget(c);
     tracking_forget(c);
     monitor_stop(c);
+    repl_wait_forget(c);
+    replica_forget(c);
     dict_remove(&th->by_id, dict_hash(id_of(c)), id_of(c));
     if (c->counted_tls) tls_count_close(&c->srv->tls, tls_mode(&c->conn));
     session_done(&c->s, c->srv->ks);
@@ -706,6 +735,7 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     list_init(&c->gone_node);
     list_init(&c->tracking_node);
     list_init(&c->monitor_node);
+    list_init(&c->wait_node);
     resp_parser_init(&c->parser);
     session_init(&c->s, &c->conn.out, atomic_fetch_add(&srv->next_client_id, 1));
     c->s.owner = c;
@@ -748,7 +778,7 @@ void client_check_idle(struct client *c, int64_t now_us) {
     if (c->conn.bytes_out != c->bytes_out_seen) atomic_store_explicit(&c->last_us, now_us, memory_order_relaxed);
     publish(c);
     int64_t limit = cfg_get(&c->srv->cfg->timeout);
-    bool listens = atomic_load_explicit(&c->flags, memory_order_relaxed) & (CLIENT_PUBSUB | CLIENT_MONITOR);
+    bool listens = atomic_load_explicit(&c->flags, memory_order_relaxed) & (CLIENT_PUBSUB | CLIENT_MONITOR | CLIENT_REPLICA);
     if (limit && c->conn.state == CONN_OPEN && may_run(c) && !listens &&
         now_us - atomic_load_explicit(&c->last_us, memory_order_relaxed) > limit * 1000000) {
         log_verbose("Closing idle client");
@@ -771,6 +801,7 @@ void client_set_string(struct client *c, char **field, struct slice v) {
 static const char *flags_text(struct client *c, char *out) {
     char *p = out;
     unsigned f = atomic_load_explicit(&c->flags, memory_order_relaxed), tracking = tracking_flags(c);
+    if (f & CLIENT_REPLICA) *p++ = 'S';
     if (f & CLIENT_MONITOR) *p++ = 'O';
     if (f & CLIENT_PUBSUB) *p++ = 'P';
     if (atomic_load_explicit(&c->s.multi_count, memory_order_relaxed) >= 0) *p++ = 'x';

@@ -17,7 +17,8 @@ enum client_flag {
     CLIENT_PUBSUB = 32, /* listens to a channel or pattern */
     CLIENT_BLOCKED = 64,
     CLIENT_MONITOR = 128,
-    CLIENT_KILLED = 256 /* by CLIENT KILL: as good as gone. Set under the registry_lock by any thread */
+    CLIENT_REPLICA = 512, /* has sent SYNC or PSYNC: replica.h */
+    CLIENT_KILLED = 256   /* by CLIENT KILL: as good as gone. Set under the registry_lock by any thread */
 };
 
 struct client {
@@ -55,6 +56,13 @@ struct client {
     struct list tracking_node;         /* th->tracking, or in no list */
     struct list monitor_node;          /* th->monitors, or in no list */
     struct client_subs *subs;          /* (S) pubsub.c; NULL: never listened to anything */
+    struct replica *replica;           /* (S) replica.c; NULL: has said nothing of being one */
+    struct list wait_node;             /* repl->waiting, or in no list; repl_wait.c */
+    struct client_wait {               /* WAIT, WAITAOF: what for. Does not change while wait_node is in the list */
+        uint64_t offset, aof_offset;
+        int64_t replicas, local;
+        bool is_aof;
+    } wait;
     /* for CLIENT LIST */
     _Atomic int64_t last_us; /* monotonic time of the last interaction */
     _Atomic unsigned flags;
@@ -96,6 +104,7 @@ bool client_may_lock(struct client *c);
 void client_free_gone(struct io_thread *th); /* owner: those that can be */
 /* ---- client_block.c ---- */
 void client_block(struct client *c);               /* owner: it has begun to wait */
+void client_block_end(struct client *c);           /* owner: what it waits for is no key, and has come: as at its deadline */
 void client_block_abandon(struct client *c);       /* owner: it ends; nothing when it is not blocked */
 void client_run_woken(struct io_thread *th);       /* owner: before it sleeps */
 void client_wake(void *srv, struct cmd_waiter *w); /* engine_hooks.wake */

@@ -71,6 +71,10 @@ static void timer_fired(struct loop_timer *t) {
         finish(c);
 }
 
+void client_block_end(struct client *c) {
+    if (block_time_out(c->s.waiter)) finish(c);
+}
+
 void client_block(struct client *c) {
     struct cmd_waiter *w = c->s.waiter;
     set_blocked(c, w);

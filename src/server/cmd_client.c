@@ -25,6 +25,7 @@ static int client_type(struct slice name) {
 }
 
 static int type_of(struct client *cl) {
+    if (atomic_load_explicit(&cl->flags, memory_order_relaxed) & CLIENT_REPLICA) return 1;
     return pubsub_is_listening(cl) ? 2 : 0;
 }
 

@@ -54,6 +54,7 @@ void server_apply_all(struct server *srv) {
     ks_lfu_params(srv->ks, (int)cfg_get(&cfg->lfu_log_factor), (int)cfg_get(&cfg->lfu_decay_time));
     scripts_set_threshold(e->scripts, cfg_get(&cfg->busy_reply_threshold));
     apply_limits(cfg);
+    repl_apply_config(srv);
     observe_update(srv);
     mem_purge_in_background(cfg_get(&cfg->jemalloc_bg_thread));
     log_set_level((enum log_level)cfg_get(&cfg->loglevel));

@@ -13,6 +13,7 @@
 #include "server/aof_server.h"
 #include "server/client.h"
 #include "server/memory.h"
+#include "server/replication.h"
 
 #define DOCTOR_MIN_BYTES (5UL << 20) /* with less in use nothing can be said: redis-server's bounds, all of them */
 #define DOCTOR_PEAK 1.5
@@ -57,7 +58,7 @@ void memory_figures_get(struct server *srv, struct memory_figures *f) {
         f->keys += ks_size(srv->ks, d);
         if (ks_size(srv->ks, d)) f->tables += ks_overhead_bytes(srv->ks, d);
     }
-    f->overhead = f->startup + f->clients + f->tables + f->scripts + f->functions;
+    f->overhead = f->startup + f->clients + f->tables + f->scripts + f->functions + backlog_mem(srv->repl->backlog);
     f->dataset = f->m.allocated > f->overhead ? f->m.allocated - f->overhead : 0;
     f->net = f->m.allocated > f->startup ? f->m.allocated - f->startup : 0;
 }
@@ -109,11 +110,13 @@ static void put_db(struct cmd_ctx *c, int db) {
 }
 
 static void put_overheads(struct cmd_ctx *c, const struct memory_figures *f) {
+    struct repl_memory repl;
+    repl_memory_get(((struct server *)c->eng->server)->repl, &repl);
     put_int(c, "peak.allocated", (int64_t)f->peak);
     put_int(c, "total.allocated", (int64_t)f->m.allocated);
     put_int(c, "startup.allocated", (int64_t)f->startup);
-    put_int(c, "replication.backlog", 0);
-    put_int(c, "clients.slaves", 0);
+    put_int(c, "replication.backlog", (int64_t)repl.backlog);
+    put_int(c, "clients.slaves", (int64_t)repl.replicas);
     put_int(c, "clients.normal", (int64_t)f->clients);
     put_int(c, "cluster.links", 0);
     put_int(c, "aof.buffer", (int64_t)aof_buffer_bytes(c->eng->server));

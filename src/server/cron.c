@@ -21,6 +21,7 @@
 #include "server/shutdown.h"
 #include "server/snapshot.h"
 #include "server/migrate.h"
+#include "server/replication.h"
 #include "server/tracking.h"
 
 #define EXPIRE_BATCH 100       /* keys deleted under one hold of a shard's lock */
@@ -134,6 +135,7 @@ static void cron_fired(struct loop_timer *t) {
         if (!is_loading) aof_cron(srv);
         tracking_trim(srv); /* CONFIG SET may have made the table smaller */
         sample(srv);
+        repl_cron(srv);
         tls_watch_tick(srv);
         shutdown_cron(srv);
     }

@@ -3,6 +3,7 @@
 #define KETTLE_SERVER_EVICT_H
 
 #include "base/alloc.h"
+#include "server/replication.h"
 #include "server/server.h"
 
 enum evict_result {
@@ -17,7 +18,7 @@ struct evict *evict_free(struct evict *e); /* NULL is fine; always NULL. No othe
 /* Whether more memory is used than maxmemory allows. Any thread; a few loads. */
 static inline bool evict_is_needed(struct server *srv) {
     int64_t limit = cfg_get(&srv->cfg->maxmemory);
-    return limit && mem_used() > (size_t)limit;
+    return limit && mem_used() > (size_t)limit + repl_not_counted(srv->repl);
 }
 /* Evicts until there is room, or for as long as maxmemory-eviction-tenacity allows. Any I/O thread (slot: its index), no shard
  * locked. */

@@ -25,6 +25,7 @@
 #include "server/memory.h"
 #include "server/snapshot.h"
 #include "server/migrate.h"
+#include "server/replication.h"
 #include "server/topics.h"
 #include "server/tracking.h"
 #include "server/tracking_table.h"
@@ -165,6 +166,8 @@ static void section_memory(struct server *srv, struct buf *o) {
     struct memory_figures f;
     struct ks_stats ks;
     memory_figures_get(srv, &f);
+    struct repl_memory repl;
+    repl_memory_get(srv->repl, &repl);
     ks_stats_get(srv->ks, &ks);
     buf_append_cstr(o, "# Memory\r\n");
     memory_used(o, &f);
@@ -176,10 +179,12 @@ static void section_memory(struct server *srv, struct buf *o) {
     buf_printf(o, "maxmemory_policy:%s\r\n", policies[cfg_get(&srv->cfg->maxmemory_policy) & 7]);
     memory_ratios(o, &f);
     buf_printf(o,
-               "mem_not_counted_for_evict:0\r\nmem_replication_backlog:0\r\nmem_total_replication_buffers:0\r\n"
-               "mem_clients_slaves:0\r\nmem_clients_normal:%llu\r\nmem_cluster_links:0\r\nmem_aof_buffer:%zu\r\n"
+               "mem_not_counted_for_evict:%llu\r\nmem_replication_backlog:%llu\r\nmem_total_replication_buffers:%llu\r\n"
+               "mem_clients_slaves:%llu\r\nmem_clients_normal:%llu\r\nmem_cluster_links:0\r\nmem_aof_buffer:%zu\r\n"
                "mem_allocator:%s\r\nactive_defrag_running:0\r\n",
-               (unsigned long long)f.clients, aof_buffer_bytes(srv), mem_allocator_name());
+               (unsigned long long)repl_not_counted(srv->repl), (unsigned long long)repl.backlog,
+               (unsigned long long)repl.buffers, (unsigned long long)repl.replicas, (unsigned long long)f.clients,
+               aof_buffer_bytes(srv), mem_allocator_name());
     buf_printf(o, "lazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n", (unsigned long long)ks.lazyfree_pending,
                (unsigned long long)ks.lazyfreed);
 }
@@ -213,9 +218,10 @@ static void stats_of_keys(struct server *srv, struct buf *o) {
     struct ks_stats ks;
     ks_stats_get(srv->ks, &ks);
     buf_printf(o,
-               "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\nexpired_subkeys:%llu\r\nexpired_keys:%llu\r\n"
+               "sync_full:%llu\r\nsync_partial_ok:%llu\r\nsync_partial_err:%llu\r\nexpired_subkeys:%llu\r\nexpired_keys:%llu\r\n"
                "expired_stale_perc:0.00\r\n"
                "expired_time_cap_reached_count:%llu\r\nexpire_cycle_cpu_milliseconds:%llu\r\n",
+               RLX(srv->repl->n_full), RLX(srv->repl->n_partial_ok), RLX(srv->repl->n_partial_err),
                (unsigned long long)ks.expired_fields, (unsigned long long)ks.expired, RLX(srv->stats.expire_time_cap),
                RLX(srv->stats.expire_us) / 1000);
     buf_printf(o,
@@ -250,8 +256,8 @@ static void section_stats(struct server *srv, struct buf *o) {
         RLX(s->connections), (unsigned long long)figures_commands(srv->eng.figures), RLX(s->inst_ops));
     buf_printf(o,
                "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\ntotal_net_repl_input_bytes:0\r\n"
-               "total_net_repl_output_bytes:0\r\n",
-               t.in, t.out);
+               "total_net_repl_output_bytes:%llu\r\n",
+               t.in, t.out, RLX(srv->repl->bytes_out));
     buf_printf(o,
                "instantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\ninstantaneous_input_repl_kbps:0.00\r\n"
                "instantaneous_output_repl_kbps:0.00\r\nrejected_connections:%llu\r\n",
@@ -277,12 +283,8 @@ static void section_stats(struct server *srv, struct buf *o) {
 }
 
 static void section_replication(struct server *srv, struct buf *o) {
-    buf_printf(o,
-               "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n",
-               srv->run_id);
-    buf_append_cstr(o, "master_replid2:0000000000000000000000000000000000000000\r\nmaster_repl_offset:0\r\nsecond_repl_offset:-"
-                       "1\r\nrepl_backlog_active:0\r\n"
-                       "repl_backlog_size:1048576\r\nrepl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n");
+    buf_append_cstr(o, "# Replication\r\nrole:master\r\n");
+    repl_info_replicas(srv, o);
 }
 
 static void cpu_line(struct buf *o, const char *name, struct timeval tv) {

@@ -18,6 +18,8 @@
 #include "server/client.h"
 #include "server/migrate.h"
 #include "server/pubsub.h"
+#include "server/repl_wait.h"
+#include "server/replica.h"
 #include "server/tracking.h"
 
 #define SHUTDOWN_US 1500000 /* clients get this long to read what is queued */
@@ -276,6 +278,8 @@ static void before_sleep(void *arg) {
     client_run_woken(th);
     tracking_broadcast(th);
     if (mail_waits(&th->mail)) mail_deliver(th);
+    repl_wait_before_sleep(th);
+    repl_before_sleep(th);
     aof_before_sleep(th);
     conn_thread_flush(&th->conns);
     /* What came in last may have woken somebody. */
@@ -329,6 +333,7 @@ int io_threads_init(struct server *srv, int n) {
         client_ids_init(th);
         list_init(&th->tracking);
         list_init(&th->monitors);
+        list_init(&th->replicas);
     }
     return 0;
 }

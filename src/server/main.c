@@ -28,6 +28,7 @@
 #include "server/observe.h"
 #include "server/propagate.h"
 #include "server/evict.h"
+#include "server/refusal.h"
 #include "server/replication.h"
 #include "server/tracking.h"
 
@@ -65,9 +66,17 @@ static void print_usage(FILE *f) {
 
 static void register_commands(struct server *srv) {
     const struct cmd_spec *const families[] = {
-        cmd_specs_connection, cmd_specs_acl,    cmd_specs_client,  cmd_specs_server,
-        cmd_specs_config,     cmd_specs_pubsub, cmd_specs_observe, cmd_specs_snapshot,
-        cmd_specs_migrate,    NULL,
+        cmd_specs_connection,
+        cmd_specs_acl,
+        cmd_specs_client,
+        cmd_specs_server,
+        cmd_specs_config,
+        cmd_specs_pubsub,
+        cmd_specs_observe,
+        cmd_specs_snapshot,
+        cmd_specs_migrate,
+        cmd_specs_replication,
+        NULL,
     };
     srv->table = cmd_table_new();
     cmd_table_register_data(srv->table);
@@ -106,11 +115,11 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.before = client_before_command;
     srv->eng.hooks.after = client_after_command;
     srv->eng.hooks.out_of_memory = client_out_of_memory;
+    srv->eng.hooks.no_writes = refusal_of_write;
     srv->eng.hooks.notify = notify_keyspace;
     srv->eng.hooks.modified = tracking_modified;
     srv->eng.hooks.flushed = tracking_flushed;
     srv->eng.hooks.emptied = snapshot_flushed;
-    srv->eng.hooks.no_writes = refusal_of_write;
     srv->eng.hooks.read = tracking_read;
     srv->eng.hooks.propagate_unit = propagate_unit;
     srv->prop = propagate_new();

@@ -14,6 +14,8 @@ static const char rdb_text[] =
     "data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails "
     "(stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
 
+static const char few_text[] = "NOREPLICAS Not enough good replicas to write.";
+
 static pthread_mutex_t aof_lock = PTHREAD_MUTEX_INITIALIZER;
 static char aof_error[128];
 
@@ -52,6 +54,7 @@ const char *refusal_of(struct server *srv, const struct cmd *cmd, unsigned flags
     unsigned now = atomic_load_explicit(&srv->refusals, memory_order_relaxed);
     if (__builtin_expect(now == 0, 1)) return NULL;
     if ((now & (REFUSE_RDB_ERROR | REFUSE_AOF_ERROR)) && ((flags & CMD_WRITE) || is_ping(cmd))) return disk_error(now);
+    if ((now & REFUSE_FEW_REPLICAS) && (flags & CMD_WRITE)) return few_text;
     if ((now & REFUSE_LOADING) && !(cmd->flags & CMD_LOADING)) return loading_text;
     if ((now & REFUSE_ASYNC_LOADING) && (flags & CMD_NO_ASYNC_LOADING)) return loading_text;
     if (now & REFUSE_ENDING) *ret_postpone = true;
@@ -59,5 +62,7 @@ const char *refusal_of(struct server *srv, const struct cmd *cmd, unsigned flags
 }
 
 const char *refusal_of_write(void *srv) {
-    return disk_error(atomic_load_explicit(&((struct server *)srv)->refusals, memory_order_relaxed));
+    unsigned now = atomic_load_explicit(&((struct server *)srv)->refusals, memory_order_relaxed);
+    const char *why = disk_error(now);
+    return !why && (now & REFUSE_FEW_REPLICAS) ? few_text : why;
 }

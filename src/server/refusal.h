@@ -13,7 +13,8 @@ enum refusal {
     REFUSE_ASYNC_LOADING = 1 << 1, /* the same of CMD_NO_ASYNC_LOADING */
     REFUSE_RDB_ERROR = 1 << 2,     /* -MISCONF: writes, PING; the last BGSAVE failed */
     REFUSE_AOF_ERROR = 1 << 3,     /* the same; the append-only file cannot be written */
-    REFUSE_ENDING = 1 << 4         /* the last snapshot is being, or has been, written: everything is put off */
+    REFUSE_ENDING = 1 << 4,        /* the last snapshot is being, or has been, written: everything is put off */
+    REFUSE_FEW_REPLICAS = 1 << 5   /* -NOREPLICAS: writes; min-replicas-to-write */
 };
 
 void refusal_set(struct server *srv, enum refusal why, bool on); /* any thread */

@@ -8,6 +8,8 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/rand.h"
+#include "server/propagate.h"
+#include "server/replica.h"
 #include "server/server.h"
 
 static void no_id(char *id) {
@@ -23,6 +25,8 @@ struct repl *repl_new(struct server *srv) {
     rand_hex_id(r->id, REPL_ID_LEN);
     no_id(r->id2);
     r->second_offset = -1;
+    list_init(&r->replicas);
+    list_init(&r->waiting);
     return r;
 }
 
@@ -74,4 +78,39 @@ void repl_copy_ids(struct repl *r, char id[REPL_ID_LEN + 1], char id2[REPL_ID_LE
     memcpy(id2, r->id2, REPL_ID_LEN + 1);
     *ret_second_offset = r->second_offset;
     pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- the log's end ---- */
+
+static uint64_t sink_append(void *arg, const struct slice *pieces, int n) {
+    struct repl *r = arg;
+    uint64_t end = 0;
+    for (int i = 0; i < n; i++) end = backlog_append(r->backlog, pieces[i].ptr, pieces[i].len);
+    return end;
+}
+
+static uint64_t sink_offset(void *arg) {
+    return repl_offset(arg);
+}
+
+static void sink_wake(void *arg) {
+    repl_wake(arg);
+}
+
+void repl_update_sink(struct repl *r) {
+    struct propagate_sink sink = { .append = sink_append, .offset = sink_offset, .wake = sink_wake, .arg = r };
+    bool on = backlog_is_open(r->backlog) && !repl_is_replica(r);
+    propagate_set_sink(r->srv, EFFECT_REPL, on ? &sink : NULL);
+}
+
+void repl_begin_history(struct repl *r) {
+    char id[REPL_ID_LEN + 1], id2[REPL_ID_LEN + 1];
+    int64_t second;
+    if (backlog_is_open(r->backlog)) return;
+    repl_change_id(r);
+    repl_clear_id2(r);
+    backlog_open(r->backlog);
+    repl_update_sink(r);
+    repl_copy_ids(r, id, id2, &second);
+    log_notice("Replication backlog created, my new replication IDs are '%s' and '%s'", id, id2);
 }

@@ -74,6 +74,9 @@ struct io_thread {
     struct list paused;       /* clients put off by CLIENT PAUSE */
     struct list woken;        /* clients that are blocked no longer: what they sent meanwhile is to be run */
     struct list gone;         /* closed clients that wait for a script's end */
+    struct list replicas;     /* replica.thread_node: those that get the replication stream */
+    bool wants_acks;          /* a client of its waits for replicas: they are to be asked */
+    _Atomic bool repl_due;    /* it is being woken because there is something for them; any thread sets it */
     struct client *scripting; /* whose script takes long; NULL: none */
     /* statistics: written by the owner, read by any (relaxed) */
     _Atomic uint64_t reads, writes, bytes_in, bytes_out, ktls_bytes_in, ktls_bytes_out;
@@ -167,7 +170,7 @@ void cron_start(struct io_thread *th); /* every thread: idle clients; thread 0: 
 
 /* ---- registration of commands that live here ---- */
 extern const struct cmd_spec cmd_specs_acl[], cmd_specs_client[], cmd_specs_server[], cmd_specs_config[], cmd_specs_pubsub[],
-    cmd_specs_observe[], cmd_specs_snapshot[], cmd_specs_migrate[];
+    cmd_specs_observe[], cmd_specs_snapshot[], cmd_specs_migrate[], cmd_specs_replication[];
 
 /* ---- cmd_config.c ---- */
 const char *server_apply_config(void *srv, const char *const *names, int n,

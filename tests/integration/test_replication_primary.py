@@ -1,0 +1,523 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""This server as a primary: Debian's redis-server and valkey-server replicate from it, in full (by a file, by sockets) and in part,
+in plaintext and over TLS, with load; WAIT, min-replicas, limits, replicas that freeze."""
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+import harness
+import replicas
+from replicas import Load, Proxy, Replica, wait_same
+from resp import ReplyError, encode, run
+
+PEERS = ["redis-server", "valkey-server"]
+DISKLESS = {"repl-diskless-sync": "yes", "repl-diskless-sync-delay": "0"}
+DISK = {"repl-diskless-sync": "no"}
+HOW = {"disk": DISK, "diskless": DISKLESS}
+
+
+@pytest.fixture(params=PEERS)
+def peer(request):
+    if not replicas.program(request.param):
+        pytest.skip("no " + request.param)
+    return request.param
+
+
+@pytest.fixture
+def any_peer():
+    for name in PEERS:
+        if replicas.program(name):
+            return name
+    pytest.skip("no redis-server and no valkey-server")
+
+
+@pytest.fixture
+def make_replica(env, make_server):
+    def make(name, primary, **kwargs):
+        instance = Replica(env, name, primary, start=False, **kwargs)
+        make_server.track(instance)
+        return instance.start()
+    return make
+
+
+@pytest.fixture
+def make_primary(make_server):
+    def make(how="diskless", **directives):
+        wanted = dict(HOW[how], **{name.replace("_", "-"): value for name, value in directives.items()})
+        return make_server(directives=wanted)
+    return make
+
+
+def populate(server, keys=3000):
+    with server.connect(timeout=60) as conn:
+        conn.ok("DEBUG", "POPULATE", str(keys), "key", "50")
+        for i in range(50):
+            conn.ok("RPUSH", "list%d" % i, *[str(x) for x in range(i * 20 + 1)])
+            conn.ok("HSET", "hash%d" % i, *[str(x) for x in range(i * 10 + 2)])
+            conn.ok("ZADD", "zset%d" % i, *[x for k in range(i * 5 + 1) for x in (str(k * 0.5), "m%d" % k)])
+            conn.ok("SADD", "set%d" % i, *["m%d" % k for k in range(i * 10 + 1)])
+            conn.ok("XADD", "stream%d" % (i % 3), "*", "f", str(i))
+        conn.ok("XGROUP", "CREATE", "stream1", "g", "0")
+        conn.ok("XREADGROUP", "GROUP", "g", "alice", "COUNT", "5", "STREAMS", "stream1", ">")
+        conn.ok("SELECT", "3")
+        conn.ok("SET", "elsewhere", "x" * 300000)
+        conn.ok("FUNCTION", "LOAD", "REPLACE", "#!lua name=lib\nredis.register_function('f', function() return 7 end)")
+
+
+def stats(server, name):
+    with server.connect() as conn:
+        return int(conn.info("stats")[name])
+
+
+def replication(server):
+    with server.connect() as conn:
+        return conn.info("replication")
+
+
+def wait_state(server, state, n=1, timeout=30):
+    harness.wait_for(lambda: sum("state=" + state in line for name, line in replication(server).items()
+                                 if re.fullmatch(r"slave\d+", name)) == n,
+                     server.env.timeout(timeout), 0.05, "%d replicas %s" % (n, state))
+
+
+# ---- full and partial, with load ----
+
+@pytest.mark.parametrize("how", sorted(HOW))
+def test_full_sync_under_load_and_partial_resync(make_primary, make_replica, peer, how):
+    primary = make_primary(how, repl_backlog_size="50mb")
+    populate(primary)
+    with Load(primary) as load:
+        replica = make_replica(peer, primary)
+        replica.wait_online()
+        wait_state(primary, "online")
+        with primary.connect() as conn:
+            for cut in range(1, 4):
+                conn.ok("CLIENT", "KILL", "TYPE", "replica")
+                harness.wait_for(lambda: stats(primary, "sync_partial_ok") == cut, primary.env.timeout(60), 0.05, "partial resync")
+                replica.wait_online()
+        load.stop()
+    wait_same(primary, [replica])
+    assert stats(primary, "sync_full") == 1
+    with replica.connect() as conn:
+        assert conn.ok("FUNCTION", "LIST")
+    log = primary.log()
+    for line in ("asks for synchronization", "Full resync requested by replica 127.0.0.1:%d" % replica.port, "Starting BGSAVE for SYNC",
+                 "Synchronization with replica 127.0.0.1:%d succeeded" % replica.port, "Partial resynchronization request from"):
+        assert line in log
+
+
+@pytest.mark.parametrize("how", sorted(HOW))
+def test_several_replicas_at_once(make_primary, make_replica, how):
+    names = [name for name in PEERS if replicas.program(name)]
+    if not names:
+        pytest.skip("no peers")
+    primary = make_primary(how, repl_diskless_sync_delay="2", repl_backlog_size="50mb")
+    populate(primary, 20000)
+    with Load(primary, threads=1):
+        made = [make_replica(name, primary) for name in (names * 3)[:3]]
+        for replica in made:
+            replica.wait_online()
+    wait_same(primary, made)
+    assert stats(primary, "sync_full") == 3, primary.log()
+
+
+def test_replica_that_comes_while_a_file_is_written_gets_the_same_one(make_primary, make_replica, any_peer):
+    primary = make_primary("disk", rdb_key_save_delay="200")
+    populate(primary, 10000)
+    first = make_replica(any_peer, primary)
+    wait_state(primary, "wait_bgsave")
+    second = make_replica(any_peer, primary)
+    primary.wait_log("Waiting for end of BGSAVE for SYNC", 30)
+    with primary.connect() as conn:
+        conn.ok("CONFIG", "SET", "rdb-key-save-delay", "0")
+    for replica in (first, second):
+        replica.wait_online()
+    wait_same(primary, [first, second])
+    assert primary.log().count("Starting BGSAVE for SYNC") == 1
+
+
+def test_link_that_is_cut_in_the_middle(make_primary, make_replica, any_peer):
+    """By a proxy: neither side says goodbye. What was sent and did not arrive is sent again."""
+    primary = make_primary(repl_backlog_size="50mb")
+    populate(primary)
+    proxy = Proxy(primary.any_port())
+
+    class There:
+        use_tls = primary.use_tls
+        any_port = staticmethod(lambda: proxy.port)
+    with Load(primary, large=True) as load:
+        replica = make_replica(any_peer, There)
+        replica.wait_online()
+        for _ in range(3):
+            before = stats(primary, "sync_partial_ok")
+            proxy.cut()
+            harness.wait_for(lambda: stats(primary, "sync_partial_ok") > before, primary.env.timeout(60), 0.05, "partial resync")
+            replica.wait_online()
+        load.stop()
+    wait_same(primary, [replica])
+    assert stats(primary, "sync_full") == 1
+    proxy.close()
+
+
+def test_backlog_too_small_means_full_again(make_primary, make_replica, any_peer):
+    primary = make_primary(repl_backlog_size="16kb")
+    proxy = Proxy(primary.any_port())
+
+    class There:
+        use_tls = primary.use_tls
+        any_port = staticmethod(lambda: proxy.port)
+    replica = make_replica(any_peer, There)
+    replica.wait_online()
+    wait_state(primary, "online")
+    proxy.refuses = True
+    proxy.cut()
+    harness.wait_for(lambda: replication(primary)["connected_slaves"] == "0", primary.env.timeout(30), what="replica gone")
+    with primary.connect() as conn:
+        for i in range(200):
+            conn.ok("SET", "k%d" % i, "x" * 1000)
+    proxy.refuses = False
+    replica.wait_online()
+    wait_same(primary, [replica])
+    assert stats(primary, "sync_full") == 2 and stats(primary, "sync_partial_err") >= 1
+    assert "for lack of backlog" in primary.log()
+    proxy.close()
+
+
+def test_sub_replica(make_primary, make_replica, any_peer):
+    primary = make_primary()
+    populate(primary)
+    middle = make_replica(any_peer, primary)
+    middle.wait_online()
+    last = make_replica(any_peer, ("127.0.0.1", middle.port))
+    last.wait_online()
+    with Load(primary) as load:
+        harness.wait_for(lambda: load.count > 2000, primary.env.timeout(60), what="load")
+    wait_same(primary, [middle, last])
+
+
+def test_keys_that_expire_and_are_evicted(make_primary, make_replica, any_peer):
+    primary = make_primary()
+    replica = make_replica(any_peer, primary)
+    replica.wait_online()
+    with primary.connect(timeout=60) as conn:
+        for i in range(300):
+            conn.ok("SET", "short%d" % i, "v", "PX", str(1 + i))
+        used = int(conn.info("memory")["used_memory"])
+        conn.ok("CONFIG", "SET", "maxmemory-policy", "allkeys-random", "maxmemory", str(used + (4 << 20)))
+        for i in range(2000):
+            reply = conn("SET", "big%d" % i, "x" * 10000)
+            assert reply == "OK", reply
+        assert int(conn.info("stats")["evicted_keys"]) > 0
+        conn.ok("CONFIG", "SET", "maxmemory", "0")
+        harness.wait_for(lambda: int(conn.info("stats")["expired_keys"]) >= 300 or
+                         all(conn.ok("EXISTS", "short%d" % i) == 0 for i in range(300)), 30, what="expiry")
+    wait_same(primary, [replica])
+
+
+# ---- replicas that do not keep up ----
+
+@pytest.mark.parametrize("how", sorted(HOW))
+def test_frozen_replica_does_not_stop_the_others(make_primary, make_replica, any_peer, how):
+    primary = make_primary(how, repl_diskless_sync_delay="2", repl_timeout="8")
+    with primary.connect(timeout=60) as conn:
+        conn.ok("DEBUG", "POPULATE", "3000", "key", "30000")
+    frozen = make_replica(any_peer, primary)
+    good = make_replica(any_peer, primary)
+    wait_state(primary, "wait_bgsave", 2)
+    frozen.proc.send_signal(signal.SIGSTOP)
+    try:
+        good.wait_online()
+        wait_same(primary, [good])
+    finally:
+        frozen.proc.send_signal(signal.SIGCONT)
+    frozen.wait_online()
+    wait_same(primary, [good, frozen])
+
+
+def test_frozen_replica_is_closed_at_its_output_limit(make_primary, make_replica, any_peer):
+    primary = make_primary(client_output_buffer_limit=["replica", "4mb", "4mb", "1"], repl_backlog_size="1mb", repl_timeout="60")
+    replica, other = make_replica(any_peer, primary), make_replica(any_peer, primary)
+    for one in (replica, other):
+        one.wait_online()
+    wait_state(primary, "online", 2)
+    replica.proc.send_signal(signal.SIGSTOP)
+    try:
+        with primary.connect(timeout=60) as conn:
+            for _ in range(200):
+                conn.ok("SET", "k", "x" * 200000)
+                if int(conn.info("replication")["connected_slaves"]) == 1:
+                    break
+            harness.wait_for(lambda: int(conn.info("replication")["connected_slaves"]) == 1, primary.env.timeout(20), what="close")
+            harness.wait_for(lambda: int(conn.info("memory")["mem_total_replication_buffers"]) < 6 << 20, primary.env.timeout(20),
+                             what="the backlog to shrink")
+        assert "scheduled to be closed ASAP for overcoming of output buffer limits" in primary.log()
+    finally:
+        replica.proc.send_signal(signal.SIGCONT)
+    replica.wait_online()
+    wait_same(primary, [replica, other])
+
+
+def test_replica_that_says_nothing_times_out(make_primary):
+    primary = make_primary(repl_timeout="2")
+    with primary.connect() as conn:
+        begin_sync(conn)
+        primary.wait_log("Disconnecting timedout replica", 30)
+        assert conn.closed(20)
+
+
+# ---- by hand ----
+
+def read_sync(conn):
+    """What follows PSYNC or SYNC: the first line, the file."""
+    line = conn.read_line()
+    while line == b"":
+        line = conn.read_line()
+    first = line
+    if line.startswith(b"+FULLRESYNC"):
+        line = conn.read_line()
+        while line == b"":
+            line = conn.read_line()
+    assert line.startswith(b"$"), line
+    if not line.startswith(b"$EOF:"):
+        return first, conn.read_exact(int(line[1:]))
+    mark, data = line[5:], b""
+    while not data.endswith(mark):
+        data += conn.read_exact(1)
+    return first, data[:-40]
+
+
+def begin_sync(conn, *options):
+    conn.ok("REPLCONF", "listening-port", "1234", "capa", "eof", "capa", "psync2", *options)
+    conn.send(encode("PSYNC", "?", "-1"))
+    first, data = read_sync(conn)
+    assert first.startswith(b"+FULLRESYNC ") and data.startswith(b"REDIS00"), (first, data[:20])
+    return first.split()[1].decode(), int(first.split()[2]), data
+
+
+def next_command(conn):
+    while True:
+        command = [part for part in conn.read().py]
+        if command not in ([b"PING"], ["PING"]):
+            return [part.encode() if isinstance(part, str) else part for part in command]
+
+
+@pytest.mark.parametrize("how", sorted(HOW))
+def test_stream(make_primary, how):
+    primary = make_primary(how)
+    with primary.connect() as conn, primary.connect() as replica:
+        conn.ok("SET", "before", "1")
+        repl_id, offset, data = begin_sync(replica)
+        assert b"before" in data and repl_id.encode() in data
+        conn.ok("SET", "k", "v")
+        if how == "diskless":
+            assert replica.silent(0.3)  # the stream begins when the replica has loaded
+        replica.send(encode("REPLCONF", "ACK", str(offset)))
+        assert next_command(replica) == [b"SELECT", b"0"]
+        assert next_command(replica) == [b"SET", b"k", b"v"]
+        conn.ok("MULTI")
+        conn.ok("SET", "a", "1")
+        conn.ok("INCR", "b")
+        conn.ok("EXEC")
+        assert [next_command(replica)[0] for _ in range(4)] == [b"MULTI", b"SET", b"INCR", b"EXEC"]
+        role = conn.ok("ROLE")
+        assert role[0] in ("master", b"master") and len(role[2]) == 1
+        info = conn.info("replication")
+        assert re.fullmatch(r"ip=127.0.0.1,port=1234,state=online,offset=%d,lag=[01]" % offset, info["slave0"]), info
+        assert info["master_replid"] == repl_id
+        listed = conn.ok("CLIENT", "LIST", "TYPE", "replica")
+        listed = listed if isinstance(listed, str) else listed.decode()
+        assert listed.count("flags=S") == 1 and "cmd=replconf" in listed
+        assert conn.ok("CLIENT", "KILL", "TYPE", "slave") == 1
+        assert replica.closed()
+
+
+def test_partial_resync_by_hand(make_primary):
+    primary = make_primary()
+    with primary.connect() as conn:
+        with primary.connect() as replica:
+            repl_id, offset, _ = begin_sync(replica)
+            replica.send(encode("REPLCONF", "ACK", str(offset)))
+            conn.ok("SET", "k", "v")
+            assert next_command(replica)[0] == b"SELECT"
+        end = int(conn.info("replication")["master_repl_offset"])
+        for ask, id_ in ((offset + 1, repl_id), (offset + 1, repl_id.upper())):
+            with primary.connect() as replica:
+                replica.ok("REPLCONF", "capa", "psync2")
+                replica.send(encode("PSYNC", id_, str(ask)))
+                assert replica.read_line() == b"+CONTINUE " + repl_id.encode()
+                assert next_command(replica) == [b"SELECT", b"0"] and next_command(replica) == [b"SET", b"k", b"v"]
+        with primary.connect() as replica:
+            replica.send(encode("PSYNC", repl_id, str(end + 1)))
+            assert replica.read_line() == b"+CONTINUE"
+        for ask, id_, why in ((end + 1000000, repl_id, "greater than the master replication offset"),
+                              (offset + 1, "x" * 40, "Replication ID mismatch"), (0, repl_id, "for lack of backlog")):
+            with primary.connect() as replica:
+                replica.ok("REPLCONF", "capa", "eof", "capa", "psync2")
+                replica.send(encode("PSYNC", id_, str(ask)))
+                assert read_sync(replica)[0].startswith(b"+FULLRESYNC " + repl_id.encode())
+                assert why in primary.log()
+
+
+def test_old_sync_and_replicas_without_capabilities(make_primary):
+    primary = make_primary()
+    with primary.connect() as conn, primary.connect() as old, primary.connect() as plain:
+        conn.ok("SET", "k", "v")
+        old.send(encode("SYNC"))
+        plain.send(encode("PSYNC", "?", "-1"))
+        first, data = read_sync(old)
+        assert first.startswith(b"$") and data.startswith(b"REDIS00")
+        first, data = read_sync(plain)
+        assert first.startswith(b"+FULLRESYNC") and data.startswith(b"REDIS00")
+        conn.ok("SET", "k", "w")
+        assert next_command(old) == [b"SELECT", b"0"] and next_command(plain) == [b"SELECT", b"0"]
+
+
+def test_replica_that_is_replied_to_is_closed(make_primary):
+    primary = make_primary()
+    with primary.connect() as replica:
+        _, offset, _ = begin_sync(replica)
+        replica.send(encode("REPLCONF", "ACK", str(offset)))
+        wait_state(primary, "online")
+        replica.send(encode("PING"))
+        assert replica.closed()
+    assert "Replica generated a reply to command 'ping', disconnecting it" in primary.log()
+
+
+def test_replconf(make_primary):
+    primary = make_primary()
+    with primary.connect() as conn:
+        run(conn, """
+            REPLCONF => +OK
+            REPLCONF capa => -ERR syntax error
+            REPLCONF listening-port x => -ERR value is not an integer or out of range
+            REPLCONF no such => -ERR Unrecognized REPLCONF option: no
+            REPLCONF rdb-only 2 => -ERR value is out of range, value must between 0 and 1
+            REPLCONF rdb-filter-only keys => -ERR Unsupported rdb-filter-only option: keys
+            REPLCONF listening-port 1 ip-address 10.0.0.1 capa eof capa other => +OK
+            PSYNC ? x => -ERR value is not an integer or out of range
+            MULTI => +OK
+            PSYNC ? -1 => -ERR Command not allowed inside a transaction
+            DISCARD => +OK
+        """)
+        conn.send(encode("REPLCONF", "ACK", "1") + encode("PING"))
+        assert conn.read().render() == "+PONG"
+
+
+def test_functions_only(make_primary):
+    primary = make_primary("disk")
+    populate(primary, 100)
+    with primary.connect() as replica:
+        _, _, data = begin_sync(replica, "rdb-only", "1", "rdb-filter-only", "functions")
+        assert b"register_function" in data and b"elsewhere" not in data
+        assert replica.closed()
+
+
+# ---- commands that count on replicas ----
+
+def test_wait(make_primary, make_replica, any_peer):
+    primary = make_primary(repl_timeout="60")
+    made = [make_replica(any_peer, primary) for _ in range(2)]
+    for replica in made:
+        replica.wait_online()
+    wait_state(primary, "online", 2)
+    with primary.connect(timeout=60) as conn, primary.connect() as other:
+        conn.ok("SET", "k", "v")
+        assert conn.ok("WAIT", "2", "20000") == 2
+        for replica in made:
+            with replica.connect() as there:
+                assert there.ok("GET", "k") in ("v", b"v")
+        made[1].proc.send_signal(signal.SIGSTOP)
+        conn.ok("SET", "k", "w")
+        assert conn.ok("WAIT", "1", "20000") == 1
+        assert conn.ok("WAIT", "2", "300") == 1
+        conn.send(encode("WAIT", "2", "0"))
+        harness.wait_for(lambda: int(other.info("clients")["blocked_clients"]) == 1, 20, what="block")
+        made[1].proc.send_signal(signal.SIGCONT)
+        assert conn.read().render() == ":2"
+        conn.ok("MULTI")
+        conn.ok("SET", "k", "x")
+        conn.ok("WAIT", "2", "0")
+        assert conn.ok("EXEC")[0] in ("OK", b"OK")
+        assert conn.ok("WAITAOF", "0", "0", "0") == [0, 0]  # they have no append-only file
+        assert conn.err("WAITAOF", "1", "0", "0").startswith("ERR WAITAOF cannot be used when numlocal is set")
+
+
+def test_min_replicas(make_primary, make_replica, any_peer):
+    primary = make_primary(min_replicas_to_write="1", min_replicas_max_lag="2", repl_timeout="60")
+    with primary.connect(timeout=60) as conn:
+        assert conn("SET", "k", "v") == "NOREPLICAS Not enough good replicas to write."
+        assert conn.ok("GET", "k") is None
+        replica = make_replica(any_peer, primary)
+        replica.wait_online()
+        harness.wait_for(lambda: conn("SET", "k", "v") == "OK", 30, what="a good replica")
+        assert conn.info("replication")["min_slaves_good_slaves"] == "1"
+        assert conn("EVAL", "return redis.call('SET', KEYS[1], 'x')", "1", "k") == "OK"
+        replica.proc.send_signal(signal.SIGSTOP)
+        harness.wait_for(lambda: str(conn("SET", "k", "v")).startswith("NOREPLICAS"), 30, what="a lagging replica")
+        assert str(conn("EVAL", "return redis.call('SET', KEYS[1], 'x')", "1", "k")).startswith("NOREPLICAS")
+        replica.proc.send_signal(signal.SIGCONT)
+        harness.wait_for(lambda: conn("SET", "k", "v") == "OK", 30, what="a good replica")
+
+
+def test_backlog_goes_when_nobody_needs_it(make_primary):
+    primary = make_primary(repl_backlog_ttl="1")
+    with primary.connect() as conn:
+        with primary.connect() as replica:
+            repl_id, offset, _ = begin_sync(replica)
+            assert conn.info("replication")["repl_backlog_active"] == "1"
+        harness.wait_for(lambda: conn.info("replication")["repl_backlog_active"] == "0", 30, what="no backlog")
+        assert conn.info("replication")["master_replid"] != repl_id
+        assert "Replication backlog freed after 1 seconds without connected replicas." in primary.log()
+
+
+def test_backlog_size_is_changed(make_primary):
+    primary = make_primary(repl_backlog_size="1mb")
+    with primary.connect(timeout=60) as conn, primary.connect(timeout=60) as replica:
+        begin_sync(replica)
+        replica.send(encode("REPLCONF", "ACK", "0"))
+        for _ in range(30):
+            conn.ok("SET", "k", "x" * 100000)
+            assert next_command(replica)[0] in (b"SELECT", b"SET")
+        assert 1 << 20 <= int(conn.info("replication")["repl_backlog_histlen"]) < 3 << 20
+        conn.ok("CONFIG", "SET", "repl-backlog-size", "100kb")
+        assert int(conn.info("replication")["repl_backlog_histlen"]) < 400000
+        assert conn.info("replication")["repl_backlog_size"] == "102400"
+
+
+# ---- redis-cli ----
+
+def cli(server, *args, timeout=60):
+    return subprocess.run(["redis-cli", *server.cli_args(), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=server.env.timeout(timeout))
+
+
+@pytest.mark.parametrize("how", sorted(HOW))
+def test_redis_cli_rdb(make_primary, tmp_path, how):
+    if not harness.shutil.which("redis-check-rdb"):
+        pytest.skip("no redis-cli")
+    primary = make_primary(how)
+    populate(primary)
+    out = cli(primary, "--rdb", str(tmp_path / "dump.rdb"))
+    assert out.returncode == 0 and b"Transfer finished with success" in out.stdout, out.stdout
+    check = subprocess.run(["redis-check-rdb", str(tmp_path / "dump.rdb")], stdout=subprocess.PIPE, timeout=60)
+    assert b"RDB looks OK" in check.stdout, check.stdout
+
+
+def test_redis_cli_replica(make_primary, tmp_path):
+    if not harness.shutil.which("redis-cli"):
+        pytest.skip("no redis-cli")
+    primary = make_primary()
+    with primary.connect() as conn, open(tmp_path / "out", "wb") as out:
+        shown = subprocess.Popen(["redis-cli", *primary.cli_args(), "--replica"], stdout=out, stderr=out)
+        try:
+            wait_state(primary, "online")
+            conn.ok("SET", "seen", "1")
+            harness.wait_for(lambda: b'"SET","seen","1"' in (tmp_path / "out").read_bytes(), 20, what="redis-cli to show it")
+        finally:
+            shown.kill()
+            shown.wait()
