@@ -25,7 +25,9 @@ enum cli_mode {
     CLI_MODE_LATENCY_HISTORY,
     CLI_MODE_INTRINSIC_LATENCY,
     CLI_MODE_PIPE,
-    CLI_MODE_EVAL
+    CLI_MODE_EVAL,
+    CLI_MODE_RDB,
+    CLI_MODE_REPLICA
 };
 
 struct cli_cfg {
@@ -46,6 +48,8 @@ struct cli_cfg {
     int pipe_timeout_s;
     int intrinsic_s;
     const char *eval_file;
+    const char *rdb_file; /* "-": standard output */
+    bool functions_only;
     int argc; /* the words after the options */
     char **argv;
 };
@@ -117,6 +121,8 @@ int cli_latency_mode(struct cli *c, bool history);
 int cli_intrinsic_latency_mode(struct cli *c);
 int cli_pipe_mode(struct cli *c);
 int cli_eval_mode(struct cli *c);
+int cli_rdb_mode(struct cli *c);
+int cli_replica_mode(struct cli *c); /* until the connection ends */
 /* A command whose failure ends a special mode: prints and exits when it cannot be answered. Caller frees. */
 struct resp_value *cli_must_call(struct cli *c, int argc, const struct slice *argv);
 void cli_sleep_us(int64_t us); /* returns early on SIGINT */

@@ -76,6 +76,8 @@ static bool mode_flag(struct cli_cfg *cfg, const char *opt) {
                   { "--scan", CLI_MODE_SCAN },
                   { "--latency", CLI_MODE_LATENCY },
                   { "--pipe", CLI_MODE_PIPE },
+                  { "--replica", CLI_MODE_REPLICA },
+                  { "--slave", CLI_MODE_REPLICA },
                   { "--latency-history", CLI_MODE_LATENCY_HISTORY } };
     for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
         if (is(opt, table[i].name)) {
@@ -168,6 +170,10 @@ static bool text_option(struct cli_cfg *cfg, const char *opt, const char *word) 
     } else if (is(opt, "--eval")) {
         cfg->mode = CLI_MODE_EVAL;
         cfg->eval_file = word;
+    } else if (is(opt, "--rdb") || is(opt, "--functions-rdb")) {
+        cfg->mode = CLI_MODE_RDB;
+        cfg->rdb_file = word;
+        cfg->functions_only = is(opt, "--functions-rdb");
     } else {
         return false;
     }

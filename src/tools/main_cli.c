@@ -1,6 +1,6 @@
 /* kettle-cli: the command line client.
  *
- * Flow: options (cli_opts.c), then one of: a special mode (cli_keys, cli_stat, cli_latency, cli_pipe), a script (here), a command
+ * Flow: options (cli_opts.c), then one of: a special mode (cli_keys, cli_stat, cli_latency, cli_pipe, cli_sync), a script (here), a command
  * given as words (here), or the interactive mode (cli_repl.c).
  * Threads: one. */
 #include <errno.h>
@@ -172,6 +172,10 @@ static int run_mode(struct cli *c) {
         return cli_pipe_mode(c);
     case CLI_MODE_EVAL:
         return cli_eval_mode(c);
+    case CLI_MODE_RDB:
+        return cli_rdb_mode(c);
+    case CLI_MODE_REPLICA:
+        return cli_replica_mode(c);
     case CLI_MODE_COMMAND:
         break;
     }

@@ -17,7 +17,6 @@ import harness
 import resp
 from test_dump import KINDS, make, show
 
-TO_OTHERS = {"tls-replication": "yes"}
 IOERR_CONNECT = "IOERR error or timeout connecting to the client"
 IOERR_READ = "IOERR error or timeout reading from target instance"
 
@@ -36,7 +35,10 @@ def start(env, transport, kernel_guard):
         path = env.server if kind == "kettle" else find_peer(kind)
         if not path:
             pytest.skip("no " + kind + " to migrate to and from")
-        wanted = dict(TO_OTHERS if transport != "tcp" else {})
+        wanted = {}
+        if transport != "tcp":
+            wanted = {"tls-replication": "yes", "tls-client-cert-file": env.cert("client.crt"),
+                      "tls-client-key-file": env.cert("client.key")}
         if kind != "kettle" and transport != "tcp":
             wanted["tls-cluster"] = "yes"  # what MIGRATE looks at there
         wanted.update({name.replace("_", "-"): value for name, value in directives.items()})
