@@ -17,6 +17,7 @@
 #include "cmd/batch.h"
 #include "cmd/cmd.h"
 #include "cmd/dispatch.h"
+#include "cmd/effects.h"
 #include "cmd/session.h"
 #include "data/dict.h"
 #include "proto/resp_parse.h"
@@ -136,6 +137,13 @@ static void op_set(struct state *s) {
     run(s, 3, (struct slice[]){ SLICE_LIT("SET"), key_of(&s->items[pick(s)]), { s->value, sizeof(s->value) } });
 }
 
+/* Its effect is encoded, for a log that takes nothing. */
+static void op_set_logged(struct state *s) {
+    atomic_store_explicit(&s->eng.propagate_to, EFFECT_AOF, memory_order_relaxed);
+    op_set(s);
+    atomic_store_explicit(&s->eng.propagate_to, 0, memory_order_relaxed);
+}
+
 static void op_incr(struct state *s) {
     run(s, 2, (struct slice[]){ SLICE_LIT("INCR"), SLICE_LIT("a counter") });
 }
@@ -196,6 +204,7 @@ static const struct bench benches[] = {
     { "dispatch-get-1m", "GET of 100 bytes, 1,000,000 keys", op_get, 1, MANY, NULL, 0 },
     { "dispatch-get-missing", "GET of a key that is not there", op_get_missing, 1, FEW, NULL, 0 },
     { "dispatch-set", "SET of 100 bytes over the same", op_set, 1, FEW, NULL, 0 },
+    { "dispatch-set-logged", "SET of 100 bytes over the same, encoded for a log", op_set_logged, 1, FEW, NULL, 0 },
     { "dispatch-incr", "INCR", op_incr, 1, FEW, NULL, 0 },
     { "pipeline-get-16", "16 GET parsed and dispatched", op_pipeline, BATCH, FEW, GET_TEXT, BATCH },
     { "random-get-16", "16 GET of random keys, 10,000, one after the other", op_one_by_one, BATCH, FEW, GET_TEXT, BATCH },

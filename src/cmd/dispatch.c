@@ -236,13 +236,13 @@ bool dispatch_is_stale(struct cmd_ctx *c) {
 
 /* ---- running ---- */
 
-/* It changed something and has not said what: run again, it does the same. What a script or EXEC does was noted command by
- * command. */
+/* What changed something and has not said what does the same when it is run again. What a script or EXEC does was noted command
+ * by command; DEBUG's changes are not for others. */
 __attribute__((noinline)) static void run_and_note(struct cmd_ctx *c) {
-    unsigned to = effects_wanted(c);
+    unsigned to = c->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? effects_wanted(c) : 0;
     uint64_t dirty_before = figures_dirty_of(c->eng->figures, c->s->slot);
     c->cmd->spec->run(c);
-    if (!to || c->propagated || c->blocked || c->is_stale || (c->cmd->flags & (CMD_SCRIPT | CMD_IS_EXEC))) return;
+    if (!to || c->propagated || c->blocked || c->is_stale || (c->cmd->flags & CMD_SCRIPT)) return;
     if (figures_dirty_of(c->eng->figures, c->s->slot) == dirty_before) return;
     effects_add(c->eng, c->s->slot, to, c->db, c->argc, c->argv, 0, NULL);
 }

@@ -13,6 +13,7 @@
 
 #define KEEP_BYTES ((size_t)256 << 10) /* what a thread keeps for the next unit; a large value's memory is given back */
 #define KEEP_OPS 4096
+#define LENGTH_MAX 24 /* a type, a number, CRLF, and the NUL str_from_ull writes */
 
 static __thread unsigned own_slot;
 
@@ -22,15 +23,14 @@ void effects_thread(unsigned slot) {
 
 /* ---- encoding ---- */
 
-static size_t n_digits(uint64_t v) {
-    size_t n = 1;
-    for (; v >= 10; v /= 10) n++;
-    return n;
-}
-
-static char *put_length(char *p, char type, uint64_t v) {
+/* "$3\r\n" */
+static inline char *put_length(char *p, char type, uint64_t v) {
     *p++ = type;
-    p += str_from_ull(p, v);
+    if (v < 10) {
+        *p++ = (char)('0' + v);
+    } else {
+        p += str_from_ull(p, v);
+    }
     *p++ = '\r';
     *p++ = '\n';
     return p;
@@ -47,19 +47,19 @@ static char *put_words(char *p, int n, const struct slice *words) {
     return p;
 }
 
+/* At most. */
 static size_t words_size(int n, const struct slice *words) {
-    size_t size = 0;
-    for (int i = 0; i < n; i++) size += words[i].len + n_digits(words[i].len) + 5;
+    size_t size = (size_t)n * (LENGTH_MAX + 2);
+    for (int i = 0; i < n; i++) size += words[i].len;
     return size;
 }
 
 static void encode(struct buf *b, int argc, const struct slice *argv, int n_more, const struct slice *more) {
-    size_t size = n_digits((uint64_t)(argc + n_more)) + 3 + words_size(argc, argv) + words_size(n_more, more);
-    buf_reserve(b, size);
+    buf_reserve(b, LENGTH_MAX + words_size(argc, argv) + words_size(n_more, more));
     char *p = put_length(b->data + b->len, '*', (uint64_t)(argc + n_more));
     p = put_words(p, argc, argv);
-    put_words(p, n_more, more);
-    b->len += size;
+    p = put_words(p, n_more, more);
+    b->len = (size_t)(p - b->data);
 }
 
 void effects_encode(struct buf *b, int argc, const struct slice *argv) {
