@@ -22,6 +22,7 @@
 #endif
 #endif
 
+#include "base/bigmem.h"
 #include "base/log.h"
 
 _Noreturn static void out_of_memory(size_t size) {
@@ -31,8 +32,53 @@ _Noreturn static void out_of_memory(size_t size) {
     abort();
 }
 
+/* ---- blocks of many megabytes ---- */
+
+#ifdef HAVE_JEMALLOC
+static inline bool is_big(const void *p) {
+    return bigmem_has(p);
+}
+
+static inline void *big_alloc(size_t size) {
+    return size >= BIGMEM_MIN ? bigmem_alloc(size) : NULL;
+}
+#else
+static inline bool is_big(const void *p) {
+    (void)p;
+    return false;
+}
+
+static inline void *big_alloc(size_t size) {
+    (void)size;
+    return NULL;
+}
+#endif
+
+/* One of the two blocks is a big one. */
+static void *big_realloc(void *ptr, size_t size) {
+    if (is_big(ptr) && size >= BIGMEM_MIN / 2 && bigmem_resize(ptr, size)) return ptr; /* half: not to and fro */
+    void *p = big_alloc(size);
+    if (!p && !is_big(ptr)) return realloc(ptr, size);
+    if (!p) p = malloc(size ? size : 1);
+    size_t old = mem_usable(ptr);
+    if (p && ptr) memcpy(p, ptr, old < size ? old : size);
+    if (p) mem_free(ptr);
+    return p;
+}
+
+/* ---- all blocks ---- */
+
+void *mem_try_alloc(size_t size) {
+    void *p = big_alloc(size);
+    return p ? p : malloc(size ? size : 1);
+}
+
+void *mem_try_realloc(void *ptr, size_t size) {
+    return size >= BIGMEM_MIN || is_big(ptr) ? big_realloc(ptr, size) : realloc(ptr, size);
+}
+
 void *mem_alloc(size_t size) {
-    void *p = malloc(size ? size : 1);
+    void *p = mem_try_alloc(size);
     if (!p) out_of_memory(size);
     return p;
 }
@@ -42,27 +88,38 @@ void *mem_zalloc(size_t size) {
 }
 
 void *mem_calloc(size_t count, size_t size) {
-    void *p = calloc(count ? count : 1, size ? size : 1);
-    if (!p) out_of_memory(size && count > SIZE_MAX / size ? SIZE_MAX : count * size);
+    bool too_large = size && count > SIZE_MAX / size;
+    void *p = too_large ? NULL : big_alloc(count * size);
+    if (!p) p = calloc(count ? count : 1, size ? size : 1);
+    if (!p) out_of_memory(too_large ? SIZE_MAX : count * size);
     return p;
 }
 
 void *mem_realloc(void *ptr, size_t size) {
-    void *p = realloc(ptr, size ? size : 1);
+    void *p = mem_try_realloc(ptr, size ? size : 1);
     if (!p) out_of_memory(size);
     return p;
 }
 
-void *mem_try_alloc(size_t size) {
-    return malloc(size ? size : 1);
-}
-
-void *mem_try_realloc(void *ptr, size_t size) {
-    return realloc(ptr, size);
+void *mem_grow_zeroed(void *ptr, size_t used, size_t size) {
+    size_t touched = is_big(ptr) ? mem_usable(ptr) : used; /* behind it a big block is zero */
+    char *p = is_big(ptr) ? NULL : big_alloc(size);
+    if (p) {
+        if (used) memcpy(p, ptr, used);
+        mem_free(ptr);
+        return p;
+    }
+    p = mem_realloc(ptr, size);
+    if (!is_big(p)) touched = size;
+    if (touched > used) memset(p + used, 0, (touched < size ? touched : size) - used);
+    return p;
 }
 
 void mem_free(void *ptr) {
-    free(ptr);
+    if (is_big(ptr))
+        bigmem_free(ptr);
+    else
+        free(ptr);
 }
 
 char *mem_strdup(const char *s) {
@@ -89,6 +146,7 @@ char *mem_asprintf(const char *fmt, ...) {
 }
 
 size_t mem_usable(void *ptr) {
+    if (is_big(ptr)) return bigmem_size(ptr);
     return ptr ? malloc_usable_size(ptr) : 0;
 }
 
@@ -115,10 +173,11 @@ void mem_stats_get(struct mem_stats *ret) {
     uint64_t epoch = 1;
     size_t len = sizeof epoch;
     mallctl("epoch", &epoch, &len, &epoch, len); /* figures are as of the last epoch */
-    ret->allocated = je_stat("stats.allocated");
-    ret->active = je_stat("stats.active");
-    ret->resident = je_stat("stats.resident");
-    ret->mapped = je_stat("stats.mapped");
+    size_t big = bigmem_used();
+    ret->allocated = je_stat("stats.allocated") + big;
+    ret->active = je_stat("stats.active") + big;
+    ret->resident = je_stat("stats.resident") + big;
+    ret->mapped = je_stat("stats.mapped") + big;
     ret->rss = rss_bytes();
 }
 
@@ -183,7 +242,7 @@ size_t mem_used(void) {
         const uint64_t *given = atomic_load_explicit(&counted[i].given, memory_order_acquire);
         if (taken && given) sum += (int64_t)(read_counter(taken) - read_counter(given));
     }
-    return sum > 0 ? (size_t)sum : 0;
+    return (sum > 0 ? (size_t)sum : 0) + bigmem_used();
 }
 
 #define TEXT_OF(x) #x

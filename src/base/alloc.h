@@ -1,5 +1,6 @@
-/* Memory for the server: jemalloc where it is linked (release), the libc allocator under sanitizers.
- * Out of memory ends the process with a message, so callers never see NULL. Any thread. */
+/* Memory for the server: jemalloc where it is linked (release), the libc allocator under sanitizers. Blocks of 8 MiB and more are
+ * not the allocator's (bigmem.h): they grow, and come zeroed, without their bytes being touched. Out of memory ends the process
+ * with a message, so callers never see NULL. Any thread. */
 #ifndef KETTLE_BASE_ALLOC_H
 #define KETTLE_BASE_ALLOC_H
 
@@ -11,6 +12,8 @@ void *mem_alloc(size_t size) __attribute__((malloc, returns_nonnull));
 void *mem_zalloc(size_t size) __attribute__((malloc, returns_nonnull));
 void *mem_calloc(size_t count, size_t size) __attribute__((malloc, returns_nonnull)); /* aborts on overflow */
 void *mem_realloc(void *ptr, size_t size) __attribute__((returns_nonnull));
+/* As mem_realloc, and what lies behind the first `used` bytes is zero. used <= size. */
+void *mem_grow_zeroed(void *ptr, size_t used, size_t size) __attribute__((returns_nonnull));
 /* As mem_alloc, but NULL when the memory is not there: for sizes a peer or a command asks for. */
 void *mem_try_alloc(size_t size);
 void *mem_try_realloc(void *ptr, size_t size); /* the same; ptr stays as it is then. size is not 0 */

@@ -203,7 +203,7 @@ static void found_add(struct found_list *f, const struct zset_item *item, double
 }
 
 static struct slice found_member(const struct found_list *f, const struct found *p) {
-    return (struct slice){ f->members.data + p->at, p->len };
+    return p->len ? (struct slice){ f->members.data + p->at, p->len } : (struct slice){ "", 0 };
 }
 
 /* ANY: enough is enough. */

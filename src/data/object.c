@@ -183,15 +183,21 @@ static size_t cap_for_growth(size_t len) {
     return len < PREALLOC_MAX ? len * 2 : len + PREALLOC_MAX;
 }
 
+/* Room for `cap` bytes, of which `used` stay and `more` will follow: zeros when they are many, which may come without being
+ * written. */
+static char *grow(char *data, size_t used, size_t more, size_t cap) {
+    return more < PREALLOC_MAX ? mem_realloc(data, cap) : mem_grow_zeroed(data, used, cap);
+}
+
 struct obj *obj_string_new_raw_of(const struct obj *o, size_t min_len) {
     char tmp[STR_LL_MAX];
     struct slice old = obj_string_bytes(o, tmp);
     size_t len = old.len > min_len ? old.len : min_len;
     size_t cap = len > old.len ? cap_for_growth(len) : len;
-    char *data = cap ? mem_alloc(cap) : NULL;
+    char *data = cap ? grow(NULL, 0, len - old.len, cap) : NULL;
     assert(data || len == 0);
     if (old.len) memcpy(data, old.ptr, old.len);
-    if (len > old.len) memset(data + old.len, 0, len - old.len);
+    if (len > old.len && len - old.len < PREALLOC_MAX) memset(data + old.len, 0, len - old.len);
     return obj_string_from_raw_take(data, len, cap);
 }
 
@@ -204,11 +210,13 @@ char *obj_string_own(struct obj **slot, size_t min_len) {
         return (*slot)->u.raw.data;
     }
     if (min_len > o->u.raw.len) {
-        if (min_len > o->u.raw.cap) {
+        size_t more = min_len - o->u.raw.len;
+        bool fits = min_len <= o->u.raw.cap;
+        if (!fits) {
             o->u.raw.cap = cap_for_growth(min_len);
-            o->u.raw.data = mem_realloc(o->u.raw.data, o->u.raw.cap);
+            o->u.raw.data = grow(o->u.raw.data, o->u.raw.len, more, o->u.raw.cap);
         }
-        memset(o->u.raw.data + o->u.raw.len, 0, min_len - o->u.raw.len);
+        if (fits || more < PREALLOC_MAX) memset(o->u.raw.data + o->u.raw.len, 0, more);
         o->u.raw.len = min_len;
     }
     return o->u.raw.data;

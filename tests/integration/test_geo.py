@@ -92,6 +92,10 @@ def test_geosearch(g):
         GEOSEARCH Sicily BYBOX 400 400 km FROMLONLAT 15 37 ASC => ["Catania", "Palermo", "edge2", "edge1"]
         GEOSEARCH Sicily FROMMEMBER Palermo BYRADIUS 100 mi ASC => ["Palermo", "edge1"]
         GEOSEARCH Sicily FROMMEMBER Palermo BYRADIUS 0 m => ["Palermo"]
+        GEOADD nameless 15 37 "" => :1
+        GEOSEARCH nameless FROMLONLAT 15 37 BYRADIUS 1 m ASC => [""]
+        GEOSEARCHSTORE kept nameless FROMLONLAT 15 37 BYRADIUS 1 m ASC => :1
+        ZRANGE kept 0 -1 => [""]
         GEOSEARCH Sicily FROMLONLAT 15 37 BYBOX 400 400 km COUNT 2 => ["Catania", "Palermo"]
         GEOSEARCH Sicily FROMLONLAT 15 37 BYBOX 400 400 km COUNT 1 DESC => ["edge1"]
         GEOSEARCH Sicily FROMLONLAT 15 37 BYRADIUS 200 km ASC WITHDIST => [["Catania", "56.4413"], ["Palermo", "190.4424"]]

@@ -152,8 +152,76 @@ static void test_try_alloc_too_much_gives_null(void **state) {
 #endif
 }
 
+/* Blocks of many megabytes: zero when new, the same bytes and zeros behind when grown, in place where the allocator is not asked.
+ */
+static void check_zero(const char *p, size_t from, size_t to) {
+    for (size_t i = from; i < to; i += 997) assert_int_equal(p[i], 0);
+    if (from < to) assert_int_equal(p[to - 1], 0);
+}
+
+static void test_big_blocks_grow_and_come_zeroed(void **state) {
+    (void)state;
+    const size_t mib = 1 << 20;
+    for (int round = 0; round < 3; round++) { /* later rounds get used memory back */
+        char *p = mem_calloc(16, mib), *other = mem_alloc(20 * mib);
+        check_zero(p, 0, 16 * mib);
+        memset(p, 'x', 16 * mib);
+        memset(other, 'o', 20 * mib);
+        char *was = p;
+        p = mem_realloc(p, 300 * mib);
+        if (strncmp(mem_allocator_name(), "jemalloc", 8) == 0) assert_ptr_equal(p, was);
+        assert_true(mem_usable(p) >= 300 * mib);
+        assert_true(p[0] == 'x' && p[16 * mib - 1] == 'x');
+        p = mem_realloc(p, 12 * mib);
+        p = mem_grow_zeroed(p, 10 * mib, 40 * mib);
+        assert_true(p[0] == 'x' && p[10 * mib - 1] == 'x');
+        check_zero(p, 10 * mib, 40 * mib);
+        p = mem_realloc(p, 1000);
+        for (size_t i = 0; i < 1000; i++) assert_int_equal(p[i], 'x');
+        p = mem_grow_zeroed(p, 100, 200);
+        check_zero(p, 100, 200);
+        p = mem_grow_zeroed(p, 200, 9 * mib);
+        assert_true(p[99] == 'x');
+        check_zero(p, 100, 9 * mib);
+        assert_true(other[0] == 'o' && other[20 * mib - 1] == 'o');
+        mem_free(p);
+        mem_free(other);
+    }
+}
+
+static void test_big_blocks_are_counted(void **state) {
+    (void)state;
+    size_t before = mem_used();
+    char *p = mem_try_alloc(64 << 20);
+    assert_non_null(p);
+    assert_true(mem_used() >= before + (64 << 20));
+    p = mem_try_realloc(p, 128 << 20);
+    assert_true(p && mem_used() >= before + (128 << 20));
+    mem_free(p);
+    assert_true(mem_used() < before + (1 << 20));
+}
+
+/* Larger than a slot of addresses. */
+static void test_gigabytes_move(void **state) {
+    (void)state;
+    const size_t gib = 1 << 30;
+    char *p = mem_try_alloc(9 << 20);
+    assert_non_null(p);
+    p[0] = 'a';
+    char *q = mem_try_realloc(p, 2 * gib);
+    if (!q) {
+        mem_free(p);
+        skip();
+    }
+    assert_true(q[0] == 'a' && mem_usable(q) >= 2 * gib);
+    mem_free(q);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_big_blocks_grow_and_come_zeroed),
+        cmocka_unit_test(test_big_blocks_are_counted),
+        cmocka_unit_test(test_gigabytes_move),
         cmocka_unit_test(test_alloc_size_zero_gives_pointer),
         cmocka_unit_test(test_zalloc_and_calloc_are_zeroed),
         cmocka_unit_test(test_realloc_keeps_contents),
