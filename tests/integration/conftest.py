@@ -175,14 +175,3 @@ def c(server, proto):
 def is70(env):
     """True against Debian's redis-server 7.0, where some 7.2 expectations do not hold."""
     return env.is_redis70
-
-
-@pytest.fixture
-def need_command(server):
-    """Skips when the server does not have a command (Kettle grows by issues)."""
-    def check(*names):
-        with server.connect() as connection:
-            for name, found in zip(names, connection.ok("COMMAND", "INFO", *names)):
-                if found is None:
-                    pytest.skip("the server has no %s" % name)
-    return check

@@ -298,8 +298,7 @@ def test_first_argument_rules(acl, as_user):
     """)
 
 
-def test_channels(server, acl, as_user, need_command):
-    need_command("SUBSCRIBE")
+def test_channels(server, acl, as_user):
     acl.ok("ACL SETUSER alice on >x +@all &news:* &p?")
     c = as_user("alice")
     run(c, f"""
@@ -374,8 +373,7 @@ def test_own_rules_change_within_a_transaction(acl, as_user):
     assert is_closed(c)
 
 
-def test_blocked_command_is_asked_about_again(acl, as_user, need_command):
-    need_command("BLPOP", "RPUSH")
+def test_blocked_command_is_asked_about_again(acl, as_user):
     acl.ok("ACL SETUSER alice on >x ~* +@all")
     c = as_user("alice")
     c.send(b"BLPOP l 0\r\n")
@@ -518,16 +516,14 @@ def test_log(server, acl, as_user):
     acl.ok("CONFIG SET acllog-max-len 128")
 
 
-def test_log_of_channels(acl, as_user, need_command):
-    need_command("PUBLISH")
+def test_log_of_channels(acl, as_user):
     acl.ok("ACL SETUSER alice on >x +@all &a")
     as_user("alice").err("PUBLISH b x")
     entry = logged(acl)[0]
     assert (entry["reason"], entry["object"]) == ("channel", "b")
 
 
-def test_scripts(acl, as_user, need_command):
-    need_command("EVAL")
+def test_scripts(acl, as_user):
     acl.ok("ACL SETUSER alice on >x ~a +@all -set")
     c = as_user("alice")
     for call, object in (("'set', 'a', 1", "set"), ("'get', 'b'", "b")):
@@ -544,8 +540,7 @@ def test_scripts(acl, as_user, need_command):
     assert logged(acl) == []
 
 
-def test_sort_by_and_get_read_keys_nobody_names(acl, as_user, need_command):
-    need_command("SORT", "RPUSH")
+def test_sort_by_and_get_read_keys_nobody_names(acl, as_user):
     acl.ok("ACL SETUSER alice on >x ~l ~w* +@all")
     acl.ok("RPUSH l 2 1")
     c = as_user("alice")

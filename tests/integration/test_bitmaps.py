@@ -306,8 +306,7 @@ def test_bitfield_ro(c):
     """)
 
 
-def test_bitmap_wrong_type(c, need_command):
-    need_command("LPUSH")
+def test_bitmap_wrong_type(c):
     run(c, f"""
         LPUSH l a => :1
         SETBIT l 0 1 => {WRONGTYPE}

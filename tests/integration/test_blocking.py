@@ -234,12 +234,7 @@ def test_pause_holds_back_what_comes_after(conn, clients, is70):
 # ---- lists ----
 
 
-@pytest.fixture
-def lists(need_command):
-    need_command("BLPOP", "BLMOVE", "LPUSH", "RPUSH", "LLEN")
-
-
-def test_the_pusher_is_told_first(conn, clients, lists):
+def test_the_pusher_is_told_first(conn, clients):
     other = clients()
     block(other, conn, "BLPOP", "q", "0")
     info = conn.info("clients")
@@ -250,7 +245,7 @@ def test_the_pusher_is_told_first(conn, clients, lists):
     assert conn.info("clients").get("total_blocking_keys", "0") == "0"
 
 
-def test_first_come_first_served(conn, clients, lists):
+def test_first_come_first_served(conn, clients):
     waiting = []
     for i in range(12):
         other = clients()
@@ -262,7 +257,7 @@ def test_first_come_first_served(conn, clients, lists):
     assert blocked(conn) == 0 and conn("EXISTS", "q") == 0
 
 
-def test_transaction_serves_at_its_end(conn, clients, lists):
+def test_transaction_serves_at_its_end(conn, clients):
     first, second = clients(), clients()
     block(first, conn, "BLPOP", "q", "0")
     block(second, conn, "BLPOP", "r", "0")
@@ -276,7 +271,7 @@ def test_transaction_serves_at_its_end(conn, clients, lists):
     assert first.read().py == [b"q", b"3"]
 
 
-def test_keys_that_arrive_whole(conn, clients, lists):
+def test_keys_that_arrive_whole(conn, clients):
     for bring in ("RENAME other q", "COPY other q", "SWAPDB 0 1"):
         conn.ok("FLUSHALL")
         conn.ok("SELECT", "1" if "SWAP" in bring else "0")
@@ -288,7 +283,7 @@ def test_keys_that_arrive_whole(conn, clients, lists):
         assert other.read().py == [b"q", b"v"], bring
 
 
-def test_other_types_do_not_wake(conn, clients, lists):
+def test_other_types_do_not_wake(conn, clients):
     other = clients()
     block(other, conn, "BLPOP", "q", "0")
     conn.ok("SET", "q", "v")
@@ -298,7 +293,7 @@ def test_other_types_do_not_wake(conn, clients, lists):
     assert other.read().py == [b"q", b"v"]
 
 
-def test_chain_of_moves(conn, clients, lists):
+def test_chain_of_moves(conn, clients):
     chain = []
     for i in range(8):
         other = clients()
@@ -309,7 +304,7 @@ def test_chain_of_moves(conn, clients, lists):
     assert conn("LRANGE", "l8", "0", "-1") == [b"v"]
 
 
-def test_watch_sees_what_serving_does(conn, clients, lists):
+def test_watch_sees_what_serving_does(conn, clients):
     other, watcher = clients(), clients()
     block(other, conn, "BLMOVE", "from", "to", "LEFT", "LEFT", "0")
     watcher.ok("WATCH", "to")
@@ -320,7 +315,7 @@ def test_watch_sees_what_serving_does(conn, clients, lists):
     assert other.read().py == b"v"
 
 
-def test_killed_and_unblocked_get_nothing(conn, clients, lists):
+def test_killed_and_unblocked_get_nothing(conn, clients):
     killed, unblocked, last = clients(), clients(), clients()
     idents = [str(killed.ok("CLIENT", "ID")), str(unblocked.ok("CLIENT", "ID"))]
     for other in (killed, unblocked, last):
@@ -480,11 +475,6 @@ def test_scenario(conn, clients, is70, before, command, actions, reply, left):
     if is70:
         pytest.skip("7.2 has other replies and another order")
     lines = actions.split(";") if "EVAL" not in actions else [actions.rpartition(";")[0] or actions, actions.rpartition(";")[2]]
-    words = {split_args(line)[0] for line in before.split(";") + [command] + lines if line and line != "SLEEP"}
-    names = sorted(word if isinstance(word, str) else word.decode() for word in words)
-    missing = [n for n, found in zip(names, conn.ok("COMMAND", "INFO", *names)) if found is None]
-    if missing:
-        pytest.skip("the server has no " + ", ".join(missing))
     other, said = clients(), None
     for line in filter(None, before.split(";")):
         conn.ok(line)
@@ -592,8 +582,6 @@ def test_who_is_killed_has_no_place_any_more(make_server):
     """From the reply of CLIENT KILL on, whichever threads the two are on; and what it sends behind is not run."""
     server = make_server(directives={"io-threads": "4"})
     with server.connect() as admin, server.connect() as stays:
-        if admin.ok("COMMAND", "INFO", "BLPOP")[0] is None:
-            pytest.skip("the server has no lists")
         for i in range(100):
             victim = server.connect()
             ident = victim.ok("CLIENT", "ID")
@@ -615,9 +603,6 @@ def test_who_is_killed_has_no_place_any_more(make_server):
 def test_nothing_is_lost_and_nothing_comes_twice(make_server, env, with_kills):
     directives = {"io-threads": "4"}
     server = make_server(directives=directives)
-    with server.connect() as probe:
-        if any(found is None for found in probe.ok("COMMAND", "INFO", "BLPOP", "BLMOVE")):
-            pytest.skip("the server has no lists")
     stop, stop_consumers, errors, count = threading.Event(), threading.Event(), [], [0] * 3
     consumers = [Consumer(server, i, stop_consumers) for i in range(24)]
     for consumer in consumers:

@@ -472,8 +472,7 @@ def test_object_encodings_of_strings(c):
     """)
 
 
-def test_wrong_type(c, need_command):
-    need_command("LPUSH")
+def test_wrong_type(c):
     run(c, f"""
         LPUSH l a => :1
         GET l => {WRONGTYPE}
