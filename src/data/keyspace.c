@@ -343,28 +343,51 @@ struct entry *ks_set_string(struct keyspace *ks, int db, struct slice key, struc
     return set(ks, db, key, &v, keep_ttl);
 }
 
-struct entry *ks_load(struct keyspace *ks, int db, struct slice key, struct obj *val_take, int64_t expire_ms, bool replace) {
-    int shard = ks_shard_of(ks, key);
-    KS_ASSERT_LOCKED(ks, shard);
-    struct shard *s = &ks->shards[shard];
-    struct shard_db *sd = shard_db_make(ks, shard, db);
-    uint64_t hash = key_hash(key);
-    struct entry *e = dict_find(&sd->dict, hash, key);
-    if (e && !replace) return NULL;
+static void set_access(struct keyspace *ks, struct entry *e, const struct ks_load_item *it, int64_t now_ms) {
+    bool lfu = ks_uses_lfu(ks);
+    if (it->freq >= 0 && lfu)
+        entry_set_lfu(e, (uint8_t)it->freq, now_ms);
+    else if (it->freq < 0 && it->idle_s >= 0 && !lfu)
+        entry_set_idle_s(e, (uint32_t)(it->idle_s < UINT32_MAX ? it->idle_s : UINT32_MAX), now_ms);
+}
+
+static void load_one(struct keyspace *ks, struct shard_db *sd, struct ks_load_item *it, uint64_t hash, int64_t now_ms,
+                     uint32_t clock, bool replace) {
+    struct entry *e = dict_find(&sd->dict, hash, it->key);
+    it->is_dup = e && !replace;
+    if (it->is_dup) return;
     if (e) {
         shard_db_unlink(sd, e, hash);
         entry_free(e);
     }
-    if (!s->now_ms) s->now_ms = clock_wall_ms();
-    const struct entry_val v = entry_val_obj(key, val_take);
-    e = entry_new(key, &v, entry_clock_now(ks_uses_lfu(ks), s->now_ms));
+    const struct entry_val v = it->value ? entry_val_obj(it->key, it->value) : entry_val_string(it->key, it->text);
+    e = entry_new(it->key, &v, clock);
     dict_insert(&sd->dict, hash, e);
-    fields_reindex(sd, e);
-    if (expire_ms != KS_NO_EXPIRE)
-        shard_db_set_expire(sd, e, expire_ms);
-    else
-        shard_db_publish(sd);
-    return e;
+    if (it->value) fields_reindex(sd, e);
+    if (it->expire_ms != KS_NO_EXPIRE) shard_db_set_expire(sd, e, it->expire_ms);
+    set_access(ks, e, it, now_ms);
+}
+
+/* As prefetch: buckets are asked for all at once. They are all that an insertion reads. */
+void ks_load(struct keyspace *ks, int db, struct ks_load_item *items, unsigned n, int64_t now_ms, bool replace, bool locked) {
+    struct ks_hint h[KS_LOAD_MAX];
+    const unsigned low = (unsigned)(ks->n_shards - 1);
+    const uint32_t clock = entry_clock_now(ks_uses_lfu(ks), now_ms);
+    uint64_t mask = 0;
+    for (unsigned i = 0; i < n; i++) {
+        ks_hint_make(&h[i], items[i].key);
+        mask |= 1ULL << (h[i].slot & low);
+    }
+    if (!locked) ks_lock(ks, mask);
+    for (unsigned i = 0; i < n; i++) dict_prefetch(&shard_db_make(ks, (int)(h[i].slot & low), db)->dict, h[i].hash);
+    for (unsigned i = 0; i < n; i++) {
+        struct shard_db *sd = shard_db_get(ks, (int)(h[i].slot & low), db);
+        ks_use_hint(&h[i]);
+        load_one(ks, sd, &items[i], h[i].hash, now_ms, clock, replace);
+    }
+    for (uint64_t m = mask; m; m &= m - 1) shard_db_publish(shard_db_get(ks, __builtin_ctzll(m), db));
+    ks_no_hint();
+    if (!locked) ks_unlock(ks, mask);
 }
 
 void ks_reserve(struct keyspace *ks, int db, uint64_t n_keys, bool locked) {

@@ -123,9 +123,18 @@ struct entry *ks_set(struct keyspace *ks, int db, struct slice key, struct obj *
 /* The same for a string (an int where it looks like one, as obj_string_new); a small one costs one allocation with its key, or
  * none where it takes the place of one of about the same size. text is not to lie in the old value. */
 struct entry *ks_set_string(struct keyspace *ks, int db, struct slice key, struct slice text, bool keep_ttl);
-/* For loading a file: a key with its expiry (absolute wall ms, or KS_NO_EXPIRE). NULL, and the value stays the caller's, when the key
- * is there already; with `replace` that one goes. No hook is called, nobody who waits for the key is told. */
-struct entry *ks_load(struct keyspace *ks, int db, struct slice key, struct obj *val_take, int64_t expire_ms, bool replace);
+/* For loading a file: keys that are not there yet. No hook is called, nobody who waits for a key is told. */
+struct ks_load_item {
+    struct slice key;
+    struct obj *value; /* the reference is taken when the key is put in; NULL: a string, `text` */
+    struct slice text;
+    int64_t expire_ms;    /* absolute wall ms, or KS_NO_EXPIRE */
+    int64_t idle_s, freq; /* access clock, -1: not known; by the policy one of them counts, or none */
+    bool is_dup;          /* out: the key is there already, and was left alone; never with `replace` */
+};
+#define KS_LOAD_MAX 64
+/* n up to KS_LOAD_MAX, of one database. Locks their shards, unless `locked`: all are, by the caller. */
+void ks_load(struct keyspace *ks, int db, struct ks_load_item *items, unsigned n, int64_t now_ms, bool replace, bool locked);
 /* Room for so many keys in a database that is empty, or is left as it is. No lock held: takes each shard's. */
 void ks_reserve(struct keyspace *ks, int db, uint64_t n_keys, bool locked);
 bool ks_delete(struct keyspace *ks, int db, struct slice key, bool lazy_free); /* true when it was there (expired or not) */

@@ -278,6 +278,25 @@ bool rdb_get_string(struct rdb_in *in, char **ret, size_t *ret_len) {
     return *ret != NULL;
 }
 
+bool rdb_take_string(struct rdb_in *in, char tmp[RDB_PEEK_TMP], struct slice *ret) {
+    const unsigned char *p = in->p;
+    size_t there = (size_t)(in->end - p);
+    if (there < 2) return false;
+    if (p[0] < 0x80) { /* 6 or 14 bits of length */
+        size_t head = p[0] < 0x40 ? 1 : 2, n = head == 1 ? p[0] : (size_t)(p[0] & 0x3f) << 8 | p[1];
+        if (there - head < n) return false;
+        *ret = (struct slice){ (const char *)p + head, n };
+        in->p += head + n;
+        return true;
+    }
+    unsigned kind = p[0] & 0x3f;
+    if (p[0] < 0xc0 || kind > ENC_INT32 || there < 1 + (1u << kind)) return false;
+    int bytes = 1 << kind, unused = 64 - 8 * bytes;
+    *ret = (struct slice){ tmp, str_from_ll(tmp, (int64_t)(get_le(p + 1, bytes) << unused) >> unused) };
+    in->p += 1 + bytes;
+    return true;
+}
+
 double rdb_get_text_double(struct rdb_in *in) {
     char text[256];
     uint8_t n = rdb_get_u8(in);

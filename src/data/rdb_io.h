@@ -61,6 +61,10 @@ double rdb_get_double(struct rdb_in *in);
 uint64_t rdb_get_len(struct rdb_in *in, bool *ret_encoded);
 /* A string as plain bytes, owned (mem_alloc; never NULL unless false). *ret_len without the NUL that follows. */
 bool rdb_get_string(struct rdb_in *in, char **ret, size_t *ret_len);
+/* The quick way: the string, if all of it is there now and not compressed; in tmp, or where it was read, until more is read.
+ * False: nothing has been read. */
+#define RDB_PEEK_TMP 21
+bool rdb_take_string(struct rdb_in *in, char tmp[RDB_PEEK_TMP], struct slice *ret);
 double rdb_get_text_double(struct rdb_in *in); /* the old form: a length byte and decimal text */
 
 #endif

@@ -17,10 +17,21 @@
 #include "persist/rdb_file.h"
 #include "persist/rdb_opcode.h"
 
-#define PROGRESS_KEYS 4096
 #define KEY_BYTES_MIN 3       /* of a file, for one key: type, and two empty strings */
 #define UNKNOWN_RESERVE 65536 /* keys, when nobody knows how long the file is */
 #define EMPTY_NOTED 10        /* empty keys that get a line of the log each */
+
+#define TEXT_MAX 256            /* a longer name or string has memory of its own */
+#define ARENA_BYTES (32u << 10) /* for the names and small strings of a batch */
+
+/* Keys that have been read and are not in the keyspace yet: their look-ups overlap. All of one database. */
+struct batch {
+    struct ks_load_item items[KS_LOAD_MAX];
+    char *owned[KS_LOAD_MAX]; /* a name too long for the arena */
+    unsigned n;
+    size_t used; /* of arena */
+    char arena[ARENA_BYTES];
+};
 
 struct loader {
     struct rdb_in in; /* the caller's, with our `more` */
@@ -40,6 +51,7 @@ struct loader {
     char *err;
     size_t cap;
     int result; /* 0: go on */
+    struct batch *b;
 };
 
 /* ---- the source ---- */
@@ -206,9 +218,12 @@ static void load_function(struct loader *l) {
     mem_free(code);
 }
 
+static void put_batch(struct loader *l);
+
 /* ---- databases ---- */
 
 static void select_db(struct loader *l) {
+    put_batch(l);
     uint64_t db = rdb_get_len(&l->in, NULL);
     if (check(l, "database number")) return;
     l->found->bytes = bytes_read(l);
@@ -241,32 +256,91 @@ static bool is_gone(const struct loader *l) {
     return !l->o->keep_expired && l->expire_ms != KS_NO_EXPIRE && l->expire_ms < l->o->now_ms;
 }
 
-static void set_access(struct loader *l, struct entry *e) {
-    if (l->freq >= 0) {
-        if (ks_uses_lfu(l->ks)) entry_set_lfu(e, (uint8_t)l->freq, l->o->now_ms);
-    } else if (l->idle_s >= 0 && !ks_uses_lfu(l->ks)) {
-        entry_set_idle_s(e, (uint32_t)(l->idle_s < UINT32_MAX ? l->idle_s : UINT32_MAX), l->o->now_ms);
-    }
-}
-
 static void show_key(struct loader *l, unsigned type, struct slice key, const struct obj *o) {
     const struct rdb_visited v = { .db = l->db, .type = type, .key = key, .value = o, .expire_ms = l->expire_ms };
     if (l->o->visit && l->o->visit->key) l->o->visit->key(l->o->arg, &v);
 }
 
-static void insert(struct loader *l, struct slice key, struct obj *val_take) {
-    uint64_t shard = 1ULL << ks_shard_of(l->ks, key);
-    if (!l->locked) ks_lock(l->ks, shard);
-    struct entry *e = ks_load(l->ks, l->db, key, val_take, l->expire_ms, l->o->allow_dup);
-    if (e) set_access(l, e);
-    if (!l->locked) ks_unlock(l->ks, shard);
-    if (e) {
-        l->found->keys++;
-        l->found->last_db = l->db;
-        return;
+/* ---- the batch ---- */
+
+static void put_batch(struct loader *l) {
+    struct batch *b = l->b;
+    unsigned n = b->n;
+    if (n == 0) return;
+    ks_load(l->ks, l->db, b->items, n, l->o->now_ms, l->o->allow_dup, l->locked);
+    for (unsigned i = 0; i < n; i++) {
+        struct ks_load_item *it = &b->items[i];
+        if (it->is_dup) {
+            obj_unref(it->value);
+            fail(l, -EINVAL, "RDB has duplicated key '%.*s' in DB %d", shown(it->key.len), it->key.ptr, l->db);
+        } else {
+            l->found->keys++;
+        }
+        mem_free(b->owned[i]);
     }
-    obj_unref(val_take);
-    fail(l, -EINVAL, "RDB has duplicated key '%.*s' in DB %d", shown(key.len), key.ptr, l->db);
+    l->found->last_db = l->db;
+    b->n = 0;
+    b->used = 0;
+}
+
+static bool has_room(const struct batch *b, size_t n) {
+    return n <= ARENA_BYTES - b->used;
+}
+
+static struct slice keep(struct batch *b, struct slice s) {
+    char *at = b->arena + b->used;
+    if (s.len) memcpy(at, s.ptr, s.len);
+    b->used += s.len;
+    return (struct slice){ at, s.len };
+}
+
+/* Of the key that is being read: valid until it has been put in. */
+static bool read_name(struct loader *l, struct slice *ret) {
+    char tmp[RDB_PEEK_TMP], *owned;
+    struct batch *b = l->b;
+    struct slice s = { NULL, 0 };
+    size_t len;
+    if (b->n == KS_LOAD_MAX || !has_room(b, 2 * TEXT_MAX)) put_batch(l);
+    b->owned[b->n] = NULL;
+    if (rdb_take_string(&l->in, tmp, &s) && s.len <= TEXT_MAX) {
+        *ret = keep(b, s);
+        return true;
+    }
+    if (s.ptr) { /* taken, and too long */
+        b->owned[b->n] = mem_memdup0(s.ptr, s.len);
+        *ret = (struct slice){ b->owned[b->n], s.len };
+        return true;
+    }
+    if (!rdb_get_string(&l->in, &owned, &len)) return false;
+    b->owned[b->n] = owned;
+    *ret = (struct slice){ owned, len };
+    return true;
+}
+
+static void add(struct loader *l, struct slice key, struct obj *value_take, struct slice text) {
+    struct batch *b = l->b;
+    b->items[b->n++] = (struct ks_load_item){
+        .key = key, .value = value_take, .text = text, .expire_ms = l->expire_ms, .idle_s = l->idle_s, .freq = l->freq
+    };
+}
+
+static void drop_name(struct loader *l) {
+    mem_free(l->b->owned[l->b->n]);
+    l->b->owned[l->b->n] = NULL;
+}
+
+/* A small string that is there now needs no object. */
+static bool add_small(struct loader *l, unsigned type, struct slice key) {
+    char tmp[RDB_PEEK_TMP];
+    struct slice s;
+    struct rdb_in before = l->in;
+    if (type != RDB_STRING || !l->ks || is_gone(l) || !rdb_take_string(&l->in, tmp, &s)) return false;
+    if (s.len <= TEXT_MAX) {
+        add(l, key, NULL, keep(l->b, s));
+        return true;
+    }
+    l->in.p = before.p;
+    return false;
 }
 
 static void note_empty(struct loader *l, struct slice key) {
@@ -282,7 +356,8 @@ static void load_value(struct loader *l, unsigned type, struct slice key) {
         obj_unref(o);
         l->found->expired++;
     } else if (o && l->ks) {
-        insert(l, key, o);
+        add(l, key, o, (struct slice){ NULL, 0 });
+        return;
     } else if (o) {
         show_key(l, type, key, o);
         obj_unref(o);
@@ -295,6 +370,7 @@ static void load_value(struct loader *l, unsigned type, struct slice key) {
         snprintf(what, sizeof what, "key '%.*s'", shown(key.len), key.ptr);
         check(l, what);
     }
+    drop_name(l);
 }
 
 static void note_name(struct rdb_file_found *f, struct slice key) {
@@ -302,17 +378,21 @@ static void note_name(struct rdb_file_found *f, struct slice key) {
     snprintf(f->key, sizeof f->key, "%.*s", shown(key.len), key.len ? key.ptr : "");
 }
 
+static void wait_a_little(struct loader *l) {
+    put_batch(l);
+    usleep((useconds_t)l->o->key_delay_us);
+    if (!l->result) tell_progress(l);
+}
+
 static void load_key(struct loader *l, unsigned type) {
-    char *key;
-    size_t len;
+    struct slice key;
     l->found->bytes = bytes_read(l);
     l->found->type = (int)type;
     l->found->doing = "read-key";
-    if (rdb_get_string(&l->in, &key, &len)) {
+    if (read_name(l, &key)) {
         l->found->doing = "read-object-value";
-        if (!l->ks) note_name(l->found, (struct slice){ key, len });
-        load_value(l, type, (struct slice){ key, len });
-        mem_free(key);
+        if (!l->ks) note_name(l->found, key);
+        if (!add_small(l, type, key)) load_value(l, type, key);
     } else {
         check(l, "a key");
     }
@@ -322,8 +402,7 @@ static void load_key(struct loader *l, unsigned type) {
         l->found->has_key = false;
         l->found->type = -1;
     }
-    if (l->o->key_delay_us > 0) usleep((useconds_t)l->o->key_delay_us);
-    if (!l->result && (l->found->keys % PROGRESS_KEYS == 0 || l->o->key_delay_us > 0)) tell_progress(l);
+    if (l->o->key_delay_us > 0) wait_a_little(l);
 }
 
 /* ---- all ---- */
@@ -437,6 +516,9 @@ int rdb_file_load(struct rdb_in *in, struct keyspace *ks, bool locked, struct sc
     l.expire_ms = KS_NO_EXPIRE;
     l.idle_s = l.freq = -1;
     if (cap) err[0] = 0;
+    l.b = mem_alloc(sizeof *l.b);
+    l.b->n = 0;
+    l.b->used = 0;
     attach(&l, in);
     load_header(&l);
     while (!l.result) {
@@ -445,7 +527,9 @@ int rdb_file_load(struct rdb_in *in, struct keyspace *ks, bool locked, struct sc
         if (check(&l, "what follows a key") || op == RDB_OP_EOF) break;
         load_item(&l, op);
     }
+    put_batch(&l);
     if (!l.result) load_checksum(&l);
+    mem_free(l.b);
     ret->bytes = bytes_read(&l);
     tell_progress(&l);
     detach(&l);
