@@ -11,12 +11,16 @@
  * units have come as there were, for half as long as an fsync takes at most, and for less when that turns out to be in vain. A
  * lone client is never waited for.
  *
+ * Blocks ahead (always): an fsync of a file that has just grown has to find room for it, which takes as long again as the rest.
+ * So blocks are reserved beyond its end (fallocate(2), the size stays), and given back when the file is closed.
+ *
  * Sleeping and waking: thread "aof" sets `asleep` before it looks for work for the last time; who makes work looks at `asleep`
  * after. Both sequentially consistent, so one of them sees the other. */
 #include "persist/aof_file.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -32,6 +36,8 @@
 #define POSTPONE_MAX_US 2000000 /* an fsync that takes longer is not waited for */
 #define SYNC_EVERY_US 1000000
 #define GATHER_MAX_US 2000
+#define AHEAD_MIN (1 << 20) /* bytes reserved at a time */
+#define AHEAD_MAX (16 << 20)
 #define LOG_EVERY_US 30000000 /* errors of write(2) come with every attempt */
 #define KEEP_BUFFER (1 << 20) /* a larger one is given back when it is empty */
 
@@ -55,6 +61,7 @@ struct aof_file {
     uint64_t out_repl, out_units; /* up to the end of out */
     int fd;
     int *retired, n_retired;
+    int64_t reserved; /* bytes of the file that have blocks; -1: that is not to be had */
     int64_t logged_us;
     _Atomic bool is_held; /* nothing is written but by who holds it; changed under write_lock */
     _Atomic int64_t size, total;
@@ -69,7 +76,7 @@ struct aof_file {
     _Atomic int fsync_err;
     int64_t synced_us;        /* thread "aof" */
     struct {                  /* the same: gathering */
-        uint64_t units, last; /* written so far; by the last fsync */
+        uint64_t units, goal; /* on the disk; worth the next fsync */
         int64_t sync_us;      /* what an fsync takes, smoothed */
         int64_t ended_us;
         unsigned patience; /* halvings of the time */
@@ -153,6 +160,23 @@ static void advance(struct aof_file *f, size_t n) {
     atomic_fetch_add(&f->written, n);
 }
 
+static void reserve_ahead(struct aof_file *f, int64_t need) {
+    int64_t size = atomic_load_explicit(&f->size, memory_order_relaxed), more = size / 4;
+    if (f->reserved < 0 || size + need <= f->reserved) return;
+    if (more < AHEAD_MIN) more = AHEAD_MIN;
+    if (more > AHEAD_MAX) more = AHEAD_MAX;
+    int64_t end = size + need + more;
+    f->reserved = fallocate(f->fd, FALLOC_FL_KEEP_SIZE, (off_t)size, (off_t)(end - size)) == 0 ? end : -1;
+}
+
+/* What is reserved and not used. */
+static void give_back_ahead(struct aof_file *f) {
+    int64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);
+    if (f->reserved > size && ftruncate(f->fd, (off_t)size) != 0)
+        log_warning("Blocks beyond the end of the AOF file stay reserved. ftruncate: %s", strerror(errno));
+    f->reserved = 0;
+}
+
 /* All that is left of out, or what can be had. *ret_err: errno of what stopped it. */
 static size_t write_out(struct aof_file *f, int *ret_err) {
     size_t done = 0, all = f->out.len - f->out_off;
@@ -212,6 +236,7 @@ static int write_all(struct aof_file *f) {
         }
         int err;
         int64_t start = clock_mono_us();
+        if (is_always(f)) reserve_ahead(f, (int64_t)(f->out.len - f->out_off));
         size_t done = write_out(f, &err);
         note_latency(f, "aof-write", start);
         if (err) {
@@ -379,21 +404,21 @@ static void synced(struct aof_file *f, const struct sync_job *j) {
     if (f->hooks.synced) f->hooks.synced(f->hooks.arg);
 }
 
-/* An fsync has ended. */
+/* An fsync of all units up to this one has ended; nobody has been told yet. */
 static void note_sync(struct aof_file *f, uint64_t units, int64_t took_us) {
-    f->gather.last = units - f->gather.units;
+    uint64_t told = units - f->gather.units, waiting = atomic_load(&f->units) - units, all = told + waiting;
     f->gather.units = units;
+    f->gather.goal = units + all - all / 8;
     f->gather.sync_us = f->gather.sync_us ? (f->gather.sync_us * 7 + took_us) / 8 : took_us;
     f->gather.ended_us = clock_mono_us();
 }
 
 /* Until most of those who were told at the end of the last fsync have written again, or it does not pay. */
 static void gather(struct aof_file *f) {
-    uint64_t waiting = atomic_load(&f->units) - f->gather.units, all = waiting + f->gather.last, goal = all - all / 8;
+    uint64_t goal = f->gather.goal;
     int64_t most = f->gather.sync_us / 2 < GATHER_MAX_US ? f->gather.sync_us / 2 : GATHER_MAX_US;
     int64_t left = f->gather.ended_us + (most >> f->gather.patience) - clock_mono_us();
-    if (waiting >= goal || left <= 0) return;
-    goal += f->gather.units;
+    if (atomic_load(&f->units) >= goal || left <= 0) return;
     struct timespec until = time_in(left);
     pthread_mutex_lock(&f->wake_lock);
     atomic_store(&f->gather_goal, goal);
@@ -525,6 +550,7 @@ void aof_file_let_go(struct aof_file *f) {
 
 static void retire(struct aof_file *f) {
     if (f->fd < 0) return;
+    give_back_ahead(f);
     f->retired = mem_realloc(f->retired, sizeof(int) * ((size_t)f->n_retired + 1));
     f->retired[f->n_retired++] = f->fd;
     atomic_store(&f->to_sync, true);
@@ -539,6 +565,7 @@ int aof_file_switch(struct aof_file *f, int fd_take, int64_t size) {
     if (r == 0) {
         retire(f);
         f->fd = fd_take;
+        f->reserved = 0;
         atomic_store(&f->size, size);
         set_error(f, &f->write_err, 0);
     }
