@@ -14,6 +14,10 @@
  * Blocks ahead (always): an fsync of a file that has just grown has to find room for it, which takes as long again as the rest.
  * So blocks are reserved beyond its end (fallocate(2), the size stays), and given back when the file is closed.
  *
+ * everysec: redis-server puts write(2) off while an fsync runs, because it may have to wait for it, and so a crash of the process
+ * alone can cost what was acknowledged meanwhile. Here it is tried: only where a write has turned out to wait it is put off, for
+ * the next minute, and for two seconds at most each time.
+ *
  * Sleeping and waking: thread "aof" sets `asleep` before it looks for work for the last time; who makes work looks at `asleep`
  * after. Both sequentially consistent, so one of them sees the other. */
 #include "persist/aof_file.h"
@@ -33,7 +37,9 @@
 #include "base/log.h"
 #include "base/thread.h"
 
-#define POSTPONE_MAX_US 2000000 /* an fsync that takes longer is not waited for */
+#define DELAYED_US 2000000 /* an fsync that takes longer is counted, and not waited for */
+#define STALL_US 50000     /* a write(2) beside an fsync that takes so long had to wait for it */
+#define STALL_MEMORY_US 60000000
 #define SYNC_EVERY_US 1000000
 #define GATHER_MAX_US 2000
 #define AHEAD_MIN (1 << 20) /* bytes reserved at a time */
@@ -68,11 +74,12 @@ struct aof_file {
     _Atomic uint64_t written, written_repl;
     _Atomic size_t buffered;
     _Atomic int write_err;
-    _Atomic int64_t postponed_us; /* since when; 0: nothing is put off */
+    _Atomic int64_t stalls_until_us, delay_noted_us; /* monotonic */
     /* syncing */
     _Atomic uint64_t fsynced, fsynced_repl;
     _Atomic uint64_t delayed_fsyncs;
-    _Atomic bool fsync_runs, to_sync; /* to_sync: there are retired files */
+    _Atomic int64_t sync_since_us; /* an fsync has been running since; 0: none is */
+    _Atomic bool to_sync;          /* there are retired files */
     _Atomic int fsync_err;
     int64_t synced_us;        /* thread "aof" */
     struct {                  /* the same: gathering */
@@ -266,24 +273,22 @@ bool aof_file_is_behind(const struct aof_file *f) {
     return atomic_load_explicit(&f->appended, memory_order_acquire) != atomic_load_explicit(&f->written, memory_order_acquire);
 }
 
+/* everysec, an fsync runs: whether it has done so for two seconds more. */
+static bool note_delay(struct aof_file *f, int64_t since, int64_t now) {
+    int64_t noted = atomic_load_explicit(&f->delay_noted_us, memory_order_relaxed), from = noted > since ? noted : since;
+    if (now - from < DELAYED_US || !atomic_compare_exchange_strong(&f->delay_noted_us, &noted, now)) return false;
+    atomic_fetch_add_explicit(&f->delayed_fsyncs, 1, memory_order_relaxed);
+    log_notice("Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting for fsync to "
+               "complete, this may slow down Redis.");
+    return true;
+}
+
 /* True: not now. */
-static bool postpone(struct aof_file *f) {
+static bool postpone(struct aof_file *f, int64_t now) {
     if (atomic_load_explicit(&f->is_held, memory_order_relaxed)) return true; /* who holds it writes when it lets go */
-    if (atomic_load_explicit(&f->policy, memory_order_relaxed) != AOF_FSYNC_EVERYSEC) return false;
-    if (!atomic_load_explicit(&f->fsync_runs, memory_order_relaxed)) return false;
-    int64_t now = clock_mono_us(), since = atomic_load_explicit(&f->postponed_us, memory_order_relaxed);
-    if (since == 0) {
-        atomic_compare_exchange_strong(&f->postponed_us, &since, now);
-        return true;
-    }
-    if (now - since < POSTPONE_MAX_US) return true;
-    if (atomic_compare_exchange_strong(&f->postponed_us, &since, now)) {
-        atomic_fetch_add_explicit(&f->delayed_fsyncs, 1, memory_order_relaxed);
-        log_notice(
-            "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting for fsync to "
-            "complete, this may slow down Redis.");
-    }
-    return false;
+    int64_t since = atomic_load_explicit(&f->sync_since_us, memory_order_relaxed);
+    if (since == 0 || atomic_load_explicit(&f->policy, memory_order_relaxed) != AOF_FSYNC_EVERYSEC) return false;
+    return !note_delay(f, since, now) && now < atomic_load_explicit(&f->stalls_until_us, memory_order_relaxed);
 }
 
 void aof_file_write(struct aof_file *f) {
@@ -292,11 +297,13 @@ void aof_file_write(struct aof_file *f) {
         if (atomic_load(&f->units) >= atomic_load(&f->gather_goal)) wake(f, true);
         return;
     }
-    if (postpone(f)) return;
+    int64_t now = clock_mono_us();
+    if (postpone(f, now)) return;
+    bool beside = atomic_load_explicit(&f->sync_since_us, memory_order_relaxed) != 0;
     pthread_mutex_lock(&f->write_lock);
     if (!atomic_load(&f->is_held)) write_all(f);
     pthread_mutex_unlock(&f->write_lock);
-    atomic_store_explicit(&f->postponed_us, 0, memory_order_relaxed);
+    if (beside && clock_mono_us() - now >= STALL_US) atomic_store(&f->stalls_until_us, now + STALL_MEMORY_US);
     wake(f, false);
 }
 
@@ -450,9 +457,9 @@ static void turn(struct aof_file *f) {
         return;
     }
     int64_t start = clock_mono_us();
-    atomic_store(&f->fsync_runs, true);
+    atomic_store(&f->sync_since_us, start);
     int err = run_job(f, &j);
-    atomic_store(&f->fsync_runs, false);
+    atomic_store(&f->sync_since_us, 0);
     note_sync(f, j.units, clock_mono_us() - start);
     if (err)
         sync_failed(f, err);
@@ -462,7 +469,6 @@ static void turn(struct aof_file *f) {
     pthread_mutex_lock(&f->write_lock); /* what was put off meanwhile */
     if (!atomic_load(&f->is_held)) write_all(f);
     pthread_mutex_unlock(&f->write_lock);
-    atomic_store_explicit(&f->postponed_us, 0, memory_order_relaxed);
 }
 
 static void *thread_main(void *arg) {
@@ -584,7 +590,6 @@ static void drop_buffers(struct aof_file *f) {
     atomic_store(&f->buffered, 0);
     set_error(f, &f->write_err, 0);
     set_error(f, &f->fsync_err, 0);
-    atomic_store(&f->postponed_us, 0);
 }
 
 /* The descriptor goes the way of all, since an fsync of it may be under way. */
@@ -654,7 +659,7 @@ void aof_file_state_get(struct aof_file *f, struct aof_file_state *ret) {
         .file = atomic_load(&f->size),
         .buffered = atomic_load(&f->buffered) > pending ? atomic_load(&f->buffered) : pending,
         .delayed_fsyncs = atomic_load(&f->delayed_fsyncs),
-        .fsync_runs = atomic_load(&f->fsync_runs),
+        .fsync_runs = atomic_load(&f->sync_since_us) != 0,
         .write_err = atomic_load(&f->write_err),
         .fsync_err = atomic_load(&f->fsync_err),
     };

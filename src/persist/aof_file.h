@@ -48,7 +48,8 @@ void aof_file_note_repl(struct aof_file *f, uint64_t repl_offset);
 
 /* ---- writing ---- */
 bool aof_file_is_behind(const struct aof_file *f); /* something is appended and not written */
-/* Writes what there is. everysec with an fsync under way: puts it off, for two seconds at most. always: wakes thread "aof". */
+/* Writes what there is; everysec may put it off for two seconds, where an fsync under way would keep it waiting. always: wakes
+ * thread "aof". */
 void aof_file_write(struct aof_file *f);
 /* Everything written, and with sync also fsynced, in this call. 0 or -errno. */
 int aof_file_flush(struct aof_file *f, bool sync);
