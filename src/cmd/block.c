@@ -260,6 +260,12 @@ void block_finish(struct session *s) {
         reply_error(&s->reply, "UNBLOCKED client unblocked via CLIENT UNBLOCK");
         engine_count_error(w->eng, s->reply.last_error);
         count_unblocked(w, s);
+    } else if (state == BLOCK_UNBLOCKED_ROLE) {
+        reply_error(&s->reply,
+                    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
+        engine_count_error(w->eng, s->reply.last_error);
+        count_unblocked(w, s);
+        s->close_after_reply = true;
     } else {
         if (w->conclude)
             w->conclude(s);
@@ -276,7 +282,8 @@ void block_abandon(struct session *s) {
     if (!w) return;
     s->waiter = NULL;
     enum block_state state = take_out(w, BLOCK_DROPPED);
-    bool is_woken = state == BLOCK_SERVED || state == BLOCK_UNBLOCKED_TIMEOUT || state == BLOCK_UNBLOCKED_ERROR;
+    bool is_woken = state == BLOCK_SERVED || state == BLOCK_UNBLOCKED_TIMEOUT || state == BLOCK_UNBLOCKED_ERROR ||
+                    state == BLOCK_UNBLOCKED_ROLE;
     if (is_woken)
         w->is_orphan = true;
     else

@@ -8,6 +8,7 @@
  *             v                                   |
  *   WAITING --'-> SERVING (a key is ready) -------'---> SERVED ------------------.
  *      |--> UNBLOCKED_TIMEOUT, UNBLOCKED_ERROR (CLIENT UNBLOCK) -----------------+--> wake --> block_finish
+ *      |--> UNBLOCKED_ROLE (this server becomes a replica) ----------------------|
  *      |--> TIMED_OUT (its own thread) --------------------------------------------------------^
  *      '--> DROPPED (its client is gone, or about to go; from SERVING too: the reply is lost as it is on a broken connection)
  *
@@ -25,6 +26,7 @@ enum block_state {
     BLOCK_SERVED,
     BLOCK_UNBLOCKED_TIMEOUT,
     BLOCK_UNBLOCKED_ERROR,
+    BLOCK_UNBLOCKED_ROLE,
     BLOCK_TIMED_OUT,
     BLOCK_DROPPED
 };

@@ -87,6 +87,8 @@ static void exec_command(struct cmd_ctx *c) {
     }
     uint64_t mask = s->queue_shards | session_watch_shards(s, c->ks);
     if (mask && !dispatch_lock(c, mask)) {
+        c->is_stale = s->applies; /* it is tried again, and not lost */
+        if (c->is_stale) return;
         reply_errorf(c->r, "EXECABORT Transaction discarded because of: %s", scripts_busy_text(c->eng->scripts));
         session_end_multi(s);
         return;

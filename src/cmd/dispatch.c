@@ -212,9 +212,15 @@ void dispatch_reply_busy(struct cmd_ctx *c) {
     reply_error(c->r, scripts_busy_text(c->eng->scripts));
 }
 
+/* What its session applies is in the data now, and the locks say so to others. */
+static void note_applied(struct cmd_ctx *c) {
+    if (__builtin_expect(c->s->applies, 0) && c->eng->hooks.applied && !c->is_stale) c->eng->hooks.applied(c->eng->hooks.arg, c);
+}
+
 void dispatch_unlock(struct cmd_ctx *c) {
     if (c->in_exec) return;
     effects_end(c->eng, c->s->slot, c->s, true);
+    note_applied(c);
     engine_unlock(c->eng, c->locked, c->s->slot);
     c->locked = 0;
 }
@@ -282,6 +288,7 @@ static bool keep_lock(const struct cmd_ctx *c) {
 static bool finish(struct cmd_ctx *c, enum dispatch_result *ret) {
     struct engine *e = c->eng;
     effects_end(e, c->s->slot, c->s, true);
+    note_applied(c);
     if (c->locked && (ks_is_one_thread(e->ks) || !keep_lock(c))) engine_unlock_ended(e, c->locked, c->s->slot);
     ks_no_hint();
     if (c->is_stale) return false;
@@ -307,6 +314,7 @@ static bool execute(struct engine *e, struct session *s, struct cmd *cmd, int ar
         c->locked = shards_of(e, cmd, argc, argv, cmd->flags & (CMD_SCRIPT | CMD_BLOCKING) ? -1 : c->db);
     if (c->locked && !(c->locked = engine_lock(e, c->locked, !(cmd->flags & CMD_READONLY)))) {
         ks_no_hint();
+        if (s->applies) return false;
         reject(e, s, cmd, scripts_busy_text(e->scripts));
         return true;
     }
@@ -398,8 +406,12 @@ static bool is_refused_by_script(struct engine *e, struct session *s, struct cmd
 static bool attempt(struct engine *e, struct session *s, struct cmd *cmd, int argc, const struct slice *argv,
                     enum dispatch_result *ret) {
     uint64_t gate = atomic_load_explicit(&e->gate, memory_order_acquire);
+    if (s->applies && ks_is_held(e->ks)) { /* a client's command would be refused: this one has to wait */
+        *ret = DISPATCH_POSTPONED;
+        return true;
+    }
     if (!s->applies && !permitted(e, s, cmd, argc, argv)) return true;
-    if (e->hooks.before && !s->applies) {
+    if (e->hooks.before) {
         bool postpone = false;
         const char *refusal = e->hooks.before(e->hooks.arg, s, cmd, argc, argv, &postpone);
         if (refusal) {

@@ -41,7 +41,7 @@ struct engine_hooks {
     void (*show)(void *arg, struct cmd_ctx *c);
     void (*modified)(void *arg, struct cmd_ctx *c, int db, struct slice key); /* shard lock held */
     void (*flushed)(void *arg, struct cmd_ctx *c, int db); /* FLUSHDB, FLUSHALL (db -1); all shard locks held */
-    void (*emptied)(void *arg); /* FLUSHALL has emptied everything; all shard locks held */
+    void (*emptied)(void *arg);                            /* FLUSHALL has emptied everything; all shard locks held */
     /* A read-only command of a session with tracks_reads has run; its shards are still locked. */
     void (*read)(void *arg, struct cmd_ctx *c);
     void (*notify)(void *arg, char cls, const char *event, int db, struct slice key); /* shard lock held */
@@ -49,10 +49,14 @@ struct engine_hooks {
     void (*propagate)(void *arg, struct cmd_ctx *c, int argc, const struct slice *argv);
     /* A unit of execution has ended (effects.h), the locks under which it made its changes are still held. Any thread. */
     void (*propagate_unit)(void *arg, const struct effects_unit *u);
+    /* Of a session that applies what was carried out elsewhere (session.applies): a command or a transaction has run, and its
+     * effects were handed over; the locks under which it made its changes are still held. Called for those without locks too. */
+    void (*applied)(void *arg, struct cmd_ctx *c);
     /* A blocked client has been served: its thread (w->s.home) is to call block_finish soon. Shard locks are held: nothing that
      * is said later about these keys may come to the client before that. */
     void (*wake)(void *arg, struct cmd_waiter *w);
-    const char *(*no_writes)(void *arg); /* why a write inside a script is to be refused (static or thread-local text); NULL: it is not */
+    const char *(*no_writes)(
+        void *arg); /* why a write inside a script is to be refused (static or thread-local text); NULL: it is not */
     bool (*out_of_memory)(void *arg);                                         /* maxmemory is exceeded */
     void (*denied)(void *arg, struct session *s, const struct acl_denial *d); /* access was refused; shard locks may be held */
 };

@@ -201,12 +201,6 @@ static void touch(struct keyspace *ks, struct entry *e, int64_t now_ms, unsigned
     entry_touch(e, ks_uses_lfu(ks), now_ms);
 }
 
-static __thread bool sees_due;
-
-void ks_set_sees_due(bool on) {
-    sees_due = on;
-}
-
 struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now_ms, unsigned flags) {
     int shard = ks_shard_of(ks, key);
     KS_ASSERT_LOCKED(ks, shard);
@@ -215,7 +209,7 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
     struct shard_db *sd = shard_db_get(ks, shard, db);
     uint64_t hash = key_hash(key);
     struct entry *e = sd ? dict_find(&sd->dict, hash, key) : NULL;
-    if (e && is_due(e, now_ms) && !sees_due) {
+    if (e && is_due(e, now_ms)) {
         if (!atomic_load_explicit(&ks->keep_expired, memory_order_relaxed)) expire_entry(ks, shard, sd, e, hash);
         e = NULL;
     }

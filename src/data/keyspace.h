@@ -266,9 +266,6 @@ bool ks_rehash_cycle(struct keyspace *ks, int shard, int64_t budget_us);
 void ks_set_active_expire(struct keyspace *ks, bool enabled); /* DEBUG SET-ACTIVE-EXPIRE */
 /* On a replica, and while clients are paused, keys that are due are hidden, not deleted, and the expire cycle rests. Atomic. */
 void ks_set_keep_expired(struct keyspace *ks, bool keep);
-/* The calling thread applies a primary's stream: until it says otherwise its look-ups find keys that are due as well, since only
- * the primary's DEL ends them. */
-void ks_set_sees_due(bool sees_due);
 /* While a forked child writes a snapshot: no rehashing, no access clocks, so that pages stay shared. Atomic. */
 void ks_set_child_active(struct keyspace *ks, bool active);
 

@@ -184,6 +184,7 @@ static void init(struct conn *c, struct conn_thread *t, int fd, const struct con
     c->thread = t;
     c->out.pool = &t->chunks;
     c->ops = ops;
+    c->file_fd = -1;
 }
 
 static void begin_adopted(struct loop_timer *t) {
@@ -204,7 +205,6 @@ void conn_start(struct conn *c, struct conn_thread *t, int fd, const struct conn
     c->handshake_timeout_us = p->handshake_timeout_us;
     c->transport = p->is_unix ? CONN_UNIX : CONN_TCP;
     c->state = p->tls_ctx ? CONN_HANDSHAKE : CONN_OPEN;
-    c->file_fd = -1;
     c->notified = true; /* until there is TLS to say goodbye in */
     if (p->tls_ctx) {
         int err = ktls_conn_new(p->tls_ctx, fd, NULL, &c->tls);

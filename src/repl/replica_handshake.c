@@ -58,16 +58,16 @@ static bool take_id(struct slice *rest, char *ret) {
 }
 
 void replica_parse_psync(struct slice line, struct psync_reply *ret) {
-    *ret = (struct psync_reply){ .kind = PSYNC_MALFORMED };
+    *ret = (struct psync_reply){ .kind = ANSWER_MALFORMED };
     struct slice rest = line, word = take_word(&rest);
     if (slice_eq(word, SLICE_LIT("+FULLRESYNC"))) {
-        if (take_id(&rest, ret->id) && str_to_ll(rest, &ret->offset) && ret->offset >= 0) ret->kind = PSYNC_FULL;
+        if (take_id(&rest, ret->id) && str_to_ll(rest, &ret->offset) && ret->offset >= 0) ret->kind = ANSWER_FULL;
     } else if (slice_eq(word, SLICE_LIT("+CONTINUE"))) {
-        if (rest.len == 0 || take_id(&rest, ret->id)) ret->kind = PSYNC_CONTINUE;
+        if (rest.len == 0 || take_id(&rest, ret->id)) ret->kind = ANSWER_CONTINUE;
     } else if (slice_eq(word, SLICE_LIT("-NOMASTERLINK")) || slice_eq(word, SLICE_LIT("-LOADING"))) {
-        ret->kind = PSYNC_LATER;
+        ret->kind = ANSWER_LATER;
     } else if (begins_with(line, "-")) {
-        ret->kind = PSYNC_REFUSED;
+        ret->kind = ANSWER_REFUSED;
     }
 }
 

@@ -28,11 +28,11 @@ void replica_put_psync(struct buf *out, const char *id, int64_t offset, bool fai
 bool replica_is_alive(struct slice line);
 
 enum psync_answer {
-    PSYNC_FULL,     /* id and offset are set */
-    PSYNC_CONTINUE, /* id is set when the primary has another one now, else "" */
-    PSYNC_LATER,    /* it has no data to give at the moment */
-    PSYNC_REFUSED,  /* an error */
-    PSYNC_MALFORMED
+    ANSWER_FULL,     /* id and offset are set */
+    ANSWER_CONTINUE, /* id is set when the primary has another one now, else "" */
+    ANSWER_LATER,    /* it has no data to give at the moment */
+    ANSWER_REFUSED,  /* an error */
+    ANSWER_MALFORMED
 };
 struct psync_reply {
     enum psync_answer kind;

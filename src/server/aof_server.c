@@ -369,9 +369,25 @@ bool aof_follow_config(struct server *srv, bool in_exec) {
     return ok;
 }
 
+void aof_data_replaced(struct server *srv) {
+    if (aof_is_on(srv->aof)) atomic_store(&srv->aof->replaced, true);
+}
+
+static void begin_anew(struct server *srv) {
+    struct aof *a = srv->aof;
+    if (!atomic_load(&a->replaced)) return;
+    if (aof_state_of(a) == AOF_OFF) {
+        atomic_store(&a->replaced, false);
+    } else if (aof_try_busy(a) && stop(srv)) {
+        atomic_store(&a->replaced, false);
+        begin(srv);
+    }
+}
+
 void aof_cron(struct server *srv) {
     struct aof *a = srv->aof;
     if (atomic_exchange(&a->follow, false)) aof_follow_config(srv, false);
+    begin_anew(srv);
     int64_t now = clock_mono_us();
     if (aof_state_of(a) != AOF_OFF && (!aof_file_error(a->file) || now - a->retry_write_us >= RETRY_WRITE_US)) {
         a->retry_write_us = now;

@@ -41,6 +41,9 @@ void aof_before_sleep(struct io_thread *th); /* before its replies are sent */
 /* True: replies must not be sent before aof_before_sleep. Cheap; any I/O thread. */
 bool aof_holds_replies(const struct server *srv);
 void aof_cron(struct server *srv); /* thread 0 */
+/* Another data set is in place, and no effect of a command's: what was logged so far is not what it is made of. Begins anew, as if
+ * it were turned off and on. Any thread. */
+void aof_data_replaced(struct server *srv);
 /* CONFIG SET has changed something: takes shards, so not under config_set_lock. False: appendonly could not be turned on, and is
  * off again. in_exec: it is put off to the cron. */
 bool aof_follow_config(struct server *srv, bool in_exec);

@@ -11,12 +11,15 @@
  */
 #include "server/client.h"
 #include "server/aof_server.h"
+#include "cmd/effects.h"
 #include "server/evict.h"
 #include "server/monitor.h"
 #include "server/observe.h"
 #include "server/refusal.h"
 #include "server/repl_wait.h"
 #include "server/replica.h"
+#include "server/repl_apply.h"
+#include "server/repl_link.h"
 #include "server/tracking.h"
 
 #include <assert.h>
@@ -151,7 +154,7 @@ static bool over_output_limit(struct client *c) {
 }
 
 static bool check_output_limit(struct client *c) {
-    if (conn_is_closing(&c->conn) || !over_output_limit(c)) return true;
+    if (c->primary || conn_is_closing(&c->conn) || !over_output_limit(c)) return true;
     char text[1024];
     describe(c, text, sizeof text);
     log_warning("Client %s scheduled to be closed ASAP for overcoming of output buffer limits.", text);
@@ -201,14 +204,18 @@ static void put_back_large(struct client *c) {
     }
 }
 
-static void pause_client(struct client *c) {
-    put_back_large(c);
+void client_put_off(struct client *c) {
     resp_parser_done(&c->parser); /* the command is parsed again when the pause is over */
     resp_parser_init(&c->parser);
     conn_pause_reading(&c->conn);
     list_remove(&c->paused_node);
     list_push_back(&c->th->paused, &c->paused_node);
     client_arm_unpause(c->th);
+}
+
+static void pause_client(struct client *c) {
+    put_back_large(c);
+    client_put_off(c);
 }
 
 static void protocol_error(struct client *c) {
@@ -419,6 +426,15 @@ static void send_if_much(struct client *c) {
     loop_submit(c->th->loop);
 }
 
+/* The primary's stream: to be parsed and counted elsewhere. */
+static void on_stream(struct client *c, char *data, size_t len) {
+    resp_parser_borrow(&c->parser, &c->th->argv);
+    repl_apply_data(c, data, len);
+    resp_parser_trim(&c->parser, &c->th->argv);
+    conn_flush_later(&c->conn);
+    publish(c);
+}
+
 static void on_data(struct conn *conn, char *data, size_t len) {
     struct client *c = client_of_conn(conn);
     if (is_client_hello(c, data, len)) {
@@ -430,6 +446,10 @@ static void on_data(struct conn *conn, char *data, size_t len) {
     if (c->replica) atomic_store_explicit(&c->replica->ack_us, loop_now_us(c->th->loop), memory_order_relaxed); /* it lives */
     if (mail_waits(&c->th->mail)) mail_deliver(c->th); /* posted before these bytes were sent, perhaps */
     if (conn_is_closing(conn) || client_is_killed(c)) return;
+    if (c->primary) {
+        on_stream(c, data, len);
+        return;
+    }
     resp_parser_borrow(&c->parser, &c->th->argv);
     if (c->large.data) {
         size_t used = add_to_large(c, data, len);
@@ -458,6 +478,7 @@ static void on_data(struct conn *conn, char *data, size_t len) {
 void client_run_kept(struct client *c) {
     bool can = goes_on(c) && may_run(c) && !c->large.data;
     resp_parser_borrow(&c->parser, &c->th->argv);
+    if (c->primary) repl_apply_kept(c);
     if (can) buf_consume(&c->qbuf, run_commands(c, c->qbuf.data, c->qbuf.len));
     begin_large(c);
     trim_query(c);
@@ -489,6 +510,16 @@ static bool client_pause_covers(struct server *srv, unsigned flags) {
     return atomic_load(&srv->pause_all) || (flags & (CMD_WRITE | CMD_MAY_REPLICATE));
 }
 
+static void update_expiry(struct server *srv) { /* pause_lock held */
+    ks_set_keep_expired(srv->ks, atomic_load(&srv->pause_until_ms) || repl_is_replica(srv->repl));
+}
+
+void client_update_expiry(struct server *srv) {
+    pthread_mutex_lock(&srv->pause_lock);
+    update_expiry(srv);
+    pthread_mutex_unlock(&srv->pause_lock);
+}
+
 /* While clients are paused the data set stays as it is: keys that run out are hidden, not deleted. */
 void client_pause_begin(struct server *srv, int64_t until_ms, bool all) {
     int64_t now = clock_wall_ms();
@@ -497,7 +528,7 @@ void client_pause_begin(struct server *srv, int64_t until_ms, bool all) {
     bool running = until > now; /* a pause under way is never made weaker or shorter */
     atomic_store(&srv->pause_all, all || (running && atomic_load(&srv->pause_all)));
     if (!running || until_ms > until) atomic_store(&srv->pause_until_ms, until_ms);
-    ks_set_keep_expired(srv->ks, true);
+    update_expiry(srv);
     pthread_mutex_unlock(&srv->pause_lock);
 }
 
@@ -506,7 +537,7 @@ void client_pause_end(struct server *srv, int64_t now_ms) {
     pthread_mutex_lock(&srv->pause_lock);
     if (atomic_load(&srv->pause_until_ms) <= now_ms) {
         atomic_store(&srv->pause_until_ms, 0);
-        ks_set_keep_expired(srv->ks, false);
+        update_expiry(srv);
     }
     pthread_mutex_unlock(&srv->pause_lock);
 }
@@ -516,6 +547,10 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
     struct server *srv = arg;
     (void)argc;
     (void)argv;
+    if (s->applies) { /* what was carried out elsewhere; unless this server follows somebody else by now */
+        *ret_postpone = s->owner && (!repl_apply_is_current(client_of(s)) || client_pause_covers(srv, cmd->flags));
+        return NULL;
+    }
     if (cmd->flags & CMD_PROTECTED) {
         int64_t mode = cfg_get(&srv->cfg->enable_debug_command);
         struct client *c = client_of(s);
@@ -596,7 +631,11 @@ static void on_open(struct conn *conn) {
         conn_tls_text(conn, text, sizeof text);
         client_set_string(c, &c->tls_text, slice_cstr(text));
         set_tls_user(c, info.peer_user);
-        if (*info.peer_user) auth_by_certificate(c, slice_cstr(info.peer_user));
+        if (*info.peer_user && !c->primary) auth_by_certificate(c, slice_cstr(info.peer_user));
+    }
+    if (c->primary) {
+        repl_apply_kept(c); /* what came with the handshake's last answer */
+        return;
     }
     if (!c->refusal && cfg_get(&c->srv->cfg->protected_mode) && !atomic_load(&c->srv->eng.auth_required) &&
         !is_loopback_peer(c)) {
@@ -638,6 +677,7 @@ static void on_closed(struct conn *conn, enum conn_end why, const char *text) {
     struct client *c = client_of_conn(conn);
     log_end(c, why, text);
     publish(c);
+    if (c->primary) repl_link_lost(c);
     if (client_may_lock(c) && !c->is_suspended)
         client_free(c);
     else
@@ -665,6 +705,7 @@ void client_free(struct client *c) {
     dict_remove(&th->by_id, dict_hash(id_of(c)), id_of(c));
     if (c->counted_tls) tls_count_close(&c->srv->tls, tls_mode(&c->conn));
     session_done(&c->s, c->srv->ks);
+    if (c->primary) repl_apply_free(c);
     resp_parser_done(&c->parser);
     buf_done(&c->qbuf);
     mem_free(c->large.data);
@@ -712,19 +753,8 @@ static bool is_beyond_refusal(struct server *srv, int fd, enum listener_kind kin
     return true;
 }
 
-void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
+static struct client *client_new(struct io_thread *th, int fd, enum listener_kind kind) {
     struct server *srv = th->srv;
-    if (is_beyond_refusal(srv, fd, kind)) return;
-    struct conn_params params = { .is_unix = kind == LISTEN_UNIX,
-                                  .handshake_timeout_us = cfg_get(&srv->cfg->tls_handshake_timeout) * 1000000 };
-    if (kind == LISTEN_TLS) {
-        params.tls_ctx = tls_ctx_get(&srv->tls);
-        if (!params.tls_ctx) {
-            close(fd);
-            return;
-        }
-    }
-    if (kind != LISTEN_UNIX) sock_tune(fd, (int)cfg_get(&srv->cfg->tcp_keepalive));
     struct client *c = mem_zalloc(sizeof *c);
     c->srv = srv;
     c->th = th;
@@ -749,6 +779,29 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     atomic_store(&c->flags, (kind == LISTEN_UNIX ? CLIENT_UNIX : 0u) | (kind == LISTEN_TLS ? CLIENT_TLS : 0u));
     c->fd = c->conn.io.fd = fd;
     set_addresses(c);
+    return c;
+}
+
+static void enlist(struct client *c) {
+    pthread_mutex_lock(&c->th->registry_lock);
+    list_push_back(&c->th->clients, &c->node);
+    pthread_mutex_unlock(&c->th->registry_lock);
+}
+
+void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
+    struct server *srv = th->srv;
+    if (is_beyond_refusal(srv, fd, kind)) return;
+    struct conn_params params = { .is_unix = kind == LISTEN_UNIX,
+                                  .handshake_timeout_us = cfg_get(&srv->cfg->tls_handshake_timeout) * 1000000 };
+    if (kind == LISTEN_TLS) {
+        params.tls_ctx = tls_ctx_get(&srv->tls);
+        if (!params.tls_ctx) {
+            close(fd);
+            return;
+        }
+    }
+    if (kind != LISTEN_UNIX) sock_tune(fd, (int)cfg_get(&srv->cfg->tcp_keepalive));
+    struct client *c = client_new(th, fd, kind);
     int64_t before = atomic_fetch_add(&srv->n_clients, 1);
     atomic_fetch_add_explicit(&th->n_clients, 1, memory_order_relaxed);
     if (before >= cfg_get(&srv->cfg->maxclients)) {
@@ -757,12 +810,29 @@ void client_accept(struct io_thread *th, int fd, enum listener_kind kind) {
     } else {
         atomic_fetch_add_explicit(&srv->stats.connections, 1, memory_order_relaxed);
     }
-    pthread_mutex_lock(&th->registry_lock);
-    list_push_back(&th->clients, &c->node);
-    pthread_mutex_unlock(&th->registry_lock);
+    enlist(c);
     if (th->stopping) c->refusal = "-ERR Server is shutting down\r\n";
     conn_start(&c->conn, &th->conns, fd, &client_conn_ops, &params);
     ktls_ctx_unref(params.tls_ctx);
+}
+
+struct client *client_adopt(struct io_thread *th, int fd, struct ktls_conn *tls_take) {
+    struct server *srv = th->srv;
+    sock_tune(fd, (int)cfg_get(&srv->cfg->tcp_keepalive));
+    struct client *c = client_new(th, fd, tls_take ? LISTEN_TLS : LISTEN_TCP);
+    atomic_fetch_or(&c->flags, CLIENT_PRIMARY);
+    c->primary = repl_apply_new();
+    mem_free(c->s.user);
+    c->s.user = NULL; /* it may do everything, whatever the users are */
+    c->s.authenticated = c->s.applies = true;
+    c->s.effects_to = EFFECT_AOF;
+    c->s.reply.muted = true;
+    c->s.reply_mode = REPLY_OFF;
+    atomic_fetch_add(&srv->n_clients, 1);
+    atomic_fetch_add_explicit(&th->n_clients, 1, memory_order_relaxed);
+    enlist(c);
+    conn_adopt(&c->conn, &th->conns, fd, tls_take, &client_conn_ops);
+    return c;
 }
 
 void client_close(struct client *c) {
@@ -778,7 +848,8 @@ void client_check_idle(struct client *c, int64_t now_us) {
     if (c->conn.bytes_out != c->bytes_out_seen) atomic_store_explicit(&c->last_us, now_us, memory_order_relaxed);
     publish(c);
     int64_t limit = cfg_get(&c->srv->cfg->timeout);
-    bool listens = atomic_load_explicit(&c->flags, memory_order_relaxed) & (CLIENT_PUBSUB | CLIENT_MONITOR | CLIENT_REPLICA);
+    bool listens = atomic_load_explicit(&c->flags, memory_order_relaxed) &
+                   (CLIENT_PUBSUB | CLIENT_MONITOR | CLIENT_PRIMARY | CLIENT_REPLICA);
     if (limit && c->conn.state == CONN_OPEN && may_run(c) && !listens &&
         now_us - atomic_load_explicit(&c->last_us, memory_order_relaxed) > limit * 1000000) {
         log_verbose("Closing idle client");
@@ -803,6 +874,7 @@ static const char *flags_text(struct client *c, char *out) {
     unsigned f = atomic_load_explicit(&c->flags, memory_order_relaxed), tracking = tracking_flags(c);
     if (f & CLIENT_REPLICA) *p++ = 'S';
     if (f & CLIENT_MONITOR) *p++ = 'O';
+    if (f & CLIENT_PRIMARY) *p++ = 'M';
     if (f & CLIENT_PUBSUB) *p++ = 'P';
     if (atomic_load_explicit(&c->s.multi_count, memory_order_relaxed) >= 0) *p++ = 'x';
     if (f & CLIENT_BLOCKED) *p++ = 'b';

@@ -17,8 +17,9 @@ enum client_flag {
     CLIENT_PUBSUB = 32, /* listens to a channel or pattern */
     CLIENT_BLOCKED = 64,
     CLIENT_MONITOR = 128,
-    CLIENT_REPLICA = 512, /* has sent SYNC or PSYNC: replica.h */
-    CLIENT_KILLED = 256   /* by CLIENT KILL: as good as gone. Set under the registry_lock by any thread */
+    CLIENT_REPLICA = 512,  /* has sent SYNC or PSYNC: replica.h */
+    CLIENT_PRIMARY = 1024, /* this server's primary, see primary */
+    CLIENT_KILLED = 256    /* by CLIENT KILL: as good as gone. Set under the registry_lock by any thread */
 };
 
 struct client {
@@ -55,10 +56,11 @@ struct client {
     _Atomic(struct tracker *) tracker; /* tracking.c; NULL: none yet. Others may read under the registry_lock */
     struct list tracking_node;         /* th->tracking, or in no list */
     struct list monitor_node;          /* th->monitors, or in no list */
-    struct client_subs *subs;          /* (S) pubsub.c; NULL: never listened to anything */
-    struct replica *replica;           /* (S) replica.c; NULL: has said nothing of being one */
-    struct list wait_node;             /* repl->waiting, or in no list; repl_wait.c */
-    struct client_wait {               /* WAIT, WAITAOF: what for. Does not change while wait_node is in the list */
+    struct primary_stream *primary; /* repl_apply.c: what it sends is this server's primary's stream; NULL: an ordinary client */
+    struct client_subs *subs;       /* (S) pubsub.c; NULL: never listened to anything */
+    struct replica *replica;        /* (S) replica.c; NULL: has said nothing of being one */
+    struct list wait_node;          /* repl->waiting, or in no list; repl_wait.c */
+    struct client_wait {            /* WAIT, WAITAOF: what for. Does not change while wait_node is in the list */
         uint64_t offset, aof_offset;
         int64_t replicas, local;
         bool is_aof;
@@ -79,6 +81,9 @@ static inline size_t client_memory(struct client *c) {
            atomic_load_explicit(&c->multi_mem, memory_order_relaxed);
 }
 void client_accept(struct io_thread *th, int fd, enum listener_kind kind);
+/* Thread 0: the connection to this server's primary, made elsewhere, becomes a client: its commands are applied, without replies
+ * or limits (repl_apply.c). tls_take: NULL without TLS. */
+struct client *client_adopt(struct io_thread *th, int fd, struct ktls_conn *tls_take);
 void client_format(struct client *c, struct buf *out);          /* CLIENT LIST line without newline; owner's registry_lock held */
 struct client *client_by_id(struct io_thread *th, uint64_t id); /* owner; NULL: th has none of that id */
 void client_close(struct client *c);                            /* owner: after what is queued is sent */
@@ -91,6 +96,11 @@ static inline bool client_is_killed(const struct client *c) {
 static inline bool client_takes_pushes(const struct client *c) { /* nothing comes behind the last reply */
     return !conn_is_closing(&c->conn) && !c->s.close_after_reply && !client_is_killed(c);
 }
+void client_put_off(struct client *c); /* owner: no more of its commands until the pause ends; they are parsed again then */
+/* Whether keys that run out are deleted here: not on a replica, nor while clients are paused. Any thread, after a change of
+ * either.
+ */
+void client_update_expiry(struct server *srv);
 void client_resume_paused(struct io_thread *th);
 void client_arm_unpause(struct io_thread *th); /* the timer that ends the pause of th's clients */
 void client_check_idle(struct client *c, int64_t now_us);
@@ -112,6 +122,8 @@ void client_block_kill(
     struct client *c); /* CLIENT KILL: not to be served any more. Any thread, under the owner's registry_lock */
 /* CLIENT UNBLOCK: true when the client was blocked, and is no longer served. Any thread. */
 bool client_unblock(struct server *srv, uint64_t id, bool is_error);
+/* This server has become a replica: those of th that wait hear so, and are closed. Any thread. */
+void client_unblock_all(struct io_thread *th);
 bool client_out_of_memory(void *srv); /* engine_hooks.out_of_memory */
 const char *client_before_command(void *srv, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                                   bool *ret_postpone);

@@ -177,3 +177,12 @@ bool client_unblock(struct server *srv, uint64_t id, bool is_error) {
     }
     return was == BLOCK_WAITING;
 }
+
+void client_unblock_all(struct io_thread *th) {
+    pthread_mutex_lock(&th->registry_lock);
+    list_for_each(n, &th->clients) {
+        struct client *c = list_entry(n, struct client, node);
+        if (c->blocked && block_claim(c->blocked, BLOCK_UNBLOCKED_ROLE) == BLOCK_WAITING) post(c->blocked);
+    }
+    pthread_mutex_unlock(&th->registry_lock);
+}

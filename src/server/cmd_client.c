@@ -26,6 +26,7 @@ static int client_type(struct slice name) {
 
 static int type_of(struct client *cl) {
     if (atomic_load_explicit(&cl->flags, memory_order_relaxed) & CLIENT_REPLICA) return 1;
+    if (cl->primary) return 3;
     return pubsub_is_listening(cl) ? 2 : 0;
 }
 
@@ -167,7 +168,7 @@ static void kill_one(struct client *cl) {
 static bool kill_matches(const struct kill_filter *f, struct client *cl) {
     if (f->addr.ptr && !slice_eq(f->addr, slice_cstr(cl->addr))) return false;
     if (f->laddr.ptr && !slice_eq(f->laddr, slice_cstr(cl->laddr))) return false;
-    if (f->user.ptr && !slice_eq(f->user, slice_cstr(cl->s.user))) return false;
+    if (f->user.ptr && (!cl->s.user || !slice_eq(f->user, slice_cstr(cl->s.user)))) return false;
     if (f->by_id && f->id != cl->s.id) return false;
     return f->type < 0 || f->type == type_of(cl);
 }

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "cmd/script/script.h"
 #include "data/limits.h"
+#include "server/repl_link.h"
 #include "server/child.h"
 #include "server/aof_server.h"
 #include "server/client.h"
@@ -55,6 +56,7 @@ void server_apply_all(struct server *srv) {
     scripts_set_threshold(e->scripts, cfg_get(&cfg->busy_reply_threshold));
     apply_limits(cfg);
     repl_apply_config(srv);
+    repl_link_apply_config(srv);
     observe_update(srv);
     mem_purge_in_background(cfg_get(&cfg->jemalloc_bg_thread));
     log_set_level((enum log_level)cfg_get(&cfg->loglevel));

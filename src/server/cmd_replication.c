@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "server/client.h"
+#include "server/repl_link.h"
 #include "server/repl_sync.h"
 #include "server/repl_wait.h"
 #include "server/replica.h"
@@ -153,6 +154,8 @@ static void begin_full(struct cmd_ctx *c, struct replica *r) {
 /* What stands against it, before anything is looked at. NULL: nothing. */
 static const char *refusal(struct cmd_ctx *c, struct replica *r) {
     (void)c;
+    struct repl *repl = server_of(c)->repl;
+    if (repl_is_replica(repl) && !repl_link_is_up(repl)) return "NOMASTERLINK Can't SYNC while not connected with my master";
     if (r->filter && !(r->capa & REPLICA_CAPA_EOF)) return "ERR Filtered replica requires EOF capability";
     return NULL;
 }
@@ -221,5 +224,9 @@ static void role_of_primary(struct cmd_ctx *c, struct repl *repl) {
 }
 
 void role_command(struct cmd_ctx *c) {
-    role_of_primary(c, server_of(c)->repl);
+    struct repl *repl = server_of(c)->repl;
+    if (repl_is_replica(repl))
+        repl_link_role(repl, c->r);
+    else
+        role_of_primary(c, repl);
 }

@@ -103,6 +103,16 @@ char *config_other_dup(struct config *c, const char *name) {
     return i < 0 || directives[i].off != NO_FIELD ? NULL : config_str_dup(c, &c->other[i]);
 }
 
+void config_other_set(struct config *c, const char *name, const char *text) {
+    int i = directive_find(slice_cstr(name));
+    char *fresh = mem_strdup(text), *old;
+    pthread_mutex_lock(&c->lock);
+    old = c->other[i];
+    c->other[i] = fresh;
+    pthread_mutex_unlock(&c->lock);
+    mem_free(old);
+}
+
 /* ---- files ---- */
 
 static int load_text(struct loader *l, const char *text, size_t len);

@@ -168,6 +168,8 @@ char *config_str_dup(struct config *c,
                      char *const *field); /* copy under the lock, NULL when the field is NULL or ""; caller frees */
 /* Value of a directive kept in `other`, as text; NULL when not set or not such a one. Caller frees. */
 char *config_other_dup(struct config *c, const char *name);
+/* Such a one follows what a command has done (REPLICAOF): CONFIG GET and REWRITE show it. Any thread. */
+void config_other_set(struct config *c, const char *name, const char *text);
 /* One parser entry point for the fuzz target: applies text as a config file. 0 or -EINVAL with err. */
 int config_load_text(struct config *c, const char *text, size_t len, char *err, size_t errlen);
 

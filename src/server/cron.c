@@ -21,6 +21,7 @@
 #include "server/shutdown.h"
 #include "server/snapshot.h"
 #include "server/migrate.h"
+#include "server/repl_link.h"
 #include "server/replication.h"
 #include "server/tracking.h"
 
@@ -136,6 +137,7 @@ static void cron_fired(struct loop_timer *t) {
         tracking_trim(srv); /* CONFIG SET may have made the table smaller */
         sample(srv);
         repl_cron(srv);
+        repl_link_cron(srv);
         tls_watch_tick(srv);
         shutdown_cron(srv);
     }

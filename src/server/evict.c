@@ -19,6 +19,7 @@
 #include "server/latency.h"
 #include "server/loading.h"
 #include "server/notify.h"
+#include "server/replication.h"
 
 #define POOL 16
 #define CHECK_EVERY 16       /* keys evicted between two looks at the clock */
@@ -185,6 +186,10 @@ static void note_time(struct server *srv, bool is_over) {
     if (is_over && since == 0) atomic_compare_exchange_strong(&srv->stats.eviction_since_us, &since, now);
     if (!is_over && since && atomic_compare_exchange_strong(&srv->stats.eviction_since_us, &since, 0))
         atomic_fetch_add_explicit(&srv->stats.eviction_us, (uint64_t)(now - since), memory_order_relaxed);
+}
+
+bool evict_applies(struct server *srv) {
+    return !(repl_is_replica(srv->repl) && cfg_get(&srv->cfg->replica_ignore_maxmemory));
 }
 
 enum evict_result evict_keys(struct server *srv, unsigned slot) {

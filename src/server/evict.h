@@ -15,10 +15,12 @@ enum evict_result {
 struct evict *evict_new(void);
 struct evict *evict_free(struct evict *e); /* NULL is fine; always NULL. No other thread may use it */
 
+/* maxmemory is not the primary's business: a replica with replica-ignore-maxmemory holds what its primary holds. */
+bool evict_applies(struct server *srv);
 /* Whether more memory is used than maxmemory allows. Any thread; a few loads. */
 static inline bool evict_is_needed(struct server *srv) {
     int64_t limit = cfg_get(&srv->cfg->maxmemory);
-    return limit && mem_used() > (size_t)limit + repl_not_counted(srv->repl);
+    return limit && mem_used() > (size_t)limit + repl_not_counted(srv->repl) && evict_applies(srv);
 }
 /* Evicts until there is room, or for as long as maxmemory-eviction-tenacity allows. Any I/O thread (slot: its index), no shard
  * locked. */

@@ -48,7 +48,7 @@ static uint64_t pick_largest(struct server *srv, struct io_thread **ret_th) {
             struct client *c = list_entry(n, struct client, node);
             int64_t mem = atomic_load_explicit(&c->mem_counted, memory_order_relaxed);
             unsigned flags = atomic_load_explicit(&c->flags, memory_order_relaxed);
-            if ((flags & (CLIENT_NO_EVICT | CLIENT_CLOSING | CLIENT_REPLICA)) || mem <= most) continue;
+            if ((flags & (CLIENT_NO_EVICT | CLIENT_CLOSING | CLIENT_PRIMARY | CLIENT_REPLICA)) || mem <= most) continue;
             most = mem;
             largest = c;
             id = c->s.id;

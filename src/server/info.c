@@ -20,6 +20,7 @@
 #include "cmd/script/script.h"
 #include "server/child.h"
 #include "server/aof_server.h"
+#include "server/repl_link.h"
 #include "server/client.h"
 #include "server/evict.h"
 #include "server/memory.h"
@@ -283,7 +284,9 @@ static void section_stats(struct server *srv, struct buf *o) {
 }
 
 static void section_replication(struct server *srv, struct buf *o) {
-    buf_append_cstr(o, "# Replication\r\nrole:master\r\n");
+    bool is_replica = repl_is_replica(srv->repl);
+    buf_printf(o, "# Replication\r\nrole:%s\r\n", is_replica ? "slave" : "master");
+    if (is_replica) repl_link_info(srv, o);
     repl_info_replicas(srv, o);
 }
 

@@ -1,4 +1,5 @@
 /* Loading. See loading.h. Threads: the loader's (start-up: "loader"; a replica's link), thread 0 at the end; figures: any. */
+#include "server/repl_link.h"
 #include "server/loading.h"
 
 #include <pthread.h>
@@ -124,7 +125,10 @@ static void loaded(struct io_thread *th, void *arg) {
     struct server *srv = th->srv;
     struct loading *l = srv->loading;
     (void)arg;
+    const struct rdb_file_found *f = snapshot_found(srv);
     if (th->stopping) return;
+    if (l->result == 0 && !l->is_aof && f->has_repl && f->repl_offset >= 0)
+        repl_link_set_history(srv, f->repl_id, f->repl_offset, f->repl_stream_db);
     loading_end(srv);
     if (l->result < 0) {
         end_badly(srv);

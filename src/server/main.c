@@ -29,6 +29,8 @@
 #include "server/propagate.h"
 #include "server/evict.h"
 #include "server/refusal.h"
+#include "server/repl_apply.h"
+#include "server/repl_link.h"
 #include "server/replication.h"
 #include "server/tracking.h"
 
@@ -76,6 +78,7 @@ static void register_commands(struct server *srv) {
         cmd_specs_snapshot,
         cmd_specs_migrate,
         cmd_specs_replication,
+        cmd_specs_replicaof,
         NULL,
     };
     srv->table = cmd_table_new();
@@ -132,11 +135,13 @@ static int make_engine(struct server *srv) {
     srv->aof = aof_new(srv);
     srv->repl = repl_new(srv);
     srv->migrate = migrate_new();
+    repl_link_new(srv);
     pthread_mutex_init(&srv->evict_lock, NULL);
     srv->eng.hooks.ran = observe_ran;
     srv->eng.hooks.show = monitor_show;
     observe_init(srv);
     srv->eng.hooks.wake = client_wake;
+    srv->eng.hooks.applied = repl_apply_commit;
     srv->eng.hooks.denied = server_access_denied;
     acl_init(&srv->eng);
     return rename_commands(srv);
@@ -244,6 +249,7 @@ static void tear_down(struct server *srv) {
     srv->children = children_free(srv->children);
     srv->snapshot = snapshot_free(srv->snapshot);
     srv->loading = loading_free(srv->loading);
+    srv->repl->link = repl_link_free(srv->repl->link);
     srv->repl = repl_free(srv->repl);
     srv->migrate = migrate_free(srv->migrate);
     pthread_mutex_destroy(&srv->evict_lock);
@@ -339,10 +345,12 @@ int main(int argc, char **argv) {
     if (config_load_args(srv->cfg, argc, argv) < 0) return 1;
     process_title_init(argc, argv);
     if (start(srv, argc == 1) < 0) return 1;
+    repl_link_start(srv);
     log_initialized(srv);
     loading_start(srv, ready); /* before anybody is served: what is written to an empty data set would be lost */
     io_threads_start(srv);
     io_thread_run(&srv->threads[0]);
+    repl_link_stop(srv);
     loading_join(srv);
     migrate_wait(srv);
     io_threads_join(srv);
@@ -363,10 +371,5 @@ static int check_features(struct config *cfg) {
         log_warning("Fatal: %s yes is not available in this version of Kettle.", refused[i]);
         return -EOPNOTSUPP;
     }
-    char *replica = config_other_dup(cfg, "replicaof");
-    bool is_replica = replica && *replica;
-    mem_free(replica);
-    if (!is_replica) return 0;
-    log_warning("Fatal: replicaof is not available in this version of Kettle.");
-    return -EOPNOTSUPP;
+    return 0;
 }

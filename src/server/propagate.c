@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/str.h"
+#include "server/repl_link.h"
 #include "server/server.h"
 
 #define N_LOGS 2
@@ -200,4 +201,5 @@ void propagate_get_point(struct server *srv, struct propagate_point *ret) {
     ret->repl_offset = repl->is_on ? repl->sink.offset(repl->sink.arg) : 0;
     ret->repl_db = repl->db;
     pthread_mutex_unlock(&p->lock);
+    if (srv->repl && repl_is_replica(srv->repl)) repl_link_point(srv, &ret->repl_offset, &ret->repl_db);
 }

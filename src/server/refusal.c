@@ -16,6 +16,9 @@ static const char rdb_text[] =
 
 static const char few_text[] = "NOREPLICAS Not enough good replicas to write.";
 
+static const char read_only_text[] = "READONLY You can't write against a read only replica.";
+static const char stale_text[] = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+
 static pthread_mutex_t aof_lock = PTHREAD_MUTEX_INITIALIZER;
 static char aof_error[128];
 
@@ -55,6 +58,8 @@ const char *refusal_of(struct server *srv, const struct cmd *cmd, unsigned flags
     if (__builtin_expect(now == 0, 1)) return NULL;
     if ((now & (REFUSE_RDB_ERROR | REFUSE_AOF_ERROR)) && ((flags & CMD_WRITE) || is_ping(cmd))) return disk_error(now);
     if ((now & REFUSE_FEW_REPLICAS) && (flags & CMD_WRITE)) return few_text;
+    if ((now & REFUSE_READ_ONLY) && (flags & CMD_WRITE)) return read_only_text;
+    if ((now & REFUSE_STALE) && !(cmd->flags & CMD_STALE)) return stale_text;
     if ((now & REFUSE_LOADING) && !(cmd->flags & CMD_LOADING)) return loading_text;
     if ((now & REFUSE_ASYNC_LOADING) && (flags & CMD_NO_ASYNC_LOADING)) return loading_text;
     if (now & REFUSE_ENDING) *ret_postpone = true;
@@ -63,6 +68,7 @@ const char *refusal_of(struct server *srv, const struct cmd *cmd, unsigned flags
 
 const char *refusal_of_write(void *srv) {
     unsigned now = atomic_load_explicit(&((struct server *)srv)->refusals, memory_order_relaxed);
+    if (now & REFUSE_READ_ONLY) return read_only_text;
     const char *why = disk_error(now);
     return !why && (now & REFUSE_FEW_REPLICAS) ? few_text : why;
 }

@@ -14,7 +14,9 @@ enum refusal {
     REFUSE_RDB_ERROR = 1 << 2,     /* -MISCONF: writes, PING; the last BGSAVE failed */
     REFUSE_AOF_ERROR = 1 << 3,     /* the same; the append-only file cannot be written */
     REFUSE_ENDING = 1 << 4,        /* the last snapshot is being, or has been, written: everything is put off */
-    REFUSE_FEW_REPLICAS = 1 << 5   /* -NOREPLICAS: writes; min-replicas-to-write */
+    REFUSE_FEW_REPLICAS = 1 << 5,  /* -NOREPLICAS: writes; min-replicas-to-write */
+    REFUSE_READ_ONLY = 1 << 6,     /* -READONLY: writes; a replica with replica-read-only */
+    REFUSE_STALE = 1 << 7          /* -MASTERDOWN: all but CMD_STALE; the link is down, replica-serve-stale-data no */
 };
 
 void refusal_set(struct server *srv, enum refusal why, bool on); /* any thread */

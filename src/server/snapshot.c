@@ -383,6 +383,7 @@ const struct rdb_file_found *snapshot_found(const struct server *srv) {
 int snapshot_load_at_start(struct server *srv) {
     struct rdb_load_opts o = {
         .now_ms = clock_wall_ms(),
+        .keep_expired = repl_is_replica(srv->repl), /* the primary says when they end */
         .progress = loading_rdb_progress,
         .note = loading_rdb_note,
         .arg = srv,

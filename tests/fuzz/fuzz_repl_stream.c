@@ -86,7 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     replica_is_alive(line);
     replica_parse_psync(line, &r);
     check(strlen(r.id) == 0 || strlen(r.id) == REPLICA_ID_LEN);
-    if (r.kind == PSYNC_FULL) check(r.offset >= 0 && *r.id);
-    if (r.kind == PSYNC_CONTINUE || (r.kind == PSYNC_FULL && read_rdb(&in, piece))) read_stream(&in);
+    if (r.kind == ANSWER_FULL) check(r.offset >= 0 && *r.id);
+    if (r.kind == ANSWER_CONTINUE || (r.kind == ANSWER_FULL && read_rdb(&in, piece))) read_stream(&in);
     return 0;
 }

@@ -25,7 +25,8 @@ bool run_allowed(struct cmd_ctx *c, unsigned flags, bool is_read_only) {
     }
     const char *why = flags & SCRIPT_NO_WRITES ? NULL : run_no_writes(c->eng);
     if (why) {
-        reply_error(c->r, why);
+        bool read_only = strncmp(why, "READONLY", 8) == 0;
+        reply_error(c->r, read_only ? "READONLY Can not run script with write flag on readonly replica." : why);
         return false;
     }
     if (!(flags & (SCRIPT_ALLOW_OOM | SCRIPT_NO_WRITES)) && is_out_of_memory(c->eng)) {

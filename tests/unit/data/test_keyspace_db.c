@@ -133,21 +133,6 @@ static void test_exchange_takes_every_database(void **state) {
     assert_int_equal(ks_flush(ks, -1, false), 4000);
 }
 
-static void test_stream_sees_due_keys(void **state) {
-    struct keyspace *ks = *state;
-    ks_set_expire(ks, 0, set_num(ks, 0, KEY(1), 7), T0);
-    ks_set_keep_expired(ks, true);
-    assert_null(find_quietly(ks, 0, KEY(1), T0 + 1));
-    ks_set_sees_due(true);
-    assert_non_null(find_quietly(ks, 0, KEY(1), T0 + 1));
-    ks_set_sees_due(false);
-    assert_null(find_quietly(ks, 0, KEY(1), T0 + 1));
-    assert_int_equal(ks_size(ks, 0), 1);
-    ks_set_keep_expired(ks, false);
-    assert_null(find_quietly(ks, 0, KEY(1), T0 + 1));
-    assert_int_equal(ks_size(ks, 0), 0);
-}
-
 static void test_overhead_counts_tables(void **state) {
     struct keyspace *ks = *state;
     assert_int_equal(ks_overhead_bytes(ks, 0), 0);
@@ -162,8 +147,7 @@ int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_flush_one_database),        T(test_flush_async_frees_in_background), T(test_flush_while_rehashing),
-        T(test_swap_exchanges_everything), T(test_exchange_takes_every_database),   T(test_stream_sees_due_keys),
-        T(test_overhead_counts_tables),
+        T(test_swap_exchanges_everything), T(test_exchange_takes_every_database),   T(test_overhead_counts_tables),
     };
     return cmocka_run_group_tests(tests, seed_hash, NULL);
 }

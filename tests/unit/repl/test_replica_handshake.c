@@ -41,16 +41,16 @@ static enum psync_answer psync(const char *line, struct psync_reply *ret) {
 static void test_psync_answers(void **state) {
     (void)state;
     struct psync_reply r;
-    assert_int_equal(psync("+FULLRESYNC " ID " 9223372036854775807", &r), PSYNC_FULL);
+    assert_int_equal(psync("+FULLRESYNC " ID " 9223372036854775807", &r), ANSWER_FULL);
     assert_string_equal(r.id, ID);
     assert_int_equal(r.offset, INT64_MAX);
-    assert_int_equal(psync("+CONTINUE", &r), PSYNC_CONTINUE);
+    assert_int_equal(psync("+CONTINUE", &r), ANSWER_CONTINUE);
     assert_string_equal(r.id, "");
-    assert_int_equal(psync("+CONTINUE " ID, &r), PSYNC_CONTINUE);
+    assert_int_equal(psync("+CONTINUE " ID, &r), ANSWER_CONTINUE);
     assert_string_equal(r.id, ID);
-    assert_int_equal(psync("-NOMASTERLINK Can't SYNC while not connected with my master", &r), PSYNC_LATER);
-    assert_int_equal(psync("-LOADING Redis is loading the dataset in memory", &r), PSYNC_LATER);
-    assert_int_equal(psync("-ERR unknown command 'PSYNC'", &r), PSYNC_REFUSED);
+    assert_int_equal(psync("-NOMASTERLINK Can't SYNC while not connected with my master", &r), ANSWER_LATER);
+    assert_int_equal(psync("-LOADING Redis is loading the dataset in memory", &r), ANSWER_LATER);
+    assert_int_equal(psync("-ERR unknown command 'PSYNC'", &r), ANSWER_REFUSED);
     static const char *const bad[] = { "",
                                        "+",
                                        "+FULLRESYNC",
@@ -69,7 +69,7 @@ static void test_psync_answers(void **state) {
                                        "$3",
                                        ":1",
                                        NULL };
-    for (int i = 0; bad[i]; i++) assert_int_equal(psync(bad[i], &r), PSYNC_MALFORMED);
+    for (int i = 0; bad[i]; i++) assert_int_equal(psync(bad[i], &r), ANSWER_MALFORMED);
 }
 
 static enum rdb_announced announced(const char *line, struct rdb_framing *f) {

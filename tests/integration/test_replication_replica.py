@@ -1,0 +1,624 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Kettle as a replica: of Debian's redis-server, of valkey-server and of itself; full and partial synchronizations, what a replica
+refuses and shows, chains, changes of role, primaries that stall or talk nonsense."""
+import os
+import time
+
+import pytest
+
+import harness
+from harness import wait_for
+from replication import (KINDS, FakePrimary, Load, digest, directives, fill, follow, link_is_up, peer_env, replication, stats,
+                         wait_link, wait_same)
+from resp import ReplyError, encode
+
+ID = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def make_peer(env, transport, make_server):
+    """A server of a kind ("redis", "valkey", "kettle"), stopped at the end."""
+    def factory(kind="kettle", **more):
+        its = peer_env(env, kind)
+        if its is None:
+            pytest.skip("no %s-server" % kind)
+        instance = harness.Server(its, transport, start=False, directives=directives(env, transport, **more), check_ktls=False)
+        make_server.track(instance)
+        instance.start()
+        return instance
+    return factory
+
+
+def refused(conn, *command):
+    reply = conn(*command)
+    assert isinstance(reply, ReplyError), reply
+    return str(reply)
+
+
+# ---- full synchronizations ----
+
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+@pytest.mark.parametrize("load", ["disabled", "on-empty-db", "swapdb"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_full_synchronization_under_load(make_peer, kind, load, diskless):
+    primary = make_peer(kind, repl_diskless_sync=diskless)
+    replica = make_peer(repl_diskless_load=load)
+    with primary.connect() as c:
+        fill(c)
+        fill(c, db=5)
+        if kind != "redis":
+            c.ok("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function{function_name='f', callback=function() return 7 end, "
+                 "flags={'no-writes'}}")
+    with replica.connect() as c:
+        if load != "on-empty-db":
+            c.ok("SET", "mine", "of old")
+    with Load(primary):
+        follow(replica, primary)
+        wait_link(replica)
+        time.sleep(0.3)
+    wait_same(primary, replica)
+    with replica.connect() as c:
+        assert c.ok("EXISTS", "mine") == 0
+        if kind != "redis":
+            assert c.ok("FCALL", "f", "0") == 7
+    assert int(stats(primary)["sync_full"]) == 1
+
+
+def test_hundred_megabytes(make_peer):
+    primary, replica = make_peer("redis"), make_peer()
+    with primary.connect() as c:
+        c.ok("DEBUG", "POPULATE", "1200", "key", "100000")
+        c.ok("CONFIG", "SET", "rdbcompression", "no")
+        c.ok("SET", "huge", b"0123456789abcdef" * (1 << 20))
+    follow(replica, primary)
+    wait_same(primary, replica, 240)
+
+
+def test_replicaof_in_the_configuration(make_peer, env, transport):
+    primary = make_peer("redis")
+    with primary.connect() as c:
+        fill(c)
+    replica = make_peer(replicaof=[primary.host, str(primary.any_port())])
+    wait_same(primary, replica)
+    with replica.connect() as c:
+        assert c.ok("CONFIG", "GET", "replicaof") == [b"replicaof", b"%s %d" % (primary.host.encode(), primary.any_port())]
+        c.ok("REPLICAOF", "NO", "ONE")
+        assert c.ok("CONFIG", "GET", "replicaof") == [b"replicaof", b""]
+
+
+# ---- the stream ----
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+def test_stream_of_everything(make_peer, kind):
+    primary, replica = make_peer(kind), make_peer()
+    follow(replica, primary)
+    wait_link(replica)
+    with primary.connect() as c:
+        fill(c)
+        fill(c, db=7)
+        c.ok("SWAPDB", "0", "7")
+        c.ok("RENAME", "list", "list2")
+        c.ok("COPY", "zset", "zset2")
+        c.ok("MOVE", "hash", "9")
+        c.ok("FLUSHDB")
+        fill(c)
+        c.ok("EVAL", "for i = 1, 100 do redis.call('SET', 'k' .. i, i) end", "0")
+        c.ok("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function(k) return redis.call('INCR', k[1]) end)")
+        c.ok("FCALL", "f", "1", "by-function")
+    with Load(primary):
+        time.sleep(0.5)
+    wait_same(primary, replica)
+    with replica.connect() as c:
+        assert c.ok("FUNCTION", "LIST") != []
+
+
+def test_large_values_in_the_stream(make_peer):
+    primary, replica = make_peer("redis"), make_peer()
+    follow(replica, primary)
+    wait_link(replica)
+    with primary.connect() as c:
+        for i in range(5):
+            c.ok("SET", "large:%d" % i, os.urandom(1 << 20) * (1 + i * 5))
+            c.ok("APPEND", "large:%d" % i, b"tail")
+        c.ok("RPUSH", "l", *[b"x" * 100000 for _ in range(30)])
+    wait_same(primary, replica)
+
+
+def test_transactions_are_whole(make_peer):
+    """Both keys change in one transaction: a reader of the replica never sees them differ."""
+    primary, replica = make_peer("redis"), make_peer(io_threads="2")
+    follow(replica, primary)
+    wait_link(replica)
+    with primary.connect() as p, replica.connect() as r:
+        for i in range(300):
+            p.send(encode("MULTI") + encode("SET", "a", i) + encode("SET", "b", i) + encode("EXEC"))
+            assert len(set(r.ok("MGET", "a", "b"))) == 1
+        for _ in range(4 * 300):
+            p.read()
+    wait_same(primary, replica)
+
+
+def test_events_messages_and_waiters(make_peer):
+    primary, replica = make_peer("redis"), make_peer(notify_keyspace_events="KEA")
+    follow(replica, primary)
+    wait_link(replica)
+    with primary.connect() as p, replica.connect() as sub, replica.connect() as reader, replica.connect() as watcher:
+        sub.ok("SUBSCRIBE", "news")
+        sub.send(encode("PSUBSCRIBE", "__key*__:*"))
+        sub.read()
+        p.ok("XADD", "s", "1-1", "a", "b")
+        wait_for(lambda: watcher.ok("EXISTS", "s") == 1, what="the stream to come")
+        reader.send(encode("XREAD", "BLOCK", "0", "STREAMS", "s", "1-1"))
+        watcher.ok("WATCH", "w")
+        p.ok("PUBLISH", "news", "hello")
+        p.ok("SET", "w", "1")
+        p.ok("XADD", "s", "1-2", "c", "d")
+        assert b"1-2" in repr(reader.read().value).encode()
+        watcher.ok("MULTI")
+        watcher.ok("GET", "w")
+        assert watcher.ok("EXEC") is None
+        seen = b""
+        while b"hello" not in seen or b"__keyevent@0__:set" not in seen:
+            seen += repr(sub.read().render()).encode()
+
+
+# ---- what a replica refuses ----
+
+def test_read_only(make_peer):
+    primary, replica = make_peer("redis"), make_peer()
+    follow(replica, primary)
+    wait_link(replica)
+    text = "READONLY You can't write against a read only replica."
+    with replica.connect() as c:
+        assert refused(c, "SET", "a", "b") == text
+        c.ok("MULTI")
+        assert refused(c, "SET", "a", "b") == text
+        assert refused(c, "EXEC").startswith("EXECABORT")
+        assert "READONLY" in refused(c, "EVAL", "return redis.call('SET', 'a', 'b')", "0")
+        assert refused(c, "EVAL", "#!lua\nreturn 1", "0") == "READONLY Can not run script with write flag on readonly replica."
+        assert c.ok("EVAL", "#!lua flags=no-writes\nreturn redis.call('GET', 'a')", "0") is None
+        c.ok("CONFIG", "SET", "replica-read-only", "no")
+        c.ok("SET", "mine", "b")
+        assert c.ok("GET", "mine") == b"b"
+        c.ok("CONFIG", "SET", "replica-read-only", "yes")
+        c.ok("REPLICAOF", "NO", "ONE")
+        c.ok("SET", "a", "b")
+
+
+def test_stale_data(make_peer):
+    primary, replica = make_peer("redis"), make_peer()
+    with primary.connect() as c:
+        c.ok("SET", "a", "1")
+    follow(replica, primary)
+    wait_same(primary, replica)
+    primary.expect_exit = -9
+    primary.kill()
+    wait_for(lambda: not link_is_up(replica), primary.env.timeout(20), what="the link to be down")
+    with replica.connect() as c:
+        assert c.ok("GET", "a") == b"1"
+        c.ok("CONFIG", "SET", "replica-serve-stale-data", "no")
+        text = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+        assert refused(c, "GET", "a") == text
+        assert c.ok("ROLE")[0] == b"slave"
+        c.ok("REPLICAOF", "NO", "ONE")
+        assert c.ok("GET", "a") == b"1"
+
+
+def test_expired_keys_are_hidden_until_the_primary_deletes_them(make_peer):
+    primary, replica = make_peer("redis"), make_peer()
+    follow(replica, primary)
+    wait_link(replica)
+    with primary.connect() as p, replica.connect() as r:
+        p.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        p.ok("SET", "k", "v", "PX", "100")
+        p.ok("SET", "n", "5", "PX", "100")
+        p.ok("SET", "stays", "v")
+        wait_for(lambda: r.ok("DBSIZE") == 3, what="the keys to come")
+        time.sleep(0.3)
+        assert r.ok("GET", "k") is None
+        assert r.ok("EXISTS", "k", "n") == 0
+        assert r.ok("DBSIZE") == 3
+        p.ok("PERSIST", "n")  # it deletes it there, and says so
+        wait_for(lambda: r.ok("DBSIZE") == 2, what="DEL to come")
+        assert p.ok("GET", "k") is None
+        wait_for(lambda: r.ok("DBSIZE") == 1, what="DEL to come")
+        assert int(r.info("stats")["expired_keys"]) == 0
+
+
+def test_maxmemory_is_ignored(make_peer):
+    primary, replica = make_peer("redis"), make_peer(maxmemory="10mb", maxmemory_policy="allkeys-lru")
+    with primary.connect() as c:
+        c.ok("DEBUG", "POPULATE", "300", "k", "100000")
+    follow(replica, primary)
+    wait_same(primary, replica)
+    with replica.connect() as c:
+        assert int(c.info("stats")["evicted_keys"]) == 0
+        assert c.ok("DBSIZE") == 300
+
+
+# ---- the link ----
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_partial_synchronization_after_a_cut(make_peer, kind):
+    primary, replica = make_peer(kind, repl_backlog_size="10mb"), make_peer()
+    with primary.connect() as c:
+        fill(c)
+    follow(replica, primary)
+    wait_link(replica)
+    with Load(primary):
+        for side, command in ((primary, ("CLIENT", "KILL", "TYPE", "replica")), (replica, ("CLIENT", "KILL", "TYPE", "master"))) * 2:
+            time.sleep(0.2)
+            with side.connect() as c:
+                before = int(stats(primary)["sync_partial_ok"])
+                assert c.ok(*command) == 1
+            wait_for(lambda: int(stats(primary)["sync_partial_ok"]) > before, primary.env.timeout(20), what="a partial resync")
+            wait_link(replica)
+    wait_same(primary, replica)
+    assert int(stats(primary)["sync_full"]) == 1
+    assert "Successful partial resynchronization" in replica.log()
+
+
+def test_sessions_are_resumed_on_reconnect(make_peer, transport):
+    if transport == "tcp":
+        pytest.skip("TLS only")
+    primary, replica = make_peer(), make_peer()
+    follow(replica, primary)
+    wait_link(replica)
+    with replica.connect() as c:
+        assert c.ok("CLIENT", "KILL", "TYPE", "master") == 1
+    wait_for(lambda: int(stats(primary)["sync_partial_ok"]) == 1, primary.env.timeout(20), what="a partial resync")
+    with primary.connect() as c:
+        line = [line for line in c.ok("CLIENT", "LIST", "TYPE", "replica").decode().splitlines() if line]
+        assert len(line) == 1
+        assert int(c.info("tls").get("tls_handshakes_resumed", "1")) >= 1
+
+
+def test_roles_and_figures(make_peer):
+    primary, replica = make_peer("redis"), make_peer(replica_announce_ip="127.0.0.2", replica_announce_port="7777",
+                                                      replica_priority="42")
+    follow(replica, primary)
+    wait_link(replica)
+    with primary.connect() as c:
+        c.ok("SET", "a", "1")
+        assert c.ok("WAIT", "1", "5000") == 1
+        line = c.info("replication")["slave0"]
+        assert line.startswith("ip=127.0.0.2,port=7777,state=online"), line
+    wait_same(primary, replica)
+    info = replication(replica)
+    assert (info["role"], info["master_host"], int(info["master_port"])) == ("slave", primary.host, primary.any_port())
+    assert info["slave_priority"] == "42" and info["slave_read_only"] == "1" and info["master_sync_in_progress"] == "0"
+    assert info["master_replid"] == replication(primary)["master_replid"]
+    with replica.connect() as c:
+        role = c.ok("ROLE")
+        assert role[:4] == [b"slave", primary.host.encode(), primary.any_port(), b"connected"]
+        assert role[4] == int(info["slave_repl_offset"])
+        lines = c.ok("CLIENT", "LIST").decode().splitlines()
+        assert sum(" flags=M " in line for line in lines) == 1
+        assert c.ok("REPLICAOF", primary.host, str(primary.any_port())) == "OK Already connected to specified master"
+
+
+def test_getack_is_answered_at_once(make_peer):
+    primary, replica = make_peer("redis"), make_peer()
+    follow(replica, primary)
+    wait_link(replica)
+    with primary.connect() as c:
+        c.ok("SET", "warm", "up")
+        c.ok("WAIT", "1", "5000")
+        for i in range(20):
+            c.ok("SET", "k", str(i))
+            assert c.ok("WAIT", "1", "20000") == 1
+
+
+def test_auth(make_peer):
+    primary = make_peer("redis", requirepass="secret")
+    primary.password = "secret"
+    replica = make_peer(masterauth="wrong")
+    with primary.connect() as c:
+        c.ok("SET", "a", "1")
+        c.ok("ACL", "SETUSER", "repl", "on", ">other", "+psync", "+replconf", "+ping")
+    follow(replica, primary)
+    replica.wait_log("Unable to AUTH to MASTER")
+    with replica.connect() as c:
+        c.ok("CONFIG", "SET", "masterauth", "secret")
+    wait_same(primary, replica)
+    with replica.connect() as c:
+        c.ok("REPLICAOF", "NO", "ONE")
+        c.ok("CONFIG", "SET", "masteruser", "repl", "masterauth", "other")
+    follow(replica, primary)
+    wait_same(primary, replica)
+
+
+def test_role_changes_end_waits(make_peer):
+    primary, replica = make_peer("redis"), make_peer()
+    with replica.connect() as waiting:
+        waiting.send(encode("BLPOP", "l", "0"))
+        wait_for(lambda: int(stats_clients(replica)["blocked_clients"]) == 1, what="it to block")
+        follow(replica, primary)
+        assert waiting.read().render().startswith("-UNBLOCKED force unblock from blocking operation")
+        with pytest.raises((EOFError, OSError)):
+            waiting.read()
+
+
+def stats_clients(server):
+    with server.connect() as c:
+        return c.info("clients")
+
+
+# ---- failover and chains ----
+
+def test_partial_synchronization_after_failover(make_peer):
+    """A is the primary of B and C; B is promoted: C and A go on from where they are, without a full synchronization."""
+    a, b, third = make_peer(repl_backlog_size="10mb"), make_peer(repl_backlog_size="10mb"), make_peer()
+    with a.connect() as c:
+        fill(c)
+    for replica in (b, third):
+        follow(replica, a)
+        wait_link(replica)
+    with Load(a):
+        time.sleep(0.3)
+    for replica in (b, third):
+        wait_same(a, replica)
+    old = replication(a)["master_replid"]
+    with b.connect() as c:
+        c.ok("REPLICAOF", "NO", "ONE")
+        c.ok("SET", "after", "promotion")
+    info = replication(b)
+    assert info["master_replid2"] == old and info["master_replid"] != old
+    assert int(info["second_repl_offset"]) == int(replication(a)["master_repl_offset"]) + 1
+    for replica in (third, a):
+        follow(replica, b)
+        wait_same(b, replica)
+    assert int(stats(b)["sync_full"]) == 0
+    assert int(stats(b)["sync_partial_ok"]) == 2
+    assert replication(third)["master_replid"] == replication(b)["master_replid"]
+
+
+def restart(server):
+    """The same process again, on the same ports and with the same files."""
+    server.proc.terminate()
+    assert server.wait_exit() == 0
+    server.spawn()
+    server.wait_ready()
+
+
+@pytest.mark.parametrize("kind", ["redis", "kettle"])
+def test_partial_synchronization_after_a_restart(make_peer, kind):
+    """The RDB says where in the stream it was written."""
+    primary = make_peer(kind, repl_backlog_size="10mb")
+    replica = make_peer(replicaof=[primary.host, str(primary.any_port())], save=["3600", "1"])
+    with primary.connect() as c:
+        fill(c)
+        fill(c, db=4)
+        c.ok("SELECT", "4")
+        c.ok("SET", "last", "in the fourth database")
+    wait_same(primary, replica)
+    before = int(stats(primary)["sync_full"])
+    with replica.connect() as c:
+        c.ok("SAVE")
+    restart(replica)
+    with primary.connect() as c:
+        c.ok("SELECT", "4")
+        c.ok("APPEND", "last", ", and so is this")
+    wait_same(primary, replica)
+    assert int(stats(primary)["sync_full"]) == before
+    assert int(stats(primary)["sync_partial_ok"]) == 1
+    with replica.connect() as c:
+        c.ok("SELECT", "4")
+        assert c.ok("GET", "last") == b"in the fourth database, and so is this"
+
+
+def test_append_only_file_of_a_replica(make_peer):
+    """It holds what came by the full synchronization and by the stream, and nothing of before."""
+    primary = make_peer("redis")
+    replica = make_peer(appendonly="yes", appendfsync="always")
+    with replica.connect() as c:
+        c.ok("SET", "mine", "of old")
+    with primary.connect() as c:
+        fill(c)
+    follow(replica, primary)
+    wait_link(replica)
+    with Load(primary):
+        time.sleep(0.5)
+    wait_same(primary, replica)
+    with replica.connect() as c:
+        wait_for(lambda: c.info("persistence")["aof_rewrite_in_progress"] == "0" and
+                 c.info("persistence")["aof_rewrite_scheduled"] == "0", replica.env.timeout(30), what="the rewrite to end")
+    with primary.connect() as c:
+        c.ok("SET", "after", "the rewrite")
+    wait_same(primary, replica)
+    had = digest(replica)
+    primary.expect_exit = -9
+    primary.kill()
+    restart(replica)
+    assert digest(replica) == had
+
+
+@pytest.mark.parametrize("kind", ["redis", "kettle"])
+def test_chain(make_peer, kind):
+    top, middle, low = make_peer(kind), make_peer(), make_peer(kind)
+    with top.connect() as c:
+        fill(c)
+    follow(middle, top)
+    wait_link(middle)
+    follow(low, middle)
+    wait_link(low)
+    with Load(top):
+        time.sleep(0.5)
+        with middle.connect() as c:
+            c.ok("CLIENT", "KILL", "TYPE", "master")
+        time.sleep(0.5)
+    wait_same(top, middle)
+    wait_for(lambda: digest(top) == digest(low), top.env.timeout(60), what="the end of the chain to be the same")
+    assert replication(low)["master_replid"] == replication(top)["master_replid"]
+    assert replication(low)["slave_repl_offset"] == replication(top)["master_repl_offset"]
+    with middle.connect() as c:
+        c.ok("REPLICAOF", "NO", "ONE")
+        c.ok("SET", "of", "its own")
+    wait_same(middle, low)
+    assert int(stats(middle)["sync_full"]) == 1
+
+
+def test_promoted_while_it_applies(make_peer):
+    """Promotion in the middle of a stream: what is in the data is in the history, and the other way round."""
+    top, middle, low = make_peer(), make_peer(io_threads="2"), make_peer()
+    follow(middle, top)
+    wait_link(middle)
+    follow(low, middle)
+    wait_link(low)
+    with Load(top):
+        time.sleep(0.5)
+        with middle.connect() as c:
+            c.ok("REPLICAOF", "NO", "ONE")
+    wait_same(middle, low)
+    assert int(stats(middle)["sync_full"]) == 1
+
+
+# ---- primaries that are none ----
+
+def send_stalled(link):
+    link.handshake()
+    link.send(b"+FULLRESYNC %s 1\r\n" % ID.encode())
+    link.send(b"$100000\r\nREDIS0011")
+    link.primary.stalled = time.monotonic()
+    link.wait_end()
+
+
+def test_a_primary_that_stalls(make_peer, env, transport):
+    replica = make_peer(repl_timeout="2")
+    with FakePrimary(env, transport, send_stalled) as primary:
+        follow(replica, primary)
+        replica.wait_log("Timeout receiving bulk data from MASTER")
+        took = time.monotonic() - primary.stalled
+        assert 1.9 <= took <= 2 + env.timeout(3), took
+        with replica.connect() as c:
+            c.ok("PING")
+            c.ok("REPLICAOF", "NO", "ONE")
+
+
+GARBAGE = {
+    "at-once": (None, b"HTTP/1.1 400 Bad Request\r\n\r\n", "Error reply to PING"),
+    "no-line": (None, b"x" * 100000, "the reply is too long"),
+    "id": ("psync", b"+FULLRESYNC abc 1\r\n", "Unexpected reply to PSYNC"),
+    "offset": ("psync", b"+FULLRESYNC %s -5\r\n" % ID.encode(), "Unexpected reply to PSYNC"),
+    "continue-unasked": ("psync", b"+CONTINUE abcdef\r\n", "Unexpected reply to PSYNC"),
+    "error": ("psync", b"-ERR unknown command 'PSYNC'\r\n", "Master does not support PSYNC"),
+    "bulk": ("rdb", b"+OK\r\n", "the first byte is not '\\$'"),
+    "length": ("rdb", b"$99999999999999999999\r\n", "the first byte is not '\\$'"),
+    "mark": ("rdb", b"$EOF:short\r\n", "the first byte is not '\\$'"),
+    "aborted": ("rdb", b"-ERR no\r\n", "MASTER aborted replication with an error: ERR no"),
+    "no-rdb": ("rdb", b"$20\r\n" + b"y" * 20, "Failed trying to load the MASTER synchronization DB"),
+    "cut": ("rdb", b"$1000\r\nREDIS0011", "I/O error trying to sync with MASTER"),
+}
+
+
+@pytest.mark.parametrize("load", ["disabled", "swapdb"])
+@pytest.mark.parametrize("name", sorted(GARBAGE))
+def test_a_primary_that_talks_nonsense(make_peer, env, transport, name, load):
+    stage, data, wanted = GARBAGE[name]
+
+    def script(link):
+        if stage:
+            link.handshake()
+        if stage == "rdb":
+            link.send(b"+FULLRESYNC %s 1\r\n" % ID.encode())
+        link.send(data)
+        if name == "cut":
+            return
+        link.wait_end()
+    replica = make_peer(repl_diskless_load=load)
+    with replica.connect() as c:
+        c.ok("SET", "mine", "1")
+    with FakePrimary(env, transport, script) as primary:
+        follow(replica, primary)
+        replica.wait_log(wanted)
+        wait_for(lambda: primary.served >= 2, env.timeout(20), what="another attempt")
+        with replica.connect() as c:
+            if load == "swapdb":
+                assert c.ok("GET", "mine") == b"1"
+            c.ok("REPLICAOF", "NO", "ONE")
+
+
+EMPTY_RDB = b"REDIS0009\xff" + b"\0" * 8
+
+
+def test_a_stream_of_nonsense(make_peer, env, transport):
+    """A protocol error ends the link; a command that fails is told to the log."""
+    streams = [encode("SET", "a", "1") + encode("NOSUCH", "x") + encode("SET", "b", "2") + b"*1\r\n!bad\r\n",
+               b"*100000000\r\n", b"$5\r\nxx"]
+
+    def script(link):
+        words = link.handshake()
+        at = link.primary.served - 1
+        if words[1] == ID:
+            link.send(b"+CONTINUE\r\n")
+        else:
+            link.send(b"+FULLRESYNC %s 0\r\n$%d\r\n" % (ID.encode(), len(EMPTY_RDB)) + EMPTY_RDB)
+        link.send(streams[at % len(streams)])
+        link.wait_end()
+    replica = make_peer()
+    with FakePrimary(env, transport, script) as primary:
+        follow(replica, primary)
+        replica.wait_log("Protocol error")
+        with replica.connect() as c:
+            assert c.ok("MGET", "a", "b") == [b"1", b"2"]
+            assert "== CRITICAL ==" in replica.log()
+            assert int(c.info("replication")["slave_repl_offset"]) == len(
+                encode("SET", "a", "1") + encode("NOSUCH", "x") + encode("SET", "b", "2"))
+            c.ok("REPLICAOF", "NO", "ONE")
+
+
+def test_half_a_transaction_is_asked_for_again(make_peer, env, transport):
+    """The link is cut in the middle of MULTI: nothing of it is applied, and PSYNC asks for it from MULTI on."""
+    first = encode("SET", "a", "1")
+    asked = []
+
+    def script(link):
+        words = link.handshake()
+        asked.append(words)
+        if link.primary.served == 1:
+            link.send(b"+FULLRESYNC %s 0\r\n$%d\r\n" % (ID.encode(), len(EMPTY_RDB)) + EMPTY_RDB)
+            link.send(first + encode("MULTI") + encode("SET", "b", "1") + encode("SET", "c", "1"))
+            wait_for(lambda: link.command()[:2] == ["REPLCONF", "ACK"], what="an acknowledgement")
+            link.command()
+            return
+        link.send(b"+CONTINUE\r\n" + encode("MULTI") + encode("SET", "b", "1") + encode("SET", "c", "1") + encode("EXEC"))
+        link.wait_end()
+    replica = make_peer()
+    with FakePrimary(env, transport, script) as primary:
+        follow(replica, primary)
+        with replica.connect() as c:
+            wait_for(lambda: c("MGET", "a", "b", "c") == [b"1", b"1", b"1"], env.timeout(20), what="the transaction")
+            assert asked[1] == ["PSYNC", ID, str(len(first) + 1)]
+            c.ok("REPLICAOF", "NO", "ONE")
+
+
+def test_silence_ends_the_link(make_peer, env, transport):
+    def script(link):
+        link.handshake()
+        link.send(b"+FULLRESYNC %s 0\r\n$%d\r\n" % (ID.encode(), len(EMPTY_RDB)) + EMPTY_RDB)
+        link.wait_end()
+    replica = make_peer(repl_timeout="2")
+    with FakePrimary(env, transport, script) as primary:
+        follow(replica, primary)
+        wait_link(replica)
+        replica.wait_log("MASTER timeout: no data nor PING received")
+        with replica.connect() as c:
+            c.ok("REPLICAOF", "NO", "ONE")
+
+
+def test_giving_up_does_not_wait(make_peer, env, transport):
+    """REPLICAOF NO ONE, or the end of the process, in the middle of a transfer."""
+    replica, other = make_peer(), make_peer()
+    with FakePrimary(env, transport, send_stalled) as primary:
+        for server in (replica, other):
+            follow(server, primary)
+            server.wait_log("receiving 100000 bytes from master")
+            begin = time.monotonic()
+            if server is replica:
+                with replica.connect() as c:
+                    c.ok("REPLICAOF", "NO", "ONE")
+                    c.ok("SET", "a", "1")
+            else:
+                server.proc.terminate()
+                server.wait_exit()
+            assert time.monotonic() - begin < env.timeout(8)
