@@ -53,7 +53,8 @@ def test_installed_files(root):
     assert found == {"bin/kettle-server", "bin/kettle-cli", "bin/kettle-benchmark", "bin/kettle-check-aof",
                      "bin/kettle-check-rdb", "bin/ktls-probe", "include/ktls.h",
                      "lib/libktls.a", "lib/libktls.so", "lib/libktls.so.0", "lib/pkgconfig/libktls.pc",
-                     "share/man/man1/kettle-check-aof.1", "share/man/man1/kettle-check-rdb.1", "share/man/man1/ktls-probe.1", "share/man/man3/libktls.3"}
+                     "share/man/man1/kettle-check-aof.1", "share/man/man1/kettle-check-rdb.1", "share/man/man1/kettle-cli.1",
+                     "share/man/man1/ktls-probe.1", "share/man/man3/libktls.3"}
     assert os.readlink(root + "/opt/k/lib/libktls.so") == "libktls.so.0"
 
 
@@ -138,7 +139,7 @@ def test_library_builds_without_probes(tmp_path):
             assert "stapsdt" not in run("readelf", "-S", "-W", out)
 
 
-@pytest.mark.parametrize("page", ["libktls.3", "ktls-probe.1", "kettle-check-aof.1", "kettle-check-rdb.1"])
+@pytest.mark.parametrize("page", ["libktls.3", "ktls-probe.1", "kettle-check-aof.1", "kettle-check-rdb.1", "kettle-cli.1"])
 def test_man_pages(page):
     if not shutil.which("mandoc"):
         pytest.skip("no mandoc")
