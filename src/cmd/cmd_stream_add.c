@@ -129,7 +129,7 @@ static bool parse_args(struct cmd_ctx *c, struct add_args *a, bool is_add) {
 static struct slice exact_threshold(const struct stream *s, const struct stream_trim *t, char *buf) {
     assert(s);
     if (t->by == STREAM_TRIM_MAXLEN) return (struct slice){ buf, str_from_ull(buf, s->length) };
-    return stream_id_slice(buf, s->first_id);
+    return stream_id_slice(buf, s->length ? s->first_id : t->minid); /* empty: nothing below what was asked for is left */
 }
 
 static void propagate_trim(struct cmd_ctx *c, const struct stream *s, const struct add_args *a) {

@@ -9,6 +9,7 @@ import collections
 import fnmatch
 import os
 import random
+import re
 import shutil
 import sys
 import threading
@@ -16,6 +17,7 @@ import time
 
 import pytest
 
+import aof
 import differential
 import harness
 import propagation
@@ -84,10 +86,6 @@ class Side:
 @pytest.fixture(scope="module")
 def ours(env, transport, kernel_guard):
     instance = harness.Server(env, transport, directives=DIRECTIVES)
-    with instance.connect() as conn:
-        if conn.ok("COMMAND", "INFO", "PSYNC")[0] is None:
-            instance.stop()
-            pytest.skip("the server has no replicas")
     side = Side(instance)
     yield side
     side.close()
@@ -246,7 +244,19 @@ def is_apart(name):
     return name in ("DEBUG", "CONFIG", "CLIENT", "SHUTDOWN", "OBJECT")
 
 
-def send_random(server, seed, seconds, valkey, failed):
+def of_times(rng, generator):
+    """Keys and fields that run out at once or later, which only a log that knows of it can make again."""
+    key, ms = generator.key(), str(rng.choice([1, 1, 5, 20, 100000000]))
+    fields = [rng.choice("abcdef") for _ in range(rng.randint(1, 3))]
+    return rng.choice([
+        ["SET", key, generator.value(), "PX", ms], ["PEXPIRE", key, ms], ["GETEX", key, "PX", ms],
+        ["HSET", "{f}" + key] + [word for field in "abcdef" for word in (field, "1")],
+        ["HPEXPIRE", "{f}" + key, ms, "FIELDS", str(len(fields))] + fields, ["HINCRBYFLOAT", "{f}" + key, fields[0], "1.5"],
+        ["HGETEX", "{f}" + key, "PX", ms, "FIELDS", "1", fields[0]], ["HDEL", "{f}" + key] + fields,
+        ["HSETEX", "{f}" + key, "PX", ms, "FIELDS", "1", fields[0], "7"], ["HGETALL", "{f}" + key], ["SETNX", key, "1"]])
+
+
+def send_random(server, seed, seconds, valkey, failed, times=False):
     try:
         rng, generator = random.Random(seed), differential.Generator(seed, None, valkey)
         conns = [server.connect() for _ in range(3)]
@@ -259,12 +269,25 @@ def send_random(server, seed, seconds, valkey, failed):
                 words = ["EVAL", "redis.pcall('lpush',KEYS[1],'x') redis.pcall('incr',KEYS[2]) redis.pcall('spop',KEYS[1]) "
                          "return redis.pcall('set',KEYS[3],ARGV[1],'px',100000000)", "3", generator.key(), generator.key(),
                          generator.key(), generator.value()]
+            elif times and rng.random() < 0.2:
+                words = of_times(rng, generator)
             if not is_apart(str(words[0]).upper()):
                 rng.choice(conns).node(*[differential.as_bytes(word) for word in words])
         for conn in conns:
             conn.close()
     except Exception as exc:
         failed.append(exc)
+
+
+def run_random(server, valkey, times=False):
+    failed = []
+    threads = [threading.Thread(target=send_random, args=(server, SEED * 100 + i, SECONDS, valkey, failed, times))
+               for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
 
 
 def replay(conn, ops):
@@ -292,39 +315,63 @@ def test_replayed_stream_gives_the_same_data(request, ours, peer):
     reference = request.getfixturevalue(peer)
     for module in differential.FAMILIES + [differential]:
         module.VALKEY = peer == "valkey"
-    failed = []
     for side in (ours, reference):
         side.start()
-    threads = [threading.Thread(target=send_random, args=(ours.server, SEED * 100 + i, SECONDS, peer == "valkey", failed))
-               for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed, failed
+    run_random(ours.server, peer == "valkey")
     ops = ours.stream.until_mark(propagation.mark(ours.marker))
     with reference.server.connect() as conn:
         errors = replay(conn, ops)
     errors.pop("-ERR One or more scores can't be converted into double", None)  # Valkey's SORT, see docs/ARCHITECTURE.md
     assert len(ops) > 100 and not errors, errors
-    assert contents(ours.clients[0]) == contents(reference.clients[0])
+    check_same(contents(ours.clients[0]), contents(reference.clients[0]))
     for side in (ours, reference):
         side.end()
 
 
 
-def contents(conn):
+@pytest.mark.parametrize("threads", [1, 4])
+def test_append_only_file_gives_the_same_data(make_server, threads):
+    for module in differential.FAMILIES + [differential]:
+        module.VALKEY = True
+    server = make_server(directives=aof.directives("no", io_threads=str(threads)))
+    run_random(server, True, times=True)
+    time.sleep(0.05)  # then nothing is left that is to run out soon
+    with server.connect() as conn:
+        before = contents(conn, deep=True)
+    aof.again(server)
+    with server.connect() as conn:
+        after = contents(conn, deep=True)
+    check_same(before, after)
+
+
+def check_same(one, other):
+    wrong = [(key, one.get(key), other.get(key)) for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
+    assert not wrong, "\n".join("%r\n    %r\n    %r" % item for item in wrong)
+
+
+STREAM_TIMES = re.compile(r'(name|key)?"(seen|active)-time", :-?\d+')
+
+
+def contents(conn, deep=False):
     """Of all databases: the digest of each value, and when it ends. Scores are compared as numbers: redis-server 7.0 writes
-    them otherwise, and digests what it writes."""
+    them otherwise, and digests what it writes. deep: of hashes the times of fields as well, of streams groups and consumers."""
     out = {}
     for db in range(3):
         conn.ok("SELECT", str(db))
         for key in conn.ok("KEYS", "*"):
             kind = conn.ok("TYPE", key)
-            if kind in ("zset", b"zset"):
+            kind = kind.decode() if isinstance(kind, bytes) else kind
+            if kind == "none":  # it has just run out
+                continue
+            value = conn.ok("DEBUG", "DIGEST-VALUE", key)[0] if kind != "zset" else None
+            if kind == "zset":
                 flat = conn.ok("ZRANGE", key, "0", "-1", "WITHSCORES")
                 value = [(member, float(score)) for member, score in zip(flat[::2], flat[1::2])]
-            else:
-                value = conn.ok("DEBUG", "DIGEST-VALUE", key)[0]
+            if kind == "hash" and deep:
+                fields = sorted(conn.ok("HKEYS", key))
+                value = value, fields, conn.ok("HPEXPIRETIME", key, "FIELDS", str(len(fields)), *fields)
+            if kind == "stream" and deep:
+                value = value, STREAM_TIMES.sub("", conn.node("XINFO", "STREAM", key, "FULL", "COUNT", "0").render())
             out[db, key] = kind, value, conn.ok("PEXPIRETIME", key)
+    conn.ok("SELECT", "0")
     return out
