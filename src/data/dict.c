@@ -358,13 +358,20 @@ size_t dict_mem(const struct dict *d) {
 
 /* ---- walks ---- */
 
+/* What a walk visits after this bucket: asked for while this one's items are visited. */
+static inline void prefetch_items(const struct dict_table *t, uint64_t i) {
+    if (i > t->mask) return;
+    const struct dict_bucket *b = &t->buckets[i];
+    for (unsigned s = 0; s < bucket_count(b); s++) __builtin_prefetch(b->slots[s]);
+}
+
 bool dict_each(struct dict *d, bool (*fn)(void *arg, void *item), void *arg) {
     bool go_on = true;
     d->paused++;
     for (int k = 0; k < 2; k++) {
         for (uint64_t i = 0; go_on && i < table_n(&d->t[k]); i++) {
             for (struct dict_bucket *b = &d->t[k].buckets[i]; go_on && b; b = bucket_child(b)) {
-                for (unsigned s = 0; s < bucket_count(b); s++) __builtin_prefetch(b->slots[s]);
+                if (b == &d->t[k].buckets[i]) prefetch_items(&d->t[k], i + 1);
                 for (unsigned s = 0; go_on && s < bucket_count(b); s++) go_on = fn(arg, b->slots[s]);
             }
         }

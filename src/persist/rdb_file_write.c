@@ -11,6 +11,10 @@
 #include "persist/rdb_opcode.h"
 
 #define PROGRESS_KEYS 1024
+#define RING 16    /* keys between the table's walk and the file, a power of two: */
+#define TO_OBJ 4   /* steps after which an entry's object is asked for, */
+#define TO_DATA 8  /* what the object points to, */
+#define TO_FILE 12 /* and it is written: by then all of it is in the cache */
 
 struct writer {
     struct rdb_out *out;
@@ -19,6 +23,8 @@ struct writer {
     const struct rdb_progress *p;
     enum rdb_forms forms;
     uint64_t keys;
+    struct entry *ring[RING];
+    unsigned at, written; /* entries that have come, and gone */
 };
 
 static void put_aux(struct rdb_out *out, const char *name, struct slice value) {
@@ -58,8 +64,7 @@ static void note_key(struct writer *w) {
     if (w->p->keys && (w->keys % PROGRESS_KEYS == 0 || w->p->delay_us)) w->p->keys(w->p->arg, w->keys);
 }
 
-static bool put_key(void *arg, struct entry *e) {
-    struct writer *w = arg;
+static void put_key(struct writer *w, struct entry *e) {
     struct rdb_out *out = w->out;
     const struct obj *o = entry_value(e);
     int64_t expire_ms = entry_expire_ms(e);
@@ -79,7 +84,33 @@ static bool put_key(void *arg, struct entry *e) {
     rdb_put_string(out, entry_key(e));
     rdb_save_value(out, o, type);
     note_key(w);
-    return !out->err;
+}
+
+static struct entry *ring_at(const struct writer *w, unsigned ago) {
+    return w->ring[(w->at - ago) & (RING - 1)];
+}
+
+static void ask_for_data(const struct entry *e) {
+    const struct obj *o = entry_value(e);
+    if (o->type != OBJ_STRING)
+        __builtin_prefetch(o->u.ptr);
+    else if (o->enc == OBJ_ENC_RAW)
+        __builtin_prefetch(o->u.raw.data);
+}
+
+/* A walk over a large data set waits for memory most of the time: for entry, object and bytes of each key. Here several keys' are
+ * asked for at once. */
+static bool take_key(void *arg, struct entry *e) {
+    struct writer *w = arg;
+    w->ring[w->at++ & (RING - 1)] = e;
+    if (w->at - w->written > TO_OBJ) __builtin_prefetch(entry_value(ring_at(w, TO_OBJ)));
+    if (w->at - w->written > TO_DATA) ask_for_data(ring_at(w, TO_DATA));
+    if (w->at - w->written > TO_FILE) put_key(w, w->ring[w->written++ & (RING - 1)]);
+    return !w->out->err;
+}
+
+static void put_rest(struct writer *w) {
+    while (w->written != w->at) put_key(w, w->ring[w->written++ & (RING - 1)]);
 }
 
 /* Every key, due or not: who loads it decides. */
@@ -92,8 +123,9 @@ static bool put_db(struct writer *w, int db) {
     rdb_put_len(w->out, keys);
     rdb_put_len(w->out, ks_expires(w->ks, db));
     for (int shard = 0; shard < ks_n_shards(w->ks); shard++)
-        if (!ks_each(w->ks, db, shard, INT64_MIN, put_key, w)) return false;
-    return true;
+        if (!ks_each(w->ks, db, shard, INT64_MIN, take_key, w)) return false;
+    put_rest(w);
+    return !w->out->err;
 }
 
 int rdb_file_write(struct rdb_out *out, struct keyspace *ks, const struct scripts *functions, const struct rdb_file_info *info,
