@@ -152,9 +152,11 @@ bool rdb_get(struct rdb_in *in, void *ret, size_t n) {
     unsigned char *to = ret;
     while (n > 0) {
         size_t have = (size_t)(in->end - in->p), take = have < n ? have : n;
-        if (take) memcpy(to, in->p, take);
-        in->p += take;
-        to += take;
+        if (take) { /* there may be no piece yet */
+            memcpy(to, in->p, take);
+            in->p += take;
+            to += take;
+        }
         n -= take;
         if (n > 0 && (!in->more || !in->more(in))) {
             memset(to, 0, n);
