@@ -444,7 +444,13 @@ KTLS_API int ktls_check_limits(struct ktls_conn *conn);
  * error. ktls_tx_end: bytes sent, 0 if none; counts them. KTLS_DONE; KTLS_WANT_WRITE: what is due did not fit the socket, the
  * next begin tries again (or ktls_flush()); KTLS_ERECORDLIMIT as above (the send itself counts); the connection's error. While
  * sends are in flight, ktls_control(), ktls_key_update(), ktls_check_limits() and ktls_shutdown() return KTLS_WANT_WRITE instead
- * of sending. Not to be mixed with ktls_write(). */
+ * of sending. Not to be mixed with ktls_write().
+ *
+ * A send may as well be another process's, and many: a begin, fork(2), and the child writes to the socket with write, send or
+ * sendfile until it ends; then an end with all the bytes it wrote. Meanwhile the parent sends nothing, and goes on receiving:
+ * KTLS_WANT_WRITE of the four calls above does not stop that, what is due is sent by the end. The child calls nothing of this
+ * library for that connection. It must not write more than one key may protect: 2^24 records of AES-GCM are 256 GiB when they are
+ * full, of AES-CCM a quarter of that (the parent may rekey before the begin, and ktls_tx_end() says when it was too much). */
 KTLS_API int ktls_tx_begin(struct ktls_conn *conn);
 KTLS_API int ktls_tx_end(struct ktls_conn *conn, size_t bytes);
 

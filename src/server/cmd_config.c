@@ -243,6 +243,9 @@ static void config_resetstat_command(struct cmd_ctx *c) {
                                      &s->evicted_keys,        &s->evicted_clients,
                                      &s->eviction_us };
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) atomic_store(counters[i], 0);
+    _Atomic uint64_t *of_repl[] = { &srv->repl->n_full, &srv->repl->n_partial_ok, &srv->repl->n_partial_err,
+                                    &srv->repl->bytes_out };
+    for (size_t i = 0; i < sizeof of_repl / sizeof *of_repl; i++) atomic_store(of_repl[i], 0);
     for (int t = 0; t < srv->n_threads; t++) {
         struct io_thread *th = &srv->threads[t];
         atomic_store(&th->bytes_in, 0);

@@ -24,6 +24,7 @@
 #include "server/debug.h"
 #include "server/debug_value.h"
 #include "server/loading.h"
+#include "server/replication.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
@@ -411,7 +412,19 @@ static void debug_mallctl_str(struct cmd_ctx *c) {
 
 /* ---- which ---- */
 
+static void debug_change_repl_id(struct cmd_ctx *c) {
+    struct server *srv = c->eng->server;
+    if (!lock_all(c)) return;
+    log_notice("Changing replication IDs after receiving change-repl-id");
+    repl_change_id(srv->repl);
+    repl_clear_id2(srv->repl);
+    dispatch_unlock(c);
+    reply_ok(c->r);
+}
+
 static const char *const help_lines[] = {
+    "CHANGE-REPL-ID",
+    "    Change the replication IDs of the instance.",
     "DIGEST",
     "    A sum over all data: equal data, equal sum, as redis-server computes it.",
     "DIGEST-VALUE <key> [<key> ...]",
@@ -477,6 +490,7 @@ static const struct {
     int min, max; /* of argc */
 } subcommands[] = {
     { "help", debug_help, 2, 2 },
+    { "change-repl-id", debug_change_repl_id, 2, 2 },
     { "digest", debug_digest, 2, 2 },
     { "digest-value", debug_digest_values, 2, INT32_MAX },
     { "error", debug_error, 3, 3 },

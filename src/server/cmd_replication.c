@@ -7,8 +7,12 @@
  */
 #include "server/cmd_replication.h"
 
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -143,9 +147,12 @@ static bool try_partial(struct cmd_ctx *c, const struct request *q) {
     return true;
 }
 
-static void begin_full(struct cmd_ctx *c, struct replica *r) {
+static void begin_full(struct replica *r) {
     struct repl *repl = r->repl;
-    (void)c;
+    int on = 0;
+    if (cfg_get(&repl->srv->cfg->repl_disable_tcp_nodelay) && r->client->kind != LISTEN_UNIX &&
+        setsockopt(r->client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0)
+        log_debug("TCP_NODELAY of a replica: %s", strerror(errno));
     atomic_fetch_add(&repl->n_full, 1);
     repl_begin_history(repl);
     replica_enlist(r, REPLICA_WAIT_START);
@@ -183,7 +190,7 @@ void psync_command(struct cmd_ctx *c) {
     log_notice("Replica %s asks for synchronization", name);
     r->is_pre_psync = !is_psync;
     bool partial = is_psync && try_partial(c, &q);
-    if (!partial) begin_full(c, r);
+    if (!partial) begin_full(r);
     dispatch_unlock(c);
     if (partial) {
         atomic_fetch_add(&r->repl->n_partial_ok, 1);

@@ -148,8 +148,8 @@ void repl_cron(struct server *srv) {
         give_signs_of_life(repl);
         drop_silent(repl);
         repl_count_good(repl);
-        repl_sync_consider(srv);
     }
+    if (repl->sync || atomic_load(&repl->n_replicas) > 0) repl_sync_consider(srv);
     repl->cron_turns++;
 }
 

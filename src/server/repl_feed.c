@@ -28,6 +28,7 @@ static void feed(struct replica *r) {
         for (int i = 0; i < n; i++) {
             obuf_append_ref(&c->conn.out, piece[i].ptr, piece[i].len, backlog_release, piece[i].ref);
             r->expected += piece[i].len;
+            atomic_fetch_add_explicit(&r->repl->bytes_out, piece[i].len, memory_order_relaxed);
         }
     }
     atomic_store_explicit(&r->got, r->reader.offset, memory_order_relaxed);

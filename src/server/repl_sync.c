@@ -151,6 +151,7 @@ static void file_posted(struct io_thread *th, void *arg) {
         atomic_store(&r->progress_us, clock_mono_us());
         queue(r, line, (size_t)snprintf(line, sizeof line, "$%llu\r\n", (unsigned long long)p->size));
         r->expected += p->size;
+        atomic_fetch_add_explicit(&r->repl->bytes_out, p->size, memory_order_relaxed);
         conn_send_file(&r->client->conn, p->fd, 0, p->size);
     } else {
         close(p->fd);
@@ -305,8 +306,21 @@ static bool is_time(const struct config *cfg, const struct candidates *w) {
     return w->idle_us >= cfg_get(&cfg->repl_diskless_sync_delay) * 1000000 || (max && w->n >= max);
 }
 
+/* Nobody is left that the child writes to. It is killed, and `done` follows. */
+static void give_up_if_alone(struct repl_sync *sy) {
+    bool any = false;
+    if (!sy->to_sockets || sy->phase != SYNC_RUNNING) return;
+    pthread_mutex_lock(&sy->srv->repl->lock);
+    for (int i = 0; i < sy->n; i++) any |= sy->m[i].r->client != NULL;
+    pthread_mutex_unlock(&sy->srv->repl->lock);
+    if (any) return;
+    log_notice("Diskless rdb transfer, last replica dropped, killing fork child.");
+    child_kill(sy->srv, CHILD_REPL);
+}
+
 void repl_sync_consider(struct server *srv) {
     struct repl *repl = srv->repl;
+    if (repl->sync) give_up_if_alone(repl->sync);
     if (repl->sync || child_is_active(srv)) return;
     struct repl_sync *sy = sync_new(srv);
     pthread_mutex_lock(&repl->lock);

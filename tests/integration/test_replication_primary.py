@@ -273,15 +273,15 @@ def test_replica_that_says_nothing_times_out(make_primary):
 # ---- by hand ----
 
 def read_sync(conn):
-    """What follows PSYNC or SYNC: the first line, the file."""
-    line = conn.read_line()
-    while line == b"":
-        line = conn.read_line()
-    first = line
+    """What follows PSYNC or SYNC: the first line, the file. Newlines before it say that it is being made."""
+    def read_line():
+        line = b""
+        while not line:
+            line = conn.read_line().lstrip(b"\n")
+        return line
+    first = line = read_line()
     if line.startswith(b"+FULLRESYNC"):
-        line = conn.read_line()
-        while line == b"":
-            line = conn.read_line()
+        line = read_line()
     assert line.startswith(b"$"), line
     if not line.startswith(b"$EOF:"):
         return first, conn.read_exact(int(line[1:]))
@@ -406,6 +406,74 @@ def test_replconf(make_primary):
         """)
         conn.send(encode("REPLCONF", "ACK", "1") + encode("PING"))
         assert conn.read().render() == "+PONG"
+
+
+def file_is_whole(head, tail, got):
+    """The file of a full synchronization has come, as far as what came first and last of it tells."""
+    start = re.search(rb"\$(EOF:(\w{40})|\d+)\r\nREDIS", head)
+    if start.group(2):
+        return start.group(2) in tail
+    return got >= start.end() - 5 + int(start.group(1))
+
+
+@pytest.mark.parametrize("how", sorted(HOW))
+def test_key_update_in_the_middle_of_a_full_sync(make_primary, transport, env, how):
+    """openssl's client asks for new keys while the file comes: it gets all of the file, then the keys, then the stream."""
+    if transport == "tcp":
+        pytest.skip("no keys")
+    primary = make_primary(how, rdb_key_save_delay="300" if how == "diskless" else "0")
+    with primary.connect(timeout=60) as conn:
+        info = conn.info("tls")
+        if transport != "tls-user" and int(info["tls_kernel_rekey"]) != 1:
+            pytest.skip("this kernel cannot change keys")
+        conn.ok("DEBUG", "POPULATE", "5000", "key", "2000")
+        conn.ok("CONFIG", "SET", "rdbcompression", "no")
+        shown = subprocess.Popen(["openssl", "s_client", "-connect", "127.0.0.1:%d" % primary.tls_port, "-CAfile", env.cert("ca.crt"),
+                                  "-cert", env.cert("client.crt"), "-key", env.cert("client.key"), "-tls1_3"],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            for line in (b"replconf capa eof\r\n", b"psync ? -1\r\n"):
+                shown.stdin.write(line)
+                shown.stdin.flush()
+            before, head, tail, got, asked = conn.info("tls"), b"", b"", 0, False
+            while not (asked and got > 9 << 20 and file_is_whole(head, tail, got)):
+                data = shown.stdout.read1(65536)
+                assert data, "the connection has ended"
+                got, tail = got + len(data), tail[-100:] + data
+                head += data if len(head) < 65536 else b""
+                if not asked and b"REDIS0010" in head and got > 1 << 20:
+                    shown.stdin.write(b"K\n")
+                    shown.stdin.flush()
+                    asked = True
+            harness.wait_for(lambda: int(conn.info("tls")["tls_key_updates_in"]) > int(before["tls_key_updates_in"]), 30,
+                             what="a KeyUpdate")
+            shown.stdin.write(b"replconf ack 0\r\n")
+            shown.stdin.flush()
+            conn.ok("SET", "after", "it")
+            while b"after\r\n$2\r\nit\r\n" not in tail:
+                tail = tail[-100:] + shown.stdout.read1(65536)
+        finally:
+            shown.kill()
+            shown.wait()
+        info = conn.info("tls")
+        assert int(info["tls_key_updates_out"]) > int(before["tls_key_updates_out"])
+    assert stats(primary, "sync_full") == 1
+
+
+def test_waitaof(make_primary, make_replica, any_peer):
+    primary = make_primary(appendonly="yes", appendfsync="everysec")
+    with primary.connect(timeout=60) as conn:
+        for i in range(3):
+            conn.ok("SET", "k", str(i))
+            assert conn.ok("WAITAOF", "1", "0", "20000") == [1, 0]
+        assert conn.ok("WAITAOF", "1", "1", "100") == [1, 0]
+    if any_peer != "valkey-server" and not replicas.program("valkey-server"):
+        pytest.skip("redis-server 7.0 does not say what it has fsynced")
+    replica = make_replica("valkey-server", primary, directives={"appendonly": "yes"})
+    replica.wait_online()
+    with primary.connect(timeout=60) as conn:
+        conn.ok("SET", "k", "v")
+        assert conn.ok("WAITAOF", "1", "1", "30000") == [1, 1]
 
 
 def test_functions_only(make_primary):

@@ -9,6 +9,7 @@
 
 #include "ktls_test.h"
 
+#include <sys/wait.h>
 #include <time.h>
 
 static void open_limited(struct session *s, enum ktls_policy policy, int version, uint64_t records) {
@@ -507,6 +508,52 @@ static void test_gate_key_update_waits_for_sends_in_flight(void **state) {
     session_end(&s);
 }
 
+/* A child writes more than the socket's buffer holds, the peer asks for a new key in the middle of it, and gets it afterwards. */
+static void test_gate_is_held_for_another_process(void **state) {
+    (void)state;
+    NEED_REKEY();
+    enum { BYTES = 4 << 20, PIECE = 1 << 16 };
+    struct session s;
+    static char sent[PIECE], got[PIECE];
+    for (int i = 0; i < PIECE; i++) sent[i] = (char)(i * 7 + i / 251);
+    open_limited(&s, KTLS_POLICY_REQUIRE, TLS1_3_VERSION, 0);
+    assert_int_equal(ktls_tx_begin(s.conn), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct pollfd p = { .fd = s.fd[1], .events = POLLOUT };
+        for (int at = 0; at < BYTES;) {
+            ssize_t n = send(s.fd[1], sent + at % PIECE, (size_t)(PIECE - at % PIECE), MSG_NOSIGNAL);
+            if (n > 0) at += (int)n;
+            if (n < 0 && errno != EAGAIN) _exit(1);
+            if (n < 0) poll(&p, 1, -1);
+        }
+        _exit(0);
+    }
+    for (int at = 0; at < BYTES; at += PIECE) {
+        peer_read(&s.peer, got, PIECE);
+        assert_memory_equal(got, sent, PIECE);
+        if (at != BYTES / 2 / PIECE * PIECE) continue;
+        assert_int_equal(SSL_key_update(s.peer.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        peer_write(&s.peer, "x", 1);
+        ssize_t n;
+        while ((n = recv(s.fd[1], got, 1, 0)) != 1) /* a record under the new key, behind the KeyUpdate */
+            if (n < 0 && errno == EIO) assert_int_equal(ktls_control(s.conn), KTLS_WANT_WRITE);
+        assert_int_equal(got[0], 'x');
+        assert_int_equal(info_of(&s).key_updates_in, 1);
+        assert_int_equal(info_of(&s).key_updates_out, 0);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(ktls_tx_end(s.conn, BYTES), KTLS_DONE);
+    assert_int_equal(info_of(&s).key_updates_out, 1);
+    assert_int_equal(send(s.fd[1], "after", 5, 0), 5);
+    peer_read(&s.peer, got, 5);
+    assert_memory_equal(got, "after", 5);
+    session_end(&s);
+}
+
 static void test_gate_is_not_for_userspace(void **state) {
     (void)state;
     struct session s;
@@ -561,6 +608,7 @@ int main(void) {
         cmocka_unit_test(test_flood_in_one_go_is_stopped),
         cmocka_unit_test(test_frequent_key_updates_with_data_are_no_flood),
         cmocka_unit_test(test_gate_key_update_waits_for_sends_in_flight),
+        cmocka_unit_test(test_gate_is_held_for_another_process),
         cmocka_unit_test(test_gate_is_not_for_userspace),
         cmocka_unit_test(test_gate_tells_the_limit),
     };
