@@ -669,6 +669,11 @@ const _Atomic uint64_t *aof_file_appended(const struct aof_file *f) {
     return &f->appended;
 }
 
+size_t aof_file_pending(const struct aof_file *f) {
+    uint64_t written = atomic_load_explicit(&f->written, memory_order_acquire);
+    return (size_t)(atomic_load_explicit(&f->appended, memory_order_acquire) - written);
+}
+
 uint64_t aof_file_fsynced(const struct aof_file *f) {
     return atomic_load(&((struct aof_file *)(uintptr_t)f)->fsynced);
 }

@@ -25,7 +25,7 @@ struct aof_file_hooks {
     void *arg;
     /* Thread "aof", with `always`: replies that wait for offsets up to this one may go. */
     void (*safe_up_to)(void *arg, uint64_t offset);
-    void (*synced)(void *arg); /* thread "aof": aof_file_fsynced has moved */
+    void (*synced)(void *arg);     /* thread "aof": aof_file_fsynced has moved */
     bool (*spare_disk)(void *arg); /* no fsyncs now: no-appendfsync-on-rewrite, and a child is writing */
     void (*latency)(void *arg, const char *event, uint64_t usec);
     void (*error)(void *arg, int err); /* what aof_file_error says has changed. Any thread */
@@ -82,6 +82,7 @@ struct aof_file_state {
 };
 void aof_file_state_get(struct aof_file *f, struct aof_file_state *ret);
 const _Atomic uint64_t *aof_file_appended(const struct aof_file *f); /* where the offset is kept */
+size_t aof_file_pending(const struct aof_file *f);                   /* bytes appended and not written; no lock */
 uint64_t aof_file_fsynced(const struct aof_file *f);
 uint64_t aof_file_repl_fsynced(const struct aof_file *f);
 int aof_file_error(const struct aof_file *f); /* errno for which writes are to be refused; 0: none. Cheap */

@@ -415,9 +415,7 @@ uint64_t aof_fsynced_repl_offset(struct aof *a) {
 }
 
 size_t aof_buffer_bytes(const struct server *srv) {
-    struct aof_file_state st;
-    aof_file_state_get(srv->aof->file, &st);
-    return st.buffered;
+    return aof_file_pending(srv->aof->file);
 }
 
 void aof_info(struct server *srv, struct buf *o) {

@@ -3,6 +3,7 @@
 #define KETTLE_SERVER_EVICT_H
 
 #include "base/alloc.h"
+#include "server/aof_server.h"
 #include "server/replication.h"
 #include "server/server.h"
 
@@ -20,7 +21,8 @@ bool evict_applies(struct server *srv);
 /* Whether more memory is used than maxmemory allows. Any thread; a few loads. */
 static inline bool evict_is_needed(struct server *srv) {
     int64_t limit = cfg_get(&srv->cfg->maxmemory);
-    return limit && mem_used() > (size_t)limit + repl_not_counted(srv->repl) && evict_applies(srv);
+    if (!limit || mem_used() <= (size_t)limit + repl_not_counted(srv->repl)) return false;
+    return mem_used() > (size_t)limit + repl_not_counted(srv->repl) + aof_buffer_bytes(srv) && evict_applies(srv);
 }
 /* Evicts until there is room, or for as long as maxmemory-eviction-tenacity allows. Any I/O thread (slot: its index), no shard
  * locked. */
