@@ -53,7 +53,7 @@ static int gather(void *arg, const void *p, size_t n) {
 static ssize_t give(void *arg, void *p, size_t n) {
     size_t *at = arg, left = text.len - *at;
     if (n > left) n = left;
-    memcpy(p, text.data + *at, n);
+    if (n) memcpy(p, text.data + *at, n);
     *at += n;
     return (ssize_t)n;
 }
