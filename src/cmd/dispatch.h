@@ -55,6 +55,8 @@ struct engine_hooks {
     /* A blocked client has been served: its thread (w->s.home) is to call block_finish soon. Shard locks are held: nothing that
      * is said later about these keys may come to the client before that. */
     void (*wake)(void *arg, struct cmd_waiter *w);
+    /* A replica without its primary that is not to serve old data: scripts ask before each command. */
+    bool (*is_stale)(void *arg);
     const char *(*no_writes)(
         void *arg); /* why a write inside a script is to be refused (static or thread-local text); NULL: it is not */
     bool (*out_of_memory)(void *arg);                                         /* maxmemory is exceeded */

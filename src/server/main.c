@@ -119,6 +119,7 @@ static int make_engine(struct server *srv) {
     srv->eng.hooks.after = client_after_command;
     srv->eng.hooks.out_of_memory = client_out_of_memory;
     srv->eng.hooks.no_writes = refusal_of_write;
+    srv->eng.hooks.is_stale = refusal_is_stale;
     srv->eng.hooks.notify = notify_keyspace;
     srv->eng.hooks.modified = tracking_modified;
     srv->eng.hooks.flushed = tracking_flushed;

@@ -66,6 +66,10 @@ const char *refusal_of(struct server *srv, const struct cmd *cmd, unsigned flags
     return NULL;
 }
 
+bool refusal_is_stale(void *srv) {
+    return atomic_load_explicit(&((struct server *)srv)->refusals, memory_order_relaxed) & REFUSE_STALE;
+}
+
 const char *refusal_of_write(void *srv) {
     unsigned now = atomic_load_explicit(&((struct server *)srv)->refusals, memory_order_relaxed);
     if (now & REFUSE_READ_ONLY) return read_only_text;

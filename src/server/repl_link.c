@@ -129,6 +129,7 @@ void repl_link_follow(struct server *srv, struct slice host, int port, bool fail
             "synchronize with the new master with just a partial transfer.");
         disconnect_blocked(srv);
     }
+    log_set_role('S');
     repl_update_sink(r);
     client_update_expiry(srv);
     io_thread_post(&srv->threads[0], tidy_up, NULL);
@@ -154,6 +155,7 @@ void repl_link_promote(struct server *srv) {
     mem_free(old);
     give_up(a);
     end_loading(srv, was_loading);
+    log_set_role('M');
     log_notice("Discarding previously cached master state.");
     repl_shift_id(r);
     repl_disconnect_replicas(r); /* they are to learn of the new id */

@@ -200,6 +200,9 @@ def test_stale_data(make_peer):
         text = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
         assert refused(c, "GET", "a") == text
         assert c.ok("ROLE")[0] == b"slave"
+        assert "Can not execute the command on a stale replica" in refused(c, "EVAL", "return redis.call('GET', 'a')", "0")
+        assert refused(c, "EVAL", "#!lua flags=no-writes\nreturn 1", "0").startswith("MASTERDOWN Link with MASTER is down, replica-")
+        assert c.ok("EVAL", "#!lua flags=no-writes,allow-stale\nreturn 1", "0") == 1
         c.ok("REPLICAOF", "NO", "ONE")
         assert c.ok("GET", "a") == b"1"
 

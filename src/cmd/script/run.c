@@ -17,8 +17,18 @@ const char *run_no_writes(struct engine *e) {
     return e->hooks.no_writes ? e->hooks.no_writes(e->hooks.arg) : NULL;
 }
 
+bool run_is_stale(struct engine *e) {
+    return e->hooks.is_stale && e->hooks.is_stale(e->hooks.arg);
+}
+
 bool run_allowed(struct cmd_ctx *c, unsigned flags, bool is_read_only) {
     if (flags & SCRIPT_COMPAT) return true;
+    if (!(flags & SCRIPT_ALLOW_STALE) && run_is_stale(c->eng)) {
+        reply_error(c->r,
+                    "MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is "
+                    "not set on the script.");
+        return false;
+    }
     if (!(flags & SCRIPT_NO_WRITES) && is_read_only) {
         reply_error(c->r, "ERR Can not execute a script with write flag using *_ro command.");
         return false;

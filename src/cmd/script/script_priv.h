@@ -96,6 +96,7 @@ bool run_allowed(struct cmd_ctx *c, unsigned flags, bool is_read_only);
 /* Runs the function below n_args arguments at the top of the interpreter's stack, and replies. */
 void run_script(struct cmd_ctx *c, struct script_run *run, int n_args);
 void run_hook(lua_State *L, lua_Debug *d);
+bool run_is_stale(struct engine *e);         /* only commands that may be run on a stale replica */
 const char *run_no_writes(struct engine *e); /* why nothing may be written now, or NULL */
 
 /* ---- control.c ---- */
