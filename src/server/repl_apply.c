@@ -27,6 +27,8 @@
 #include "server/repl_link.h"
 #include "server/replica.h"
 
+#define RAW_MAX (1024 * 1024) /* bytes received while nothing may be run; then the primary has to wait */
+
 struct primary_stream {
     uint64_t epoch;
     struct buf raw;    /* received, from the first byte that is not applied */
@@ -52,8 +54,9 @@ static void count(struct client *c, int db) {
     struct primary_stream *p = c->primary;
     struct repl *r = c->srv->repl;
     if (p->upto == p->applied || !repl_apply_is_current(c)) return;
+    const char *bytes = p->bytes ? p->bytes : p->raw.data; /* a script that took long has ended between two runs */
     pthread_mutex_lock(&r->lock);
-    uint64_t end = backlog_append(r->backlog, p->bytes + p->applied, p->upto - p->applied);
+    uint64_t end = backlog_append(r->backlog, bytes + p->applied, p->upto - p->applied);
     r->link->stream_db = db;
     pthread_mutex_unlock(&r->lock);
     c->s.repl_offset = end;
@@ -123,12 +126,13 @@ static bool may_go_on(const struct client *c) {
            repl_apply_is_current(c);
 }
 
-/* Runs what is whole. data: len bytes from the first one that is not applied. Returns how many of them are applied. */
+/* Runs what is whole. data: len bytes from the first one that is not applied. Returns how many of them are applied: those must
+ * not be kept. */
 static size_t run(struct client *c, const char *data, size_t len) {
     static const struct resp_limits lim = { .max_bulk_len = SIZE_MAX / 4, .max_inline = 64 * 1024, .authenticated = true };
     struct primary_stream *p = c->primary;
     p->bytes = data;
-    p->applied = 0;
+    p->upto = p->run;
     c->s.in_row = true;
     while (p->run < len && may_go_on(c)) {
         size_t used = 0;
@@ -148,13 +152,24 @@ static size_t run(struct client *c, const char *data, size_t len) {
     ks_let_go();
     c->s.in_row = false;
     c->s.ended = 0;
+    size_t applied = p->applied;
     p->bytes = NULL;
+    p->run -= applied;
+    p->upto -= applied;
+    p->applied = 0;
+    return applied;
+}
+
+/* What was counted between two runs. */
+static void drop_applied(struct primary_stream *p) {
+    buf_consume(&p->raw, p->applied);
     p->run -= p->applied;
-    return p->applied;
+    p->applied = p->upto = 0;
 }
 
 static void run_raw(struct client *c) {
     struct primary_stream *p = c->primary;
+    drop_applied(p);
     buf_consume(&p->raw, run(c, p->raw.data, p->raw.len));
     if (p->raw.len == 0) buf_done(&p->raw);
 }
@@ -171,12 +186,13 @@ void repl_apply_data(struct client *c, char *data, size_t len) {
         keep(p, data + applied, len - applied);
     } else {
         keep(p, data, len);
-        run_raw(c);
+        if (may_go_on(c)) run_raw(c);
     }
+    if (p->raw.len > RAW_MAX && !may_go_on(c)) conn_pause_reading(&c->conn);
 }
 
 void repl_apply_kept(struct client *c) {
-    run_raw(c);
+    if (may_go_on(c)) run_raw(c);
 }
 
 /* ---- life ---- */

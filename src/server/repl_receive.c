@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -312,7 +311,8 @@ static bool file_is_wanted(struct server *srv) {
 static bool receive_by_disk(struct repl_attempt *a) {
     char temp[64];
     char *path = config_str_dup(a->srv->cfg, &a->srv->cfg->dbfilename);
-    snprintf(temp, sizeof temp, "temp-%lld.%ld.rdb", (long long)time(NULL), (long)getpid());
+    /* To the microsecond: an attempt that was given up may still have one, and removes it. */
+    snprintf(temp, sizeof temp, "temp-%lld.%ld.rdb", (long long)clock_wall_us(), (long)getpid());
     unlink(temp);
     int fd = open(temp, O_CREAT | O_WRONLY | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0) {

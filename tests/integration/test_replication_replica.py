@@ -570,6 +570,28 @@ def test_a_stream_of_nonsense(make_peer, env, transport):
             c.ok("REPLICAOF", "NO", "ONE")
 
 
+def test_a_script_in_the_stream_that_takes_long(make_peer, env, transport):
+    """Old primaries send scripts. The stream waits for its own script, and for one of a client's; nothing is lost or counted twice."""
+    slow = encode("EVAL", "local n = 0 for i = 1, tonumber(ARGV[1]) do n = n + i % 7 end redis.call('SET', KEYS[1], n) return n", "1",
+                  "slow", "40000000")
+    stream = encode("SET", "a", "1") + slow + encode("SET", "b", "2") + encode("MULTI") + encode("SET", "c", "3") + encode("EXEC")
+
+    def script(link):
+        link.handshake()
+        link.send(b"+FULLRESYNC %s 0\r\n$%d\r\n" % (ID.encode(), len(EMPTY_RDB)) + EMPTY_RDB)
+        link.send(stream)
+        link.wait_end()
+    replica = make_peer(busy_reply_threshold="20")
+    with FakePrimary(env, transport, script) as primary:
+        follow(replica, primary)
+        with replica.connect() as c:
+            wait_for(lambda: c("MGET", "a", "b", "c") == [b"1", b"2", b"3"], env.timeout(60), what="all of it")
+            assert int(c.ok("GET", "slow")) > 0
+            assert int(c.info("replication")["slave_repl_offset"]) == len(stream)
+            assert int(c.info("replication")["repl_backlog_histlen"]) == len(stream)
+            c.ok("REPLICAOF", "NO", "ONE")
+
+
 def test_half_a_transaction_is_asked_for_again(make_peer, env, transport):
     """The link is cut in the middle of MULTI: nothing of it is applied, and PSYNC asks for it from MULTI on."""
     first = encode("SET", "a", "1")

@@ -86,9 +86,10 @@ static const char *refusal(struct scripts *sc, struct script_run *run, const str
     if (!cmd) return "Unknown Redis command called from script";
     if (!cmd_arity_ok(cmd, argc) || !cmd->spec->run) return "Wrong number of args calling Redis command from script";
     if ((cmd->flags & CMD_NOSCRIPT) && !is_allowed_for_tests(sc, cmd)) return "This Redis command is not allowed from script";
-    if (!(cmd->flags & CMD_STALE) && run_is_stale(sc->eng)) return "Can not execute the command on a stale replica";
     if (run->is_read_only && (cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)))
         return "Write commands are not allowed from read-only scripts.";
+    if (run->c->s->applies) return NULL; /* where it comes from it has run */
+    if (!(cmd->flags & CMD_STALE) && run_is_stale(sc->eng)) return "Can not execute the command on a stale replica";
     if ((cmd->flags & CMD_WRITE) && !run->has_written) {
         static _Thread_local char text[512];
         const char *why = run_no_writes(sc->eng);

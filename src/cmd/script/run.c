@@ -22,7 +22,7 @@ bool run_is_stale(struct engine *e) {
 }
 
 bool run_allowed(struct cmd_ctx *c, unsigned flags, bool is_read_only) {
-    if (flags & SCRIPT_COMPAT) return true;
+    if ((flags & SCRIPT_COMPAT) || c->s->applies) return true;
     if (!(flags & SCRIPT_ALLOW_STALE) && run_is_stale(c->eng)) {
         reply_error(c->r,
                     "MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is "
