@@ -47,8 +47,40 @@ static unsigned char *get_old(struct rdb_in *in, unsigned char *(*convert)(const
     return lp;
 }
 
+/* Of so few, any hash will do: nobody can make it slow. */
+static uint64_t quick_hash(struct slice s) {
+    uint64_t head = 0, tail = 0;
+    memcpy(&head, s.ptr, s.len < 8 ? s.len : 8);
+    if (s.len > 8) memcpy(&tail, s.ptr + s.len - 8, 8);
+    uint64_t h = (head ^ s.len) * 0x9e3779b97f4a7c15ULL ^ tail;
+    return (h ^ h >> 29) * 0xbf58476d1ce4e5b9ULL;
+}
+
+#define FEW 64 /* items */
+
+static bool few_have_duplicates(const unsigned char *lp, size_t step) {
+    const unsigned char *seen[FEW];
+    uint64_t hash[FEW];
+    uint8_t table[4 * FEW] = { 0 }; /* 1 + index; 0: none */
+    size_t n = 0, i = 0;
+    for (const unsigned char *p = lp_first(lp); p; p = lp_next(lp, p), i++) {
+        char tmp[STR_LL_MAX];
+        if (i % step) continue;
+        struct slice s = lp_get(p, tmp);
+        uint64_t h = quick_hash(s);
+        size_t at = h >> 56;
+        for (; table[at]; at = (at + 1) & (4 * FEW - 1))
+            if (hash[table[at] - 1] == h && lp_eq(seen[table[at] - 1], s)) return true;
+        seen[n] = p;
+        hash[n] = h;
+        table[at] = (uint8_t)++n;
+    }
+    return false;
+}
+
 /* Whether two of the elements 0, step, 2 * step... are equal. */
 static bool has_duplicates(const unsigned char *lp, size_t step) {
+    if (lp_count(lp) <= FEW * step) return few_have_duplicates(lp, step);
     size_t n = lp_count(lp) / step, slots = 4;
     while (slots < 2 * n) slots *= 2;
     const unsigned char **table = mem_zalloc(slots * sizeof *table);

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -235,6 +236,38 @@ static void test_crc64_check_value(void **state) {
         assert_int_equal(crc64(crc64(0, buf, cut), buf + cut, sizeof buf - cut), crc64(0, buf, sizeof buf));
 }
 
+/* A set's listpack of n members, of which the last is the one at `twin` again (-1: none). */
+static struct obj *load_set_of(int n, int twin, const char **ret_err) {
+    unsigned char *lp = lp_new(0);
+    for (int i = 0; i < n; i++) {
+        char text[64];
+        int v = i == n - 1 && twin >= 0 ? twin : i;
+        int len = v % 3 ? snprintf(text, sizeof text, "member-with-a-long-name-%d-and-an-end", v)
+                        : snprintf(text, sizeof text, "%d", v);
+        lp = lp_append(lp, (struct slice){ text, (size_t)len });
+    }
+    struct rdb_out out = { 0 };
+    rdb_put_blob(&out, lp, lp_bytes(lp));
+    struct obj *o = load(RDB_SET_LISTPACK, out.buf.data, out.buf.len, ret_err);
+    mem_free(lp);
+    rdb_out_done(&out);
+    return o;
+}
+
+static void test_rdb_listpacks_with_twins_are_refused(void **state) {
+    static const int sizes[] = { 2, 9, 63, 64, 65, 300 };
+    (void)state;
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        const char *err;
+        obj_unref(load_set_of(sizes[k], -1, &err));
+        assert_null(err);
+        for (int twin = 0; twin < sizes[k] - 1; twin++) {
+            assert_null(load_set_of(sizes[k], twin, &err));
+            assert_string_equal(err, "a member is there twice");
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crc64_check_value),
@@ -244,6 +277,7 @@ int main(void) {
         cmocka_unit_test(test_rdb_what_is_not_sound_is_refused),
         cmocka_unit_test(test_rdb_round_trip_and_changed_bytes),
         cmocka_unit_test(test_rdb_in_pieces),
+        cmocka_unit_test(test_rdb_listpacks_with_twins_are_refused),
     };
     hash_seed_init();
     return cmocka_run_group_tests(tests, NULL, NULL);
