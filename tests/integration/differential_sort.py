@@ -22,8 +22,8 @@ def commands(gen):
     def sort():
         source = key()
         out = options()
-        if source == "ss" and "BY" in [w.upper() for w in out]:  # sets have no order that two servers share
-            out = [w for w in out if w != "nosort" and w != "#"] if "BY" not in out else ["ALPHA"]
+        if source not in ("sl", "{t}sl", "sz") and "BY" in out:  # it may be a set, which has no order that two servers share
+            out = ["ALPHA"]
         return [rng.choice(["SORT", "SORT", "SORT_RO"]), source] + out
     return [sort] * 6 + [
         lambda: ["RPUSH", rng.choice(["sl", "{t}sl"])] + [number() for _ in range(rng.randint(1, 3))],
