@@ -162,6 +162,7 @@ static void begin_full(struct replica *r) {
 static const char *refusal(struct cmd_ctx *c, struct replica *r) {
     (void)c;
     struct repl *repl = server_of(c)->repl;
+    if (repl_failover_is_on(repl)) return "NOMASTERLINK Can't SYNC while failing over";
     if (repl_is_replica(repl) && !repl_link_is_up(repl)) return "NOMASTERLINK Can't SYNC while not connected with my master";
     if (r->filter && !(r->capa & REPLICA_CAPA_EOF)) return "ERR Filtered replica requires EOF capability";
     return NULL;
@@ -172,6 +173,7 @@ void psync_command(struct cmd_ctx *c) {
     bool is_psync = c->argc > 1;
     char name[300];
     if (atomic_load(&cl->flags) & CLIENT_REPLICA) return;
+    if (c->argc > 3 && slice_ieq(c->argv[3], "failover") && !repl_failover_accept(c)) return;
     struct replica *r = replica_of(cl);
     const char *why = refusal(c, r);
     if (why) {

@@ -11,6 +11,19 @@ static const struct cmd_arg psync_args[] = {
     { 0 },
 };
 
+static const struct cmd_arg target_args[] = {
+    { .name = "host", .type = ARG_STRING },
+    { .name = "port", .type = ARG_INTEGER },
+    { .name = "force", .type = ARG_PURE_TOKEN, .token = "FORCE", .flags = ARG_OPTIONAL },
+    { 0 },
+};
+static const struct cmd_arg failover_args[] = {
+    { .name = "target", .type = ARG_BLOCK, .token = "TO", .flags = ARG_OPTIONAL, .sub = target_args },
+    { .name = "abort", .type = ARG_PURE_TOKEN, .token = "ABORT", .flags = ARG_OPTIONAL },
+    { .name = "milliseconds", .type = ARG_INTEGER, .token = "TIMEOUT", .flags = ARG_OPTIONAL },
+    { 0 },
+};
+
 static const struct cmd_arg wait_args[] = {
     { .name = "numreplicas", .type = ARG_INTEGER },
     { .name = "timeout", .type = ARG_INTEGER },
@@ -29,6 +42,15 @@ static const char *const wait_tips[] = { "request_policy:all_shards", "response_
 #define INTERNAL (CMD_ADMIN | CMD_NOSCRIPT | CMD_SYSCMD)
 
 const struct cmd_spec cmd_specs_replication[] = {
+    { .name = "failover",
+      .run = failover_command,
+      .arity = -1,
+      .flags = CMD_ADMIN | CMD_NOSCRIPT | CMD_STALE | CMD_SELF_LOCK,
+      .summary = "Hands the role of the primary to one of the replicas.",
+      .since = "6.2.0",
+      .complexity = "O(1)",
+      .group = "server",
+      .args = failover_args },
     { .name = "psync",
       .run = psync_command,
       .arity = -3,

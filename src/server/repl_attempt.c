@@ -154,6 +154,7 @@ static bool ask_for_stream(struct repl_attempt *a) {
         if (!read_reply(a, line)) return false;
     } while (line[0] == '\0'); /* the primary is alive, and not ready */
     replica_parse_psync(slice_cstr(line), &a->answer);
+    a->is_refused = a->answer.kind != ANSWER_FULL && a->answer.kind != ANSWER_CONTINUE;
     switch (a->answer.kind) {
     case ANSWER_FULL:
         log_notice("Full resync from master: %s:%lld", a->answer.id, (long long)a->answer.offset);

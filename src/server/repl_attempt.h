@@ -27,6 +27,7 @@ struct repl_attempt {
     int port, announce_port;
     struct ktls_ctx *tls; /* NULL: no TLS; a reference */
     int64_t timeout_us, started_us;
+    bool is_refused; /* what was asked for by PSYNC */
     bool failover;
     char id[REPLICA_ID_LEN + 1]; /* "": no history */
     int64_t offset;              /* the first byte wanted, as PSYNC counts */

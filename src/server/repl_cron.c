@@ -80,6 +80,7 @@ static void ping(struct repl *repl) {
     int64_t period = cfg_get(&repl->srv->cfg->repl_ping_replica_period);
     if (repl_is_replica(repl) || atomic_load(&repl->n_replicas) == 0) return;
     if (period > 0 && repl->cron_turns % (uint64_t)period) return;
+    if (repl_failover_is_on(repl)) return; /* the offset is to stand still */
     propagate_repl_command(repl->srv, -1, 1, argv);
 }
 
@@ -140,6 +141,7 @@ static void free_backlog(struct repl *repl) {
 void repl_cron(struct server *srv) {
     struct repl *repl = srv->repl;
     int64_t now = clock_mono_us();
+    repl_failover_cron(repl);
     if (now - repl->cron_us < TURN_US) return;
     repl->cron_us = now;
     free_backlog(repl);

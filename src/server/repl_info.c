@@ -46,9 +46,9 @@ void repl_info_replicas(struct server *srv, struct buf *o) {
         buf_printf(o, "min_slaves_good_slaves:%d\r\n", atomic_load(&repl->n_good));
     replica_lines(repl, o);
     buf_printf(o,
-               "master_failover_state:no-failover\r\nmaster_replid:%s\r\nmaster_replid2:%s\r\nmaster_repl_offset:%llu\r\n"
+               "master_failover_state:%s\r\nmaster_replid:%s\r\nmaster_replid2:%s\r\nmaster_repl_offset:%llu\r\n"
                "second_repl_offset:%lld\r\n",
-               id, id2, (unsigned long long)b.end, (long long)second);
+               repl_failover_state_name(repl), id, id2, (unsigned long long)b.end, (long long)second);
     buf_printf(o,
                "repl_backlog_active:%d\r\nrepl_backlog_size:%lld\r\nrepl_backlog_first_byte_offset:%llu\r\n"
                "repl_backlog_histlen:%llu\r\n",

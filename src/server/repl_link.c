@@ -348,6 +348,7 @@ void link_step_full(struct repl_attempt *a) {
     l->has_history = l->failover = false;
     set_state(l, LINK_TRANSFER);
     pthread_mutex_unlock(&r->lock);
+    if (a->failover) repl_failover_ended(r, true);
     atomic_store(&l->transfer_total, 0);
     atomic_store(&l->transfer_read, 0);
     atomic_store(&l->transfer_io_us, clock_mono_us());
@@ -417,6 +418,7 @@ static void go_on_as_client(struct repl_attempt *a, int db) {
     set_state(l, LINK_CONNECTED);
     struct repl_attempt *mine = take_attempt(l);
     pthread_mutex_unlock(&l->repl->lock);
+    if (a->failover) repl_failover_ended(l->repl, true);
     attempt_unref(mine);
     repl_link_send_ack(a->srv);
 }
@@ -469,6 +471,7 @@ void link_step_failed(struct repl_attempt *a) {
     struct repl_attempt *mine = l->attempt == a ? take_attempt(l) : NULL;
     if (mine) set_state(l, LINK_CONNECT);
     pthread_mutex_unlock(&l->repl->lock);
+    if (mine && a->failover && a->is_refused) repl_failover_ended(l->repl, false);
     attempt_unref(mine);
 }
 

@@ -33,6 +33,7 @@ struct repl *repl_new(struct server *srv) {
 struct repl *repl_free(struct repl *r) {
     if (!r) return NULL;
     r->backlog = backlog_free(r->backlog);
+    mem_free(r->failover.host);
     pthread_mutex_destroy(&r->lock);
     mem_free(r);
     return NULL;

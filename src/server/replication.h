@@ -14,6 +14,7 @@
 
 #include "base/list.h"
 #include "repl/backlog.h"
+#include "server/repl_failover.h"
 
 struct server;
 struct client;
@@ -42,6 +43,7 @@ struct repl {
     int64_t no_replicas_since_us;     /* monotonic; under lock */
     struct list waiting;              /* clients in WAIT and WAITAOF, repl_wait.c; under lock */
     _Atomic int n_waiting;
+    struct repl_failover failover;
     struct repl_sync *sync; /* full synchronization under way, repl_sync.c; thread 0's */
     int64_t cron_us;        /* thread 0's: the last turn of repl_cron */
     unsigned cron_turns;
