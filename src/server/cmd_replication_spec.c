@@ -39,7 +39,7 @@ static const struct cmd_arg waitaof_args[] = {
 
 static const char *const wait_tips[] = { "request_policy:all_shards", "response_policy:agg_min", NULL };
 
-#define INTERNAL (CMD_ADMIN | CMD_NOSCRIPT | CMD_SYSCMD)
+#define INTERNAL (CMD_ADMIN | CMD_NOSCRIPT)
 
 const struct cmd_spec cmd_specs_replication[] = {
     { .name = "failover",
@@ -62,7 +62,7 @@ const struct cmd_spec cmd_specs_replication[] = {
     { .name = "replconf",
       .run = replconf_command,
       .arity = -1,
-      .flags = INTERNAL | CMD_LOADING | CMD_STALE | CMD_ALLOW_BUSY,
+      .flags = INTERNAL | CMD_SYSCMD | CMD_LOADING | CMD_STALE | CMD_ALLOW_BUSY,
       .summary = "Sent by a replica, and to it: what it can do, and how far it has come.",
       .since = "3.0.0",
       .complexity = "O(1)",

@@ -44,6 +44,7 @@ struct repl {
     struct list waiting;              /* clients in WAIT and WAITAOF, repl_wait.c; under lock */
     _Atomic int n_waiting;
     struct repl_failover failover;
+    _Atomic int64_t shutdown_until_us; /* repl_shutdown.c: monotonic; 0: not waiting for replicas */
     struct repl_sync *sync; /* full synchronization under way, repl_sync.c; thread 0's */
     int64_t cron_us;        /* thread 0's: the last turn of repl_cron */
     unsigned cron_turns;

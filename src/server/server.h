@@ -34,7 +34,13 @@
 struct propagate;
 struct server;
 
-enum shutdown_asked { SHUTDOWN_NOT_ASKED = 0, SHUTDOWN_SIGTERM, SHUTDOWN_SIGINT, SHUTDOWN_READY /* all is written */ };
+enum shutdown_asked {
+    SHUTDOWN_NOT_ASKED = 0,
+    SHUTDOWN_SIGTERM,
+    SHUTDOWN_SIGINT,
+    SHUTDOWN_BY_COMMAND,
+    SHUTDOWN_READY /* all is written */
+};
 enum listener_kind { LISTEN_TCP = 0, LISTEN_TLS, LISTEN_UNIX };
 
 struct listener {
@@ -142,6 +148,7 @@ struct server {
     char *listening_on; /* addresses and ports of the listeners, as the configuration had them; under config_set_lock; owned */
     int listening_port, listening_tls_port; /* under config_set_lock once threads run; 0: none */
     _Atomic int shutdown_asked;             /* enum shutdown_asked */
+    _Atomic unsigned shutdown_flags;        /* with SHUTDOWN_BY_COMMAND: its enum shutdown_flag */
     int exit_status;                        /* of main(); thread 0 */
     _Atomic int threads_running;
     /* cron's memory for instantaneous figures; thread 0 only */

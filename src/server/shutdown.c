@@ -13,12 +13,15 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "cmd/block.h"
 #include "cmd/script/script.h"
 #include "server/aof_server.h"
 #include "server/child.h"
 #include "server/client.h"
 #include "server/loading.h"
 #include "server/refusal.h"
+#include "server/repl_shutdown.h"
+#include "server/replication.h"
 #include "server/snapshot.h"
 
 /* ---- what is left to do ---- */
@@ -79,6 +82,45 @@ static void end_client(struct cmd_ctx *c, struct server *srv) {
     c->s->close_after_reply = true; /* as in redis-server, success is seen as the connection closing */
 }
 
+/* SHUTDOWN that has waited for replicas, and does not come to its end. */
+static void reply_failed(struct session *s) {
+    reply_error(&s->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
+}
+
+static void end_waits(struct io_thread *th, void *arg) {
+    (void)arg;
+    list_for_each(n, &th->clients) {
+        struct client *c = list_entry(n, struct client, node);
+        if (c->s.waiter && c->s.waiter->conclude == reply_failed) client_block_end(c);
+    }
+}
+
+/* It was called off, or failed: the server goes on. */
+static void call_off(struct server *srv) {
+    atomic_store(&srv->shutdown_asked, SHUTDOWN_NOT_ASKED);
+    repl_shutdown_cancel(srv);
+    for (int t = 0; t < srv->n_threads; t++) io_thread_post(&srv->threads[t], end_waits, NULL);
+}
+
+static void abort_shutdown(struct cmd_ctx *c, struct server *srv) {
+    int asked = atomic_load(&srv->shutdown_asked);
+    if (asked == SHUTDOWN_NOT_ASKED || asked == SHUTDOWN_READY) {
+        reply_error(c->r, "ERR No shutdown in progress.");
+        return;
+    }
+    log_notice("Shutdown manually aborted.");
+    call_off(srv);
+    reply_ok(c->r);
+}
+
+/* Replicas are to get what they lack first: thread 0's cron goes on when they have. */
+static void wait_for_replicas(struct cmd_ctx *c, struct server *srv, unsigned flags) {
+    int none = SHUTDOWN_NOT_ASKED;
+    atomic_store(&srv->shutdown_flags, flags);
+    atomic_compare_exchange_strong(&srv->shutdown_asked, &none, SHUTDOWN_BY_COMMAND);
+    cmd_block_on_keys(c, &(struct cmd_block){ .conclude = reply_failed });
+}
+
 void shutdown_command(struct cmd_ctx *c) {
     struct server *srv = c->eng->server;
     unsigned flags;
@@ -86,7 +128,9 @@ void shutdown_command(struct cmd_ctx *c) {
     if (!parse(c, &flags, &is_abort)) {
         cmd_syntax_error(c);
     } else if (is_abort) {
-        reply_error(c->r, "ERR No shutdown in progress.");
+        abort_shutdown(c, srv);
+    } else if (!(flags & SHUTDOWN_NOW) && cmd_can_block(c) && repl_shutdown_is_wanted(srv->repl)) {
+        wait_for_replicas(c, srv, flags);
     } else if ((flags & SHUTDOWN_NOSAVE) && ks_is_held(c->ks)) {
         kill_children(srv); /* the script ends with the server */
         end_client(c, srv);
@@ -118,14 +162,20 @@ static unsigned configured_flags(struct server *srv, bool is_sigint) {
     return flags;
 }
 
+static unsigned flags_of(struct server *srv, int asked) {
+    if (asked == SHUTDOWN_BY_COMMAND) return atomic_load(&srv->shutdown_flags);
+    return configured_flags(srv, asked == SHUTDOWN_SIGINT);
+}
+
 /* False: not yet, or not at all. */
 static bool finish_by_signal(struct server *srv, int asked) {
-    unsigned flags = configured_flags(srv, asked == SHUTDOWN_SIGINT);
+    unsigned flags = flags_of(srv, asked);
     if (loading_is_on(srv)) {
         log_warning("Received shutdown signal during loading, exiting now.");
         loading_cancel(srv);
         return true;
     }
+    if (!(flags & SHUTDOWN_NOW) && repl_shutdown_waits(srv)) return false;
     uint64_t locked = engine_lock(&srv->eng, ks_all_mask(ks_n_shards(srv->ks)), false);
     if (!locked) { /* a script runs for long: it is waited for only if there is something to write afterwards */
         if (wants_snapshot(srv, flags)) return false;
@@ -136,7 +186,7 @@ static bool finish_by_signal(struct server *srv, int asked) {
     engine_unlock(&srv->eng, locked, 0);
     if (done) return true;
     log_warning("SIGTERM received but errors trying to shut down the server, check the logs for more information");
-    atomic_store(&srv->shutdown_asked, SHUTDOWN_NOT_ASKED);
+    call_off(srv);
     return false;
 }
 

@@ -167,3 +167,50 @@ def test_there_and_back_with_a_peer(make_ours, make_server, env, name):
         assert conn.ok("GET", "k") in ("theirs", b"theirs")
         conn.ok("SET", "k", "ours again")
     wait_equal(ours, theirs)
+
+
+# ---- the end of a primary ----
+
+@pytest.mark.parametrize("how", ["SHUTDOWN", "SIGTERM"])
+def test_shutdown_waits_for_replicas(make_ours, how):
+    primary = make_ours(shutdown_timeout="60")
+    replica = make_ours(primary)
+    wait_link(replica)
+    wait_online(primary)
+    with primary.connect(timeout=60) as conn, primary.connect(timeout=60) as other:
+        replica.proc.send_signal(signal.SIGSTOP)
+        conn.ok("SET", "k", "v")
+        if how == "SHUTDOWN":
+            conn.send(encode("SHUTDOWN"))
+            primary.wait_log("Waiting for replicas before shutting down")
+            assert other.ok("SHUTDOWN", "ABORT") == "OK"
+            assert conn.read().render() == "-ERR Errors trying to SHUTDOWN. Check logs."
+            assert other.ok("SET", "k", "w") == "OK"
+            conn.send(encode("SHUTDOWN"))
+            harness.wait_for(lambda: primary.log().count("Waiting for replicas before shutting down") == 2, 20, what="the second wait")
+        else:
+            primary.proc.send_signal(signal.SIGTERM)
+            primary.wait_log("Waiting for replicas before shutting down")
+        other.send(encode("SET", "late", "1"))
+        assert other.silent(0.3)
+        replica.proc.send_signal(signal.SIGCONT)
+        assert primary.wait_exit(60) == 0
+    with replica.connect() as conn:
+        assert conn.ok("GET", "k") in ("v", b"v", "w", b"w")
+    assert "1 of 1 replicas are in sync when shutting down." in primary.log()
+
+
+def test_shutdown_does_not_wait_for_ever(make_ours):
+    primary = make_ours(shutdown_timeout="1")
+    replica = make_ours(primary)
+    wait_link(replica)
+    wait_online(primary)
+    replica.proc.send_signal(signal.SIGSTOP)
+    try:
+        with primary.connect(timeout=60) as conn:
+            conn.ok("SET", "k", "v")
+            primary.proc.send_signal(signal.SIGTERM)
+            assert primary.wait_exit(60) == 0
+        assert "Lagging replica 127.0.0.1" in primary.log() and "0 of 1 replicas are in sync" in primary.log()
+    finally:
+        replica.proc.send_signal(signal.SIGCONT)
