@@ -69,7 +69,8 @@ static void give_back(size_t i, size_t from) {
     char *p = slot_at(i) + from;
     size_t len = sizes[i] - from;
     if (madvise(p, len, MADV_DONTNEED) == 0) return;
-    mmap(p, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0); /* they were locked */
+    /* They were locked. Where this fails too, the pages stay as they are. */
+    (void)!mmap(p, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 bool bigmem_resize(void *p, size_t size) {

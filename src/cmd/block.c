@@ -261,8 +261,7 @@ void block_finish(struct session *s) {
         engine_count_error(w->eng, s->reply.last_error);
         count_unblocked(w, s);
     } else if (state == BLOCK_UNBLOCKED_ROLE) {
-        reply_error(&s->reply,
-                    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
+        reply_error(&s->reply, "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
         engine_count_error(w->eng, s->reply.last_error);
         count_unblocked(w, s);
         s->close_after_reply = true;

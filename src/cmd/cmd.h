@@ -265,10 +265,10 @@ bool cmd_check_string_len(struct cmd_ctx *c, uint64_t size, uint64_t append);
 struct cmd_block {
     const struct slice *keys; /* n_keys slices: copied. Of the command's keys, those that can make it go on */
     int n_keys;
-    enum obj_type type;                 /* a key of this type can be ready */
-    bool on_nokey;                      /* XREADGROUP: woken up also when a key is deleted or becomes something else */
-    int64_t deadline_us;                /* from cmd_arg_timeout; 0: none */
-    void (*timed_out)(struct reply *r); /* the reply then: reply_null_array, reply_null... */
+    enum obj_type type;                  /* a key of this type can be ready */
+    bool on_nokey;                       /* XREADGROUP: woken up also when a key is deleted or becomes something else */
+    int64_t deadline_us;                 /* from cmd_arg_timeout; 0: none */
+    void (*timed_out)(struct reply *r);  /* the reply then: reply_null_array, reply_null... */
     void (*conclude)(struct session *s); /* in place of timed_out, where the reply depends on the session (WAIT) */
     /* What is run again instead of the command as given (XREAD, `$` resolved): argc slices of the same command, copied. NULL: as
      * given. */
@@ -293,7 +293,6 @@ void cmd_signal_ready(struct cmd_ctx *c, int db, struct slice key);
 void cmd_table_register_data(struct cmd_table *t);
 extern const struct cmd_spec cmd_specs_string[], cmd_specs_bitmap[], cmd_specs_generic[], cmd_specs_transaction[],
     cmd_specs_command[], cmd_specs_connection[], cmd_specs_list[], cmd_specs_hash[], cmd_specs_set[], cmd_specs_zset[],
-    cmd_specs_geo[], cmd_specs_stream[], cmd_specs_hll[], cmd_specs_sort[], cmd_specs_dump[],
-    cmd_specs_script[];
+    cmd_specs_geo[], cmd_specs_stream[], cmd_specs_hll[], cmd_specs_sort[], cmd_specs_dump[], cmd_specs_script[];
 
 #endif

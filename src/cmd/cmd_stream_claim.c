@@ -187,7 +187,9 @@ static size_t autoclaim(struct cmd_ctx *c, const struct claim *cl, int64_t min_i
 }
 
 void stream_xautoclaim_command(struct cmd_ctx *c) {
-    struct claim cl = { .key = c->argv[1], .group = c->argv[2], .name = c->argv[3], .delivery_ms = cmd_clock_ms(c), .retry_count = -1 };
+    struct claim cl = {
+        .key = c->argv[1], .group = c->argv[2], .name = c->argv[3], .delivery_ms = cmd_clock_ms(c), .retry_count = -1
+    };
     int64_t min_idle_ms, count;
     struct stream_id at;
     if (!parse_autoclaim(c, &min_idle_ms, &at, &count, &cl.just_id)) return;

@@ -56,7 +56,7 @@ static size_t words_size(int n, const struct slice *words) {
 
 static void encode(struct buf *b, int argc, const struct slice *argv, int n_more, const struct slice *more) {
     buf_reserve(b, LENGTH_MAX + words_size(argc, argv) + words_size(n_more, more));
-    char *p = put_length(b->data + b->len, '*', (uint64_t)(argc + n_more));
+    char *p = put_length(b->data + b->len, '*', (uint64_t)argc + (uint64_t)n_more);
     p = put_words(p, argc, argv);
     p = put_words(p, n_more, more);
     b->len = (size_t)(p - b->data);

@@ -59,7 +59,7 @@ void **dict_find_slot(struct dict *d, uint64_t hash, struct slice key);
  * be another one's, or NULL. */
 void dict_prefetch(const struct dict *d, uint64_t hash);
 void *dict_probe(const struct dict *d, uint64_t hash);
-void dict_insert(struct dict *d, uint64_t hash, void *item);        /* the key must not be there */
+void dict_insert(struct dict *d, uint64_t hash, void *item); /* the key must not be there */
 /* A table for so many items at once; nothing when the dict has any. */
 void dict_reserve(struct dict *d, uint64_t n);
 void *dict_remove(struct dict *d, uint64_t hash, struct slice key); /* the item, now the caller's; NULL when absent */

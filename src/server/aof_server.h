@@ -41,8 +41,8 @@ void aof_before_sleep(struct io_thread *th); /* before its replies are sent */
 /* True: replies must not be sent before aof_before_sleep. Cheap; any I/O thread. */
 bool aof_holds_replies(const struct server *srv);
 void aof_cron(struct server *srv); /* thread 0 */
-/* Another data set is in place, and no effect of a command's: what was logged so far is not what it is made of. Begins anew, as if
- * it were turned off and on. Any thread. */
+/* Another data set is in place, and no effect of a command's: what was logged so far is not what it is made of. Begins anew, as
+ * if it were turned off and on. Any thread. */
 void aof_data_replaced(struct server *srv);
 /* CONFIG SET has changed something: takes shards, so not under config_set_lock. False: appendonly could not be turned on, and is
  * off again. in_exec: it is put off to the cron. */
@@ -56,7 +56,7 @@ void debug_loadaof(struct cmd_ctx *c);
 /* ---- figures ---- */
 bool aof_is_on(const struct aof *a);                /* appendonly yes */
 void aof_info(struct server *srv, struct buf *out); /* INFO persistence: its lines */
-size_t aof_buffer_bytes(const struct server *srv); /* of used memory, for maxmemory; cheap */
+size_t aof_buffer_bytes(const struct server *srv);  /* of used memory, for maxmemory; cheap */
 /* Bytes appended since the start that are on the disk: session.aof_offset is safe when this is as much. */
 uint64_t aof_fsynced_offset(struct aof *a);
 /* A replica has applied its primary's stream up to this offset. Its own thread. */

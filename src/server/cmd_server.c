@@ -1,5 +1,6 @@
 /*
- * INFO, TIME, LOLWUT; the table, with SHUTDOWN (shutdown.c), DEBUG (cmd_debug.c) and MEMORY (cmd_memory.c). Runs on the client's I/O thread.
+ * INFO, TIME, LOLWUT; the table, with SHUTDOWN (shutdown.c), DEBUG (cmd_debug.c) and MEMORY (cmd_memory.c). Runs on the client's
+ * I/O thread.
  */
 #include <stdio.h>
 #include <string.h>

@@ -80,9 +80,10 @@ struct config {
     int n_latency_percentiles;
     /* persistence */
     cfg_int rdbcompression, rdbchecksum, rdb_save_incremental_fsync, rdb_del_sync_files, stop_writes_on_bgsave_error,
-        sanitize_dump_payload, key_load_delay /* us, for tests */, rdb_key_save_delay, appendonly, appendfsync, no_appendfsync_on_rewrite, auto_aof_rewrite_percentage,
-        auto_aof_rewrite_min_size, aof_load_truncated, aof_use_rdb_preamble, aof_timestamp_enabled, aof_rewrite_incremental_fsync,
-        aof_disable_auto_gc, propagation_error_behavior;
+        sanitize_dump_payload, key_load_delay /* us, for tests */, rdb_key_save_delay, appendonly, appendfsync,
+        no_appendfsync_on_rewrite, auto_aof_rewrite_percentage, auto_aof_rewrite_min_size, aof_load_truncated,
+        aof_use_rdb_preamble, aof_timestamp_enabled, aof_rewrite_incremental_fsync, aof_disable_auto_gc,
+        propagation_error_behavior;
     struct cfg_save { /* save points: n_save of them */
         int64_t seconds, changes;
     } save[CONFIG_MAX_SAVE];

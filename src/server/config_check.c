@@ -95,12 +95,9 @@ const char *directive_check(const char *name, int n, const struct slice *words) 
         const char *name;
         const char *(*check)(int n, const struct slice *words);
     } checks[] = {
-        { "proc-title-template", check_template },
-        { "oom-score-adj-values", check_oom_values },
-        { "shutdown-on-sigint", check_shutdown_on },
-        { "shutdown-on-sigterm", check_shutdown_on },
-        { "appendfilename", check_appendfilename },
-        { "appenddirname", check_appenddirname },
+        { "proc-title-template", check_template },   { "oom-score-adj-values", check_oom_values },
+        { "shutdown-on-sigint", check_shutdown_on }, { "shutdown-on-sigterm", check_shutdown_on },
+        { "appendfilename", check_appendfilename },  { "appenddirname", check_appenddirname },
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (strcmp(checks[i].name, name) == 0) return checks[i].check(n, words);

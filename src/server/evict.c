@@ -199,7 +199,7 @@ enum evict_result evict_keys(struct server *srv, unsigned slot) {
         return EVICT_DONE;
     }
     if (policy == CFG_NOEVICTION) return EVICT_FAILED;
-    if (loading_is_on(srv)) return EVICT_RUNNING; /* the keyspace is another thread's */
+    if (loading_is_on(srv)) return EVICT_RUNNING;  /* the keyspace is another thread's */
     if (ks_is_held(srv->ks)) return EVICT_RUNNING; /* by a script */
     if (atomic_load_explicit(&srv->pause_until_ms, memory_order_relaxed) > clock_wall_ms())
         return EVICT_RUNNING; /* CLIENT PAUSE */

@@ -68,18 +68,8 @@ static void print_usage(FILE *f) {
 
 static void register_commands(struct server *srv) {
     const struct cmd_spec *const families[] = {
-        cmd_specs_connection,
-        cmd_specs_acl,
-        cmd_specs_client,
-        cmd_specs_server,
-        cmd_specs_config,
-        cmd_specs_pubsub,
-        cmd_specs_observe,
-        cmd_specs_snapshot,
-        cmd_specs_migrate,
-        cmd_specs_replication,
-        cmd_specs_replicaof,
-        NULL,
+        cmd_specs_connection, cmd_specs_acl,      cmd_specs_client,  cmd_specs_server,      cmd_specs_config,    cmd_specs_pubsub,
+        cmd_specs_observe,    cmd_specs_snapshot, cmd_specs_migrate, cmd_specs_replication, cmd_specs_replicaof, NULL,
     };
     srv->table = cmd_table_new();
     cmd_table_register_data(srv->table);

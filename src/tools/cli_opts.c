@@ -70,15 +70,11 @@ static bool mode_flag(struct cli_cfg *cfg, const char *opt) {
     static const struct {
         const char *name;
         enum cli_mode mode;
-    } table[] = { { "--stat", CLI_MODE_STAT },
-                  { "--bigkeys", CLI_MODE_BIGKEYS },
-                  { "--memkeys", CLI_MODE_MEMKEYS },
-                  { "--scan", CLI_MODE_SCAN },
-                  { "--latency", CLI_MODE_LATENCY },
-                  { "--pipe", CLI_MODE_PIPE },
-                  { "--replica", CLI_MODE_REPLICA },
-                  { "--slave", CLI_MODE_REPLICA },
-                  { "--latency-history", CLI_MODE_LATENCY_HISTORY } };
+    } table[] = {
+        { "--stat", CLI_MODE_STAT },       { "--bigkeys", CLI_MODE_BIGKEYS }, { "--memkeys", CLI_MODE_MEMKEYS },
+        { "--scan", CLI_MODE_SCAN },       { "--latency", CLI_MODE_LATENCY }, { "--pipe", CLI_MODE_PIPE },
+        { "--replica", CLI_MODE_REPLICA }, { "--slave", CLI_MODE_REPLICA },   { "--latency-history", CLI_MODE_LATENCY_HISTORY }
+    };
     for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
         if (is(opt, table[i].name)) {
             cfg->mode = table[i].mode;

@@ -1,8 +1,7 @@
 /* kettle-cli: the command line client.
  *
- * Flow: options (cli_opts.c), then one of: a special mode (cli_keys, cli_stat, cli_latency, cli_pipe, cli_sync), a script (here), a command
- * given as words (here), or the interactive mode (cli_repl.c).
- * Threads: one. */
+ * Flow: options (cli_opts.c), then one of: a special mode (cli_keys, cli_stat, cli_latency, cli_pipe, cli_sync), a script (here),
+ * a command given as words (here), or the interactive mode (cli_repl.c). Threads: one. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

@@ -104,9 +104,11 @@ struct registration {
     unsigned flags;
 };
 
-static int refuse(lua_State *L, const char *text) {
+/* Does not come back, as lua_error does not. */
+static _Noreturn int refuse(lua_State *L, const char *text) {
     api_push_error(L, text);
-    return lua_error(L);
+    lua_error(L);
+    abort();
 }
 
 static void take_flags(lua_State *L, int idx, struct registration *g) {
