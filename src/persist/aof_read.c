@@ -95,7 +95,7 @@ static enum aof_read take_length(struct aof_reader *r, char prefix, int64_t *ret
         snprintf(text, sizeof text, "Expected prefix '%c', got: '%c'", prefix, printable(r->buf.data[r->pos]));
         return bad(r, begin, text);
     }
-    struct slice line;
+    struct slice line = { NULL, 0 };
     enum aof_read e = take_line(r, HEADER_MAX, &line);
     if (e != AOF_READ_COMMAND) return e;
     r->lines++;
@@ -151,7 +151,7 @@ static enum aof_read take_command(struct aof_reader *r) {
 }
 
 static enum aof_read take_note(struct aof_reader *r) {
-    struct slice line;
+    struct slice line = { NULL, 0 };
     enum aof_read e = take_line(r, AOF_ANNOTATION_MAX, &line);
     if (e != AOF_READ_COMMAND) return e;
     if (line.len && line.ptr[line.len - 1] == '\r') line.len--;

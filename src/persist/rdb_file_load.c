@@ -237,11 +237,11 @@ static void select_db(struct loader *l) {
 
 /* The file may claim anything: there cannot be more keys than its bytes have room for. */
 static void reserve(struct loader *l) {
-    uint64_t keys = rdb_get_len(&l->in, NULL), expires = rdb_get_len(&l->in, NULL);
+    uint64_t keys = rdb_get_len(&l->in, NULL);
+    rdb_get_len(&l->in, NULL); /* how many of them expire */
     if (check(l, "size of a database")) return;
     uint64_t read = bytes_read(l), most = l->o->size > read ? (l->o->size - read) / KEY_BYTES_MIN : UNKNOWN_RESERVE;
     if (keys > most) keys = most;
-    if (expires > keys) expires = keys;
     if (l->ks) ks_reserve(l->ks, l->db, keys, l->locked);
 }
 
