@@ -254,7 +254,7 @@ static bool look_up(struct sort *s, struct slice pattern, struct slice element, 
 /* As strtod(3) reads it: that is what redis-server does with weights. */
 static bool to_score(struct slice text, double *ret) {
     char local[64], *p = text.len < sizeof local ? local : mem_alloc(text.len + 1), *end;
-    memcpy(p, text.ptr, text.len);
+    if (text.len) memcpy(p, text.ptr, text.len);
     p[text.len] = 0;
     errno = 0;
     *ret = strtod(p, &end);
