@@ -402,8 +402,9 @@ static void answer(struct cmd_ctx *c, struct migration *m) {
     }
     figures_note(f, m->s.slot, m->cmd, usec);
     figures_count(f, m->s.slot);
-    if (!w || block_claim(w, BLOCK_SERVED) != BLOCK_WAITING) return; /* killed */
-    w->job_dropped = NULL;
+    if (!w) return;
+    w->job_dropped = NULL;                                     /* the migration ends before the waiter does */
+    if (block_claim(w, BLOCK_SERVED) != BLOCK_WAITING) return; /* killed, and about to be closed */
     w->usec = usec;
     w->s.repl_offset = m->s.repl_offset;
     w->s.aof_offset = m->s.aof_offset;
