@@ -506,15 +506,19 @@ struct aof_file *aof_file_new(const struct aof_file_hooks *hooks) {
     return f;
 }
 
+void aof_file_stop(struct aof_file *f) {
+    if (!f->has_thread) return;
+    pthread_mutex_lock(&f->wake_lock);
+    atomic_store(&f->stopping, true);
+    pthread_cond_signal(&f->wake);
+    pthread_mutex_unlock(&f->wake_lock);
+    pthread_join(f->tid, NULL);
+    f->has_thread = false;
+}
+
 struct aof_file *aof_file_free(struct aof_file *f) {
     if (!f) return NULL;
-    if (f->has_thread) {
-        pthread_mutex_lock(&f->wake_lock);
-        atomic_store(&f->stopping, true);
-        pthread_cond_signal(&f->wake);
-        pthread_mutex_unlock(&f->wake_lock);
-        pthread_join(f->tid, NULL);
-    }
+    aof_file_stop(f);
     for (int i = 0; i < f->n_retired; i++) close(f->retired[i]);
     mem_free(f->retired);
     if (f->fd >= 0) close(f->fd);

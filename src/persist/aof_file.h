@@ -35,6 +35,7 @@ struct aof_file_hooks {
 struct aof_file;
 struct aof_file *aof_file_new(const struct aof_file_hooks *hooks); /* no file yet, no thread */
 struct aof_file *aof_file_free(struct aof_file *f);                /* ends the thread; closes without writing */
+void aof_file_stop(struct aof_file *f);                            /* ends the thread: no hook is called any more */
 /* Before the first open, and whenever the setting changes. */
 void aof_file_set_policy(struct aof_file *f, enum aof_fsync policy);
 void aof_file_set_timestamps(struct aof_file *f, bool on); /* aof-timestamp-enabled: "#TS:1234\r\n" in front of units */

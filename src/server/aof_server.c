@@ -198,13 +198,17 @@ struct aof *aof_new(struct server *srv) {
     return a;
 }
 
-struct aof *aof_free(struct aof *a) {
-    if (!a) return NULL;
+void aof_end(struct aof *a) {
     if (aof_state_of(a) != AOF_OFF) {
         aof_file_hold(a->file);
         aof_file_close(a->file);
         aof_file_let_go(a->file);
     }
+    aof_file_stop(a->file);
+}
+
+struct aof *aof_free(struct aof *a) {
+    if (!a) return NULL;
     a->file = aof_file_free(a->file);
     a->manifest = aof_manifest_free(a->manifest);
     mem_free(a);

@@ -23,6 +23,8 @@ struct server;
 
 /* ---- start and end: main thread, or the loader's ---- */
 struct aof *aof_new(struct server *srv); /* before the I/O threads are made; nothing is opened */
+/* The I/O threads have ended, their loops are still there: everything is written and synced, thread "aof" ends. */
+void aof_end(struct aof *a);
 struct aof *aof_free(struct aof *a);
 struct conn_gate *aof_gate(struct aof *a); /* for every thread's connections */
 enum aof_loaded { AOF_LOADED = 0, AOF_NOTHING, AOF_LOAD_FAILED };

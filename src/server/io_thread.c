@@ -390,6 +390,7 @@ void io_threads_stop(struct server *srv) {
 
 void io_threads_join(struct server *srv) {
     for (int i = 1; i < srv->n_threads; i++) pthread_join(srv->threads[i].tid, NULL);
+    aof_end(srv->aof); /* its thread posts to the loops */
     mem_free(srv->listening_on);
     srv->listening_on = NULL;
     for (int i = 0; i < srv->n_threads; i++) {
