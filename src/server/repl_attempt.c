@@ -12,12 +12,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "net/connect.h"
+
+#define READERS_WAIT_US 5000
 
 /* ---- life ---- */
 
@@ -192,6 +195,11 @@ static bool connect_to_primary(struct repl_attempt *a) {
     return true;
 }
 
+/* Replicas of this server are closed by their own threads. */
+static void put_in_place(struct repl_attempt *a) {
+    while (attempt_step(a, link_step_loaded) && a->must_wait) usleep(READERS_WAIT_US);
+}
+
 static void run(struct repl_attempt *a) {
     if (!connect_to_primary(a)) return;
     link_note_state(a, LINK_HANDSHAKE);
@@ -199,7 +207,7 @@ static void run(struct repl_attempt *a) {
     if (a->answer.kind == ANSWER_CONTINUE)
         attempt_step(a, link_step_continue);
     else if (attempt_receive(a))
-        attempt_step(a, link_step_loaded);
+        put_in_place(a);
 }
 
 static void *thread_main(void *arg) {

@@ -45,6 +45,7 @@ struct repl_attempt {
     enum attempt_load load;
     bool is_async;           /* LOAD_SWAP of the same history: the old data is served meanwhile */
     bool is_loading;         /* the server says so */
+    bool must_wait;          /* link_step_loaded has done nothing: replicas of this server still read the old history */
     struct keyspace *data;   /* what is read, until it takes the place of the server's; then what was there before */
     struct slice *libraries; /* functions of the RDB; each from mem_alloc */
     int n_libraries;

@@ -423,12 +423,23 @@ static void go_on_as_client(struct repl_attempt *a, int db) {
     repl_link_send_ack(a->srv);
 }
 
+/* Nobody begins to read meanwhile: PSYNC is refused while the link is down. */
+static bool has_readers(struct repl *r) {
+    struct backlog_info info;
+    backlog_info(r->backlog, &info);
+    return info.n_readers > 0;
+}
+
 void link_step_loaded(struct repl_attempt *a) {
     struct server *srv = a->srv;
     struct repl *r = srv->repl;
+    a->must_wait = has_readers(r);
+    if (a->must_wait) {
+        repl_disconnect_replicas(r);
+        return;
+    }
     with_data_locked(a, exchange_data);
     put_libraries(a);
-    if (a->is_async) repl_disconnect_replicas(r);
     repl_set_id(r, a->answer.id);
     repl_clear_id2(r);
     backlog_reset(r->backlog, (uint64_t)a->answer.offset);

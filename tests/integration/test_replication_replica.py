@@ -462,6 +462,27 @@ def test_chain(make_peer, kind):
     assert int(stats(middle)["sync_full"]) == 1
 
 
+@pytest.mark.parametrize("load", ["disabled", "swapdb"])
+def test_full_synchronization_in_the_middle_of_a_chain(make_peer, load):
+    """The middle follows another primary: its own replica has to begin anew as well."""
+    one, two, middle, low = make_peer("redis"), make_peer("redis"), make_peer(repl_diskless_load=load), make_peer()
+    with one.connect() as c:
+        fill(c)
+    with two.connect() as c:
+        c.ok("SET", "of", "the other")
+    follow(middle, one)
+    wait_link(middle)
+    follow(low, middle)
+    wait_link(low)
+    with Load(two):
+        follow(middle, two)
+        wait_for(lambda: replication(middle)["master_replid"] == replication(two)["master_replid"], middle.env.timeout(60),
+                 what="the middle to follow the other one")
+        time.sleep(0.3)
+    wait_same(two, middle)
+    wait_for(lambda: digest(two) == digest(low), two.env.timeout(60), what="the end of the chain to be the same")
+
+
 def test_promoted_while_it_applies(make_peer):
     """Promotion in the middle of a stream: what is in the data is in the history, and the other way round."""
     top, middle, low = make_peer(), make_peer(io_threads="2"), make_peer()
