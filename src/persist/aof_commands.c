@@ -134,7 +134,8 @@ static void write_zset(struct writer *w, const struct obj *o) {
     zset_iter_init(&it, o, 0, false);
     while (!w->err && zset_iter_next(&it, &item)) {
         begin_element(w, "ZADD", 2);
-        put(w, (struct slice){ score, str_from_double(score, item.score) });
+        size_t len = str_from_double(score, item.score);
+        put(w, (struct slice){ score, len });
         put(w, item.member);
     }
 }

@@ -108,7 +108,7 @@ static void close_from_to(unsigned from, unsigned to) {
 
 /* All but the standard ones and those that are to be kept. */
 static void close_others(const struct child_opts *o) {
-    int keep[256], n = o->n_keep_fds < 256 ? o->n_keep_fds : 256;
+    int keep[256] = { 0 }, n = o->n_keep_fds < 256 ? o->n_keep_fds : 256;
     unsigned from = 3;
     for (int i = 0; i < n; i++) keep[i] = o->keep_fds[i];
     qsort(keep, (size_t)n, sizeof *keep, by_number);

@@ -55,7 +55,8 @@ void replica_drained(struct client *c) {
 
 size_t replica_pending(const struct client *c) {
     const struct replica *r = c->replica;
-    if (!backlog_reader_is_open(&r->reader)) return 0;
+    /* Until its synchronization has begun the reader is thread 0's, which places it before it changes the state. */
+    if (replica_state(r) == REPLICA_WAIT_START || !backlog_reader_is_open(&r->reader)) return 0;
     uint64_t end = repl_offset(r->repl);
     return end > r->reader.offset ? (size_t)(end - r->reader.offset) : 0;
 }

@@ -74,7 +74,7 @@ void replica_forget(struct client *c);
 /* "127.0.0.1:6380", as logs show it. lock held. */
 const char *replica_name(const struct replica *r, char *out, size_t cap);
 static inline enum replica_state replica_state(const struct replica *r) {
-    return (enum replica_state)atomic_load_explicit(&((struct replica *)(uintptr_t)r)->state, memory_order_relaxed);
+    return (enum replica_state)atomic_load_explicit(&((struct replica *)(uintptr_t)r)->state, memory_order_acquire);
 }
 /* Into the list of replicas: CLIENT LIST says S from here on. Its thread; takes repl->lock. */
 void replica_enlist(struct replica *r, enum replica_state state);

@@ -45,8 +45,8 @@ struct repl {
     _Atomic int n_waiting;
     struct repl_failover failover;
     _Atomic int64_t shutdown_until_us; /* repl_shutdown.c: monotonic; 0: not waiting for replicas */
-    struct repl_sync *sync; /* full synchronization under way, repl_sync.c; thread 0's */
-    int64_t cron_us;        /* thread 0's: the last turn of repl_cron */
+    struct repl_sync *sync;            /* full synchronization under way, repl_sync.c; thread 0's */
+    int64_t cron_us;                   /* thread 0's: the last turn of repl_cron */
     unsigned cron_turns;
     _Atomic uint64_t n_full, n_partial_ok, n_partial_err; /* INFO stats sync_* */
     _Atomic uint64_t bytes_out;                           /* given to replicas: streams and files */
