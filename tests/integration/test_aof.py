@@ -15,6 +15,7 @@ import pytest
 import aof
 import crash_aof
 import harness
+import replicas
 from aof import again, digest, directives, end, folder, manifest, ok, path_of, read, write
 
 ROUNDS = int(os.environ.get("AOF_ROUNDS", "2"))      # of the crash matrix; 200 by hand
@@ -780,16 +781,9 @@ def test_check_tool_says_what_redis_says(make_server, env, tmp_path):
 
 # ---- exchange ----
 
-def other_server(kind):
-    if kind == "redis":
-        return shutil.which("redis-server")
-    path = os.path.expanduser("~/.cache/kettle/peers/valkey-server/usr/bin/valkey-server")
-    return path if os.access(path, os.X_OK) else shutil.which("valkey-server")
-
-
 @pytest.fixture(params=["redis", "valkey"])
 def theirs(request, env):
-    program = other_server(request.param)
+    program = replicas.program(request.param + "-server")
     if not program:
         pytest.skip("no %s-server to exchange files with" % request.param)
     instance = harness.Server(harness.Env(program, False, env.certs), "tcp", directives=directives(), start=False)

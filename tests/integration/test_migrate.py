@@ -3,9 +3,7 @@
 
 A target that does not answer is one that was stopped (SIGSTOP): its kernel goes on accepting. How exact the timeout is on an idle
 machine is perf/deadlines.sh's to say: the bounds here are loose."""
-import glob
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -14,6 +12,7 @@ import time
 import pytest
 
 import harness
+import replicas
 import resp
 from test_dump import KINDS, make, show
 
@@ -21,9 +20,7 @@ IOERR_CONNECT = "IOERR error or timeout connecting to the client"
 IOERR_READ = "IOERR error or timeout reading from target instance"
 
 
-def find_peer(name):
-    cached = glob.glob(os.path.expanduser("~/.cache/kettle/peers/*/usr/bin/" + name))
-    return shutil.which(name) or (cached[0] if cached else None)
+find_peer = replicas.program
 
 
 @pytest.fixture(scope="module")

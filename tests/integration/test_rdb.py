@@ -9,14 +9,14 @@ import time
 import pytest
 
 import harness
+import replicas
 from harness import wait_for
 
-VALKEY = os.path.expanduser("~/.cache/kettle/peers/valkey-server/usr/bin/valkey-server")
 LIBRARY = "#!lua name=lib\nredis.register_function('answer', function(keys, args) return 42 end)"
 
 
 def peer_path(name):
-    found = shutil.which(name) or (VALKEY if name == "valkey-server" and os.access(VALKEY, os.X_OK) else None)
+    found = replicas.program(name)
     if not found:
         pytest.skip("no %s to exchange files with" % name)
     return found
