@@ -28,12 +28,13 @@ class Writer(threading.Thread):
         super().__init__(daemon=True)
         self.server, self.name_ = server, name
         self.acked, self.sent = [], 0
-        self.stop = False
+        self.stop = self.began = False
 
     def run(self):
         try:
             with self.server.connect(timeout=30) as conn:
                 self.begin(conn)
+                self.began = True
                 while not self.stop:
                     self.sent += 1
                     self.step(conn, self.sent)
@@ -138,7 +139,8 @@ def one_round(server, rng, fsync, rewrites, number):
     server.start()
     with server.connect(timeout=60) as conn:
         for w in writers:
-            w.check(conn, w.safe(killed_at, fsync))
+            if w.began:
+                w.check(conn, w.safe(killed_at, fsync))
     return sum(len(w.acked) for w in writers)
 
 
