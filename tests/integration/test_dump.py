@@ -39,8 +39,7 @@ def make(conn, kind, n, large):
     elif kind == "hash":
         conn.ok("HSET", "k", *[x for i, v in enumerate(values) for x in ("f%d" % i, v)])
     else:
-        for i, v in enumerate(values):
-            conn.ok("XADD", "k", "%d-1" % (i + 1), "f", v, "g%d" % (i % 2), "y")
+        conn.pipeline([("XADD", "k", "%d-1" % (i + 1), "f", v, "g%d" % (i % 2), "y") for i, v in enumerate(values)])
         conn.ok("XGROUP", "CREATE", "k", "g", "0")
         conn.ok("XREADGROUP", "GROUP", "g", "alice", "COUNT", n // 2 + 1, "STREAMS", "k", ">")
         conn.ok("XDEL", "k", "2-1")

@@ -92,7 +92,7 @@ class Stopped:
 
 
 def wait_blocked(conn, n=1):
-    harness.wait_for(lambda: int(conn.info("clients")["blocked_clients"]) == n, what="a client that waits for its MIGRATE")
+    harness.wait_for(lambda: int(conn.info("clients")["blocked_clients"]) == n, 60, what="a client that waits for its MIGRATE")
 
 
 # ---- what goes over ----
@@ -295,17 +295,16 @@ def test_the_timeout_is_kept_and_others_go_on(pair, ours, target, env, kept):
         assert a.ok(*args(target, "warm")) == "OK"
     with ours.connect() as other, Stopped(target):
         began = time.monotonic()
-        a.send(resp.encode(*args(target, "k", timeout=700)))
+        a.send(resp.encode(*args(target, "k", timeout=2500)))
         wait_blocked(other)
-        n = 0
-        while n < 3 or time.monotonic() - began < 0.5:
+        for _ in range(3):
             other.ok("APPEND", "k2", "x")
             assert other.ok("GET", "k") == b"value"
-            n += 1
+        assert other.info("clients")["blocked_clients"] == "1"  # it still waits
         reply = a.read().render()
         took = time.monotonic() - began
         assert reply in ("-" + IOERR_READ, "-" + IOERR_CONNECT), reply
-        assert 0.69 <= took < env.timeout(5), took
+        assert 2.49 <= took < env.timeout(15), took
         assert other.ok("GET", "k") == b"value" and other.ok("TYPE", "k2") == "string"
     b.ok("PING")
 
@@ -316,15 +315,17 @@ def test_many_wait_for_one_that_does_not_answer(start, pair, ours, target):
     a.ok("MSET", *[x for i in range(40) for x in ("k%d" % i, i)])
     a.ok("SET", "free", 1)
     conns = [ours.connect() for _ in range(40)]
-    with Stopped(asleep):
+    with Stopped(asleep) as stopped:
         for i, conn in enumerate(conns):
-            conn.send(resp.encode(*args(asleep, "k%d" % i, timeout=5000)))
+            conn.send(resp.encode(*args(asleep, "k%d" % i, timeout=120000)))
         wait_blocked(a, 40)
-        assert a.ok(*args(target, "free")) == "OK"  # nobody's migration waits for another's
+        assert a.ok(*args(target, "free", timeout=60000)) == "OK"  # nobody's migration waits for another's
+        assert a.ok("DBSIZE") == 40
+        stopped.go_on()
         for conn in conns:
-            assert conn.read().render().startswith("-IOERR error or timeout")
+            assert conn.read().render() == "+OK"
             conn.close()
-    assert a.ok("DBSIZE") == 40
+    assert a.ok("DBSIZE") == 0
 
 
 def test_changes_meanwhile_are_not_lost(pair, ours, target):
