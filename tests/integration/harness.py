@@ -202,7 +202,7 @@ class Server:
                     return not (isinstance(reply, resp.ReplyError) and reply.startswith("LOADING"))
             except (OSError, EOFError, ssl.SSLError):
                 return False
-        wait_for(probe, self.env.timeout(10), what="the server to answer")
+        wait_for(probe, self.env.timeout(30), what="the server to answer")
 
     def output(self):
         out = b""

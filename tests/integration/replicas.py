@@ -77,12 +77,13 @@ def offset_of(primary):
 
 def wait_same(primary, replicas, timeout=60):
     """All of the stream has arrived, and the data sets are the same. Keys may still run out meanwhile: so it looks more than once."""
-    deadline = time.monotonic() + primary.env.timeout(timeout)
+    deadline = None
     while True:
         offset = offset_of(primary)
         for replica in replicas:
             harness.wait_for(lambda: int(replica.link().get("slave_repl_offset", -1)) >= offset, primary.env.timeout(timeout), 0.05,
                              "offset %d at the replica" % offset)
+        deadline = deadline or time.monotonic() + primary.env.timeout(timeout)
         want = digest(primary)
         different = [replica for replica in replicas if replica.dataset() != want]
         if not different:

@@ -543,7 +543,7 @@ def faults(make_server, env):
 
 def test_one_fsync_is_for_many_clients(faults):
     f = faults("always")
-    f.tell("delay 200")
+    f.tell("delay 500")
     server, took = f.server, []
     conns = [server.connect(timeout=60) for _ in range(30)]
     start = time.monotonic()
@@ -554,8 +554,8 @@ def test_one_fsync_is_for_many_clients(faults):
     for conn in conns[1:]:
         assert conn.read().py == "OK"
     took.append(time.monotonic() - start)
-    assert took[0] >= 0.2, "a reply came before its fsync"
-    assert took[1] < 30 * 0.2 / 3, "each client waited for an fsync of its own"
+    assert took[0] >= 0.5, "a reply came before its fsync"
+    assert took[1] < 30 * 0.5 / 2, "each client waited for an fsync of its own"
     for conn in conns:
         conn.close()
     end(server, signal.SIGKILL)
@@ -587,18 +587,19 @@ def test_steady_pipelines_hear_something(faults):
     f.tell("delay 100")
     with f.server.connect(timeout=60) as conn:
         ok(conn, "SET", "n", 0)
-        stop = time.monotonic() + 3
+        stop = threading.Event()
 
         def send():
-            while time.monotonic() < stop:
+            while not stop.wait(0.002):
                 conn.send(b"INCR n\r\n")
-                time.sleep(0.002)
 
         sender = threading.Thread(target=send)
         sender.start()
-        first = conn.read().py
-        assert first == 1 and time.monotonic() < stop - 1
-        sender.join()
+        try:
+            assert conn.read().py == 1
+        finally:
+            stop.set()
+            sender.join()
 
 
 def test_everysec_does_not_wait_for_the_disk(faults):

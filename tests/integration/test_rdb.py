@@ -118,15 +118,13 @@ def test_save_and_restart_keep_everything(start, env, compression, threads):
 
 
 def test_bgsave_is_of_its_moment(start, env):
-    server, conn = start(**{"rdb-key-save-delay": "500"})
+    server, conn = start(**{"rdb-key-save-delay": "2000"})
     conn.ok("DEBUG", "POPULATE", 1000)
     before = digest(conn)
     conn.ok("BGSAVE")
     assert conn.err("BGSAVE") == "ERR Background save already in progress"
     assert conn.err("SAVE") == "ERR Background save already in progress"
-    for i in range(100):
-        conn.ok("SET", "key:%d" % i, "changed")
-        conn.ok("SET", "later:%d" % i, "new")
+    conn.pipeline([words for i in range(100) for words in (("SET", "key:%d" % i, "changed"), ("SET", "later:%d" % i, "new"))])
     info = persistence(conn)
     assert info["rdb_bgsave_in_progress"] == "1" and int(info["current_save_keys_total"]) >= 1000
     wait_for(lambda: persistence(conn)["rdb_bgsave_in_progress"] == "0", conn.server_timeout, what="BGSAVE to end")
@@ -152,7 +150,7 @@ def test_bgsave_schedule_and_inside_of_a_transaction(start):
 
 def test_clients_end_while_a_child_saves(start):
     """A client's connection ends when the server closes it, although a child was forked while it was open."""
-    server, conn = start(**{"rdb-key-save-delay": "10000"})
+    server, conn = start(**{"rdb-key-save-delay": "100000"})
     conn.ok("DEBUG", "POPULATE", 200)
     other = server.connect()
     other_id = other.ok("CLIENT", "ID")

@@ -117,7 +117,7 @@ def test_several_replicas_at_once(make_primary, make_replica, how):
     if not names:
         pytest.skip("no peers")
     primary = make_primary(how, repl_diskless_sync_delay="2", repl_backlog_size="50mb")
-    populate(primary, 20000)
+    populate(primary, 5000)
     with Load(primary, threads=1):
         made = [make_replica(name, primary) for name in (names * 3)[:3]]
         for replica in made:
@@ -127,11 +127,13 @@ def test_several_replicas_at_once(make_primary, make_replica, how):
 
 
 def test_replica_that_comes_while_a_file_is_written_gets_the_same_one(make_primary, make_replica, any_peer):
-    primary = make_primary("disk", rdb_key_save_delay="200")
+    primary = make_primary("disk", rdb_key_save_delay="500")
     populate(primary, 10000)
+    second = make_replica(any_peer, primary, directives={"replicaof": None})  # it is told later: it takes time to start
     first = make_replica(any_peer, primary)
     wait_state(primary, "wait_bgsave")
-    second = make_replica(any_peer, primary)
+    with second.connect() as conn:
+        conn.ok("REPLICAOF", "127.0.0.1", str(primary.any_port()))
     primary.wait_log("Waiting for end of BGSAVE for SYNC", 30)
     with primary.connect() as conn:
         conn.ok("CONFIG", "SET", "rdb-key-save-delay", "0")

@@ -514,7 +514,7 @@ def test_a_primary_that_stalls(make_peer, env, transport):
         follow(replica, primary)
         replica.wait_log("Timeout receiving bulk data from MASTER")
         took = time.monotonic() - primary.stalled
-        assert 1.9 <= took <= 2 + env.timeout(3), took
+        assert 1.9 <= took <= 2 + env.timeout(15), took
         with replica.connect() as c:
             c.ok("PING")
             c.ok("REPLICAOF", "NO", "ONE")
@@ -668,4 +668,4 @@ def test_giving_up_does_not_wait(make_peer, env, transport):
             else:
                 server.proc.terminate()
                 server.wait_exit()
-            assert time.monotonic() - begin < env.timeout(8)
+            assert time.monotonic() - begin < env.timeout(30)
