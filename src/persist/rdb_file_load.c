@@ -228,9 +228,10 @@ static void select_db(struct loader *l) {
     if (check(l, "database number")) return;
     l->found->bytes = bytes_read(l);
     if (l->o->visit && l->o->visit->db) l->o->visit->db(l->o->arg, db);
-    if (db >= (uint64_t)(l->ks ? ks_n_dbs(l->ks) : INT32_MAX))
+    int n_dbs = l->ks ? ks_n_dbs(l->ks) : INT32_MAX;
+    if (db >= (uint64_t)n_dbs)
         fail(l, -ENOTSUP, "FATAL: Data file was created with a Redis server configured to handle more than %d databases. Exiting",
-             ks_n_dbs(l->ks));
+             n_dbs);
     else
         l->db = (int)db;
 }
