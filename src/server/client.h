@@ -59,7 +59,8 @@ struct client {
     struct primary_stream *primary; /* repl_apply.c: what it sends is this server's primary's stream; NULL: an ordinary client */
     struct client_subs *subs;       /* (S) pubsub.c; NULL: never listened to anything */
     struct replica *replica;        /* (S) replica.c; NULL: has said nothing of being one */
-    struct list wait_node;          /* repl->waiting, or in no list; repl_wait.c */
+    struct list wait_node;          /* repl->waiting, or in no list; under repl->lock; repl_wait.c */
+    bool waits_for_acks;            /* it is in that list; its thread's */
     struct client_wait {            /* WAIT, WAITAOF: what for. Does not change while wait_node is in the list */
         uint64_t offset, aof_offset;
         int64_t replicas, local;

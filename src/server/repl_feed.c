@@ -63,8 +63,7 @@ size_t replica_pending(const struct client *c) {
 
 bool replica_has_replied(const struct client *c) {
     const struct replica *r = c->replica;
-    return !list_empty(&((struct replica *)(uintptr_t)r)->node) &&
-           c->conn.bytes_out + c->conn.out.bytes + c->conn.file_left != r->expected;
+    return replica_state(r) != REPLICA_NEW && c->conn.bytes_out + c->conn.out.bytes + c->conn.file_left != r->expected;
 }
 
 /* ---- waking ---- */

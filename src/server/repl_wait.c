@@ -66,7 +66,8 @@ static void reply_counts(struct session *s) {
 
 void repl_wait_forget(struct client *c) {
     struct repl *repl = c->srv->repl;
-    if (list_empty(&c->wait_node)) return;
+    if (!c->waits_for_acks) return;
+    c->waits_for_acks = false;
     pthread_mutex_lock(&repl->lock);
     list_remove(&c->wait_node);
     atomic_fetch_sub(&repl->n_waiting, 1);
@@ -90,6 +91,7 @@ static bool enlist(struct client *c) {
     else
         list_push_back(&repl->waiting, &c->wait_node);
     pthread_mutex_unlock(&repl->lock);
+    c->waits_for_acks = !done;
     return !done;
 }
 
@@ -143,7 +145,7 @@ void waitaof_command(struct cmd_ctx *c) {
 
 static void fulfilled_posted(struct io_thread *th, void *arg) {
     struct client *c = client_by_id(th, (uint64_t)(uintptr_t)arg);
-    if (c && c->s.waiter && !list_empty(&c->wait_node)) client_block_end(c);
+    if (c && c->s.waiter && c->waits_for_acks) client_block_end(c);
 }
 
 void repl_wait_acked(struct repl *repl) {
