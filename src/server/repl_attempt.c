@@ -224,19 +224,20 @@ static void *thread_main(void *arg) {
     }
     ks_free(a->data);
     a->data = NULL;
-    pthread_mutex_lock(&a->lock);
-    a->has_ended = true;
-    pthread_cond_broadcast(&a->changed);
-    pthread_mutex_unlock(&a->lock);
+    struct repl_link *l = a->srv->repl->link;
     attempt_unref(a);
+    atomic_fetch_sub_explicit(&l->n_threads, 1, memory_order_release); /* from here on nothing of the server's is touched */
     return NULL;
 }
 
 int attempt_start(struct repl_attempt *a) {
     pthread_t tid;
+    struct repl_link *l = a->srv->repl->link;
     attempt_ref(a);
+    atomic_fetch_add_explicit(&l->n_threads, 1, memory_order_relaxed);
     int r = thread_start(&tid, thread_main, a);
     if (r < 0) {
+        atomic_fetch_sub_explicit(&l->n_threads, 1, memory_order_relaxed);
         attempt_unref(a);
         return r;
     }

@@ -35,8 +35,7 @@ struct repl_attempt {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     void (*step)(struct repl_attempt *a); /* that thread 0 is to run; NULL: none */
-    bool has_ended;
-    int fd; /* of io, while it may be shut down by attempt_cancel; -1 */
+    int fd;                               /* of io, while it may be shut down by attempt_cancel; -1 */
     /* the thread's, and thread 0's during a step */
     struct syncio io;
     bool is_taken; /* the connection is a client of thread 0 now */

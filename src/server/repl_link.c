@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -25,7 +26,8 @@
 
 #define RETRY_US 1000000    /* between two attempts; between two acknowledgements */
 #define HELD_RETRY_US 10000 /* between two looks whether a script has let go of the shards */
-#define STOP_WAIT_S 2       /* for an attempt's thread, at exit */
+#define STOP_WAIT_S 2       /* for the attempts' threads, those given up too, at exit */
+#define STOP_LOOK_US 1000
 
 static void step_again(struct loop_timer *t);
 
@@ -528,14 +530,8 @@ void repl_link_stop(struct server *srv) {
     loop_timer_cancel(srv->threads[0].loop, &l->again);
     if (l->waiting) attempt_unref(l->waiting);
     l->waiting = NULL;
-    if (!a) return;
-    attempt_cancel(a);
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += STOP_WAIT_S;
-    pthread_mutex_lock(&a->lock);
-    while (!a->has_ended && pthread_cond_timedwait(&a->changed, &a->lock, &until) == 0) {
-    }
-    pthread_mutex_unlock(&a->lock);
-    attempt_unref(a);
+    if (a) attempt_cancel(a);
+    int64_t until = clock_mono_us() + STOP_WAIT_S * 1000000;
+    while (atomic_load_explicit(&l->n_threads, memory_order_acquire) && clock_mono_us() < until) usleep(STOP_LOOK_US);
+    if (a) attempt_unref(a);
 }

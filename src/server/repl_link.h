@@ -32,7 +32,8 @@ struct repl_link {
     struct repl *repl;
     _Atomic int state; /* enum link_state; changed under repl->lock */
     _Atomic uint64_t epoch;
-    char *host; /* NULL: a primary. Under repl->lock; owned */
+    _Atomic unsigned n_threads; /* of attempts, given up or not, that have not ended */
+    char *host;                 /* NULL: a primary. Under repl->lock; owned */
     int port;
     bool failover;              /* the next PSYNC asks the other side to take over; under repl->lock */
     bool has_history;           /* id and offset are worth asking for: PSYNC may go on from there; under repl->lock */
