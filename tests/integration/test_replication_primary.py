@@ -111,6 +111,7 @@ def test_full_sync_under_load_and_partial_resync(make_primary, make_replica, pee
         assert line in log
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", sorted(HOW))
 def test_several_replicas_at_once(make_primary, make_replica, how):
     names = [name for name in PEERS if replicas.program(name)]

@@ -64,6 +64,7 @@ def test_full_synchronization_under_load(make_peer, kind, load, diskless):
     assert int(stats(primary)["sync_full"]) == 1
 
 
+@pytest.mark.timeout(600)
 def test_hundred_megabytes(make_peer):
     primary, replica = make_peer("redis"), make_peer()
     with primary.connect() as c:

@@ -114,6 +114,7 @@ def sentinels():
 
 
 @pytest.mark.skipif(not shutil.which("redis-server") and not shutil.which("redis-sentinel"), reason="no redis-sentinel")
+@pytest.mark.timeout(600)  # three sentinels, three servers and a client on a machine of one processor
 def test_failover(env, transport, make_server, sentinels):
     servers = [make_server(directives=directives(env, transport), check_ktls=False) for _ in range(3)]
     primary, others = servers[0], servers[1:]
