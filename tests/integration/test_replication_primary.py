@@ -226,9 +226,9 @@ def test_keys_that_expire_and_are_evicted(make_primary, make_replica, any_peer):
 
 @pytest.mark.parametrize("how", sorted(HOW))
 def test_frozen_replica_does_not_stop_the_others(make_primary, make_replica, any_peer, how):
-    primary = make_primary(how, repl_diskless_sync_delay="2", repl_timeout="8")
+    primary = make_primary(how, repl_diskless_sync_delay="2", repl_timeout="8", rdbcompression="no")
     with primary.connect(timeout=60) as conn:
-        conn.ok("DEBUG", "POPULATE", "3000", "key", "30000")
+        conn.ok("DEBUG", "POPULATE", "1000", "key", "30000")  # more than the sockets of the frozen one take
     frozen = make_replica(any_peer, primary)
     good = make_replica(any_peer, primary)
     wait_state(primary, "wait_bgsave", 2)
