@@ -179,13 +179,13 @@ static void section_memory(struct server *srv, struct buf *o) {
     human(o, "maxmemory", (uint64_t)cfg_get(&srv->cfg->maxmemory));
     buf_printf(o, "maxmemory_policy:%s\r\n", policies[cfg_get(&srv->cfg->maxmemory_policy) & 7]);
     memory_ratios(o, &f);
+    uint64_t not_counted = repl_not_counted(srv->repl) + aof_buffer_bytes(srv);
     buf_printf(o,
                "mem_not_counted_for_evict:%llu\r\nmem_replication_backlog:%llu\r\nmem_total_replication_buffers:%llu\r\n"
                "mem_clients_slaves:%llu\r\nmem_clients_normal:%llu\r\nmem_cluster_links:0\r\nmem_aof_buffer:%zu\r\n"
                "mem_allocator:%s\r\nactive_defrag_running:0\r\n",
-               (unsigned long long)(repl_not_counted(srv->repl) + aof_buffer_bytes(srv)), (unsigned long long)repl.backlog,
-               (unsigned long long)repl.buffers, (unsigned long long)repl.replicas, (unsigned long long)f.clients,
-               aof_buffer_bytes(srv), mem_allocator_name());
+               (unsigned long long)not_counted, (unsigned long long)repl.backlog, (unsigned long long)repl.buffers,
+               (unsigned long long)repl.replicas, (unsigned long long)f.clients, aof_buffer_bytes(srv), mem_allocator_name());
     buf_printf(o, "lazyfree_pending_objects:%llu\r\nlazyfreed_objects:%llu\r\n", (unsigned long long)ks.lazyfree_pending,
                (unsigned long long)ks.lazyfreed);
 }

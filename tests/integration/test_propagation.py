@@ -350,6 +350,9 @@ def check_same(one, other):
 
 
 STREAM_TIMES = re.compile(r'(name|key)?"(seen|active)-time", :-?\d+')
+# When and how often an entry was delivered: XREADGROUP with an ID instead of `>` counts as a delivery, and is propagated by
+# neither redis-server nor Valkey nor Kettle.
+DELIVERIES = re.compile(r'(\["\d+-\d+"(?:, "[^"]*")?), :\d+, :\d+\]')
 
 
 def contents(conn, deep=False):
@@ -371,7 +374,8 @@ def contents(conn, deep=False):
                 fields = sorted(conn.ok("HKEYS", key))
                 value = value, fields, conn.ok("HPEXPIRETIME", key, "FIELDS", str(len(fields)), *fields)
             if kind == "stream" and deep:
-                value = value, STREAM_TIMES.sub("", conn.node("XINFO", "STREAM", key, "FULL", "COUNT", "0").render())
+                info = STREAM_TIMES.sub("", conn.node("XINFO", "STREAM", key, "FULL", "COUNT", "0").render())
+                value = value, DELIVERIES.sub(r"\1]", info)
             out[db, key] = kind, value, conn.ok("PEXPIRETIME", key)
     conn.ok("SELECT", "0")
     return out
