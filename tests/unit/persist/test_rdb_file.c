@@ -336,6 +336,15 @@ static bool refuse(void *arg) {
     return false;
 }
 
+/* As the server does: with all shards locked. */
+static int save_locked(const char *path, struct keyspace *ks, const struct rdb_file_info *info, const struct rdb_save_opts *o,
+                       char *err, size_t cap) {
+    ks_lock(ks, ks_all_mask(4));
+    int r = rdb_file_save(path, ks, NULL, info, o, NULL, err, cap);
+    ks_unlock(ks, ks_all_mask(4));
+    return r;
+}
+
 static void test_rdb_file_save_replaces_whole(void **state) {
     (void)state;
     char dir[] = "/tmp/kettle-rdb-XXXXXX", path[64], temp[96], err[512];
@@ -344,10 +353,10 @@ static void test_rdb_file_save_replaces_whole(void **state) {
     struct keyspace *from = some_data(), *to = keyspace();
     struct rdb_file_info info = { .redis_ver = "7.2.4", .now_ms = NOW_MS };
     struct rdb_save_opts o = { .compress = true, .checksum = true, .incremental_fsync = true };
-    assert_int_equal(rdb_file_save(path, from, NULL, &info, &o, NULL, err, sizeof err), 0);
+    assert_int_equal(save_locked(path, from, &info, &o, err, sizeof err), 0);
     /* A second one that is not wanted leaves the first, and nothing else. */
     o.may_replace = refuse;
-    assert_int_equal(rdb_file_save(path, to, NULL, &info, &o, NULL, err, sizeof err), -ECANCELED);
+    assert_int_equal(save_locked(path, to, &info, &o, err, sizeof err), -ECANCELED);
     rdb_file_temp_path(temp, sizeof temp, path, (int)getpid());
     assert_int_equal(access(temp, F_OK), -1);
     int fd = open(path, O_RDONLY);
@@ -362,7 +371,7 @@ static void test_rdb_file_save_replaces_whole(void **state) {
     close(fd);
     unlink(path);
     rmdir(dir);
-    assert_int_equal(rdb_file_save(path, from, NULL, &info, &o, NULL, err, sizeof err), -ENOENT);
+    assert_int_equal(save_locked(path, from, &info, &o, err, sizeof err), -ENOENT);
     assert_non_null(strstr(err, "Failed opening the temp RDB file"));
     ks_free(from);
     ks_free(to);
