@@ -24,6 +24,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 
 #define LINE_MAX_BYTES 4096
 
@@ -89,21 +90,11 @@ int log_set_syslog(bool enabled, const char *ident, int facility) {
     return 0;
 }
 
-static void write_all(int fd, const char *p, size_t n) {
-    while (n) {
-        ssize_t w = write(fd, p, n);
-        if (w < 0 && errno == EINTR) continue;
-        if (w <= 0) return;
-        p += w;
-        n -= (size_t)w;
-    }
-}
-
 static void emit(const char *line, size_t n) {
     const char *path = atomic_load_explicit(&file_path, memory_order_acquire);
     int fd = path ? open_file(path) : STDOUT_FILENO;
     if (fd < 0) return;
-    write_all(fd, line, n);
+    file_write_all(fd, line, n);
     if (path) close(fd);
 }
 
@@ -188,7 +179,7 @@ int log_fd_signal_safe(void) {
 
 void log_raw_signal_safe(const char *text, size_t len) {
     int saved = errno, fd = log_fd_signal_safe();
-    write_all(fd, text, len);
+    file_write_all(fd, text, len);
     if (fd > STDERR_FILENO) close(fd);
     errno = saved;
 }

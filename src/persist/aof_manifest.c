@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "base/str.h"
 
 #define BASE_SUFFIX ".base"
@@ -273,29 +274,12 @@ int aof_manifest_load(const char *dir, const char *name, struct aof_manifest **r
     return r;
 }
 
-static int write_all(int fd, struct slice s) {
-    while (s.len) {
-        ssize_t n = write(fd, s.ptr, s.len);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return n < 0 ? -errno : -EIO;
-        s = (struct slice){ s.ptr + n, s.len - (size_t)n };
-    }
-    return 0;
-}
-
-static int sync_dir(const char *dir) {
-    int fd = open(*dir ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = fd < 0 ? -errno : 0;
-    if (r == 0 && fsync(fd) != 0 && errno != EINVAL) r = -errno;
-    if (fd >= 0) close(fd);
-    return r;
-}
-
-static int save_text(struct slice text, const char *dir, const char *temp, const char *path, const char **what) {
+static int save_text(struct slice text, const char *temp, const char *path, const char **what) {
     *what = "open";
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0) return -errno;
     *what = "write";
-    int r = write_all(fd, text);
+    int r = file_write_all(fd, text.ptr, text.len);
     if (r == 0) {
         *what = "fsync";
         if (fsync(fd) != 0) r = -errno;
@@ -310,7 +294,7 @@ static int save_text(struct slice text, const char *dir, const char *temp, const
         return r;
     }
     *what = "fsync of the directory";
-    return sync_dir(dir);
+    return file_sync_dir_of(path);
 }
 
 int aof_manifest_save(const struct aof_manifest *m, const char *dir, const char *name, const char **ret_what) {
@@ -318,7 +302,7 @@ int aof_manifest_save(const struct aof_manifest *m, const char *dir, const char 
     struct buf text = { 0 };
     aof_manifest_format(m, &text);
     char *path = aof_path(dir, name), *temp_name = mem_asprintf(AOF_TEMP_PREFIX "%s", name), *temp = aof_path(dir, temp_name);
-    int r = save_text((struct slice){ text.data ? text.data : "", text.len }, dir, temp, path, &what);
+    int r = save_text((struct slice){ text.data ? text.data : "", text.len }, temp, path, &what);
     if (ret_what) *ret_what = what;
     buf_done(&text);
     mem_free(path);

@@ -64,7 +64,7 @@ int rdb_file_save(const char *path, struct keyspace *ks, const struct scripts *f
 /* Where a process of that number writes to before it renames: for who has killed it. */
 void rdb_file_temp_path(char *ret, size_t cap, const char *path, int pid);
 
-/* A sink for struct rdb_out: a file, with fsync on the way. */
+/* A sink for struct rdb_out and aof_commands_opts: a file, with fsync on the way. */
 struct rdb_file_sink {
     int fd;
     bool incremental_fsync;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "persist/rdb_file.h"
 
 #define SYNC_BYTES (4u << 20) /* incremental fsync */
@@ -16,28 +17,23 @@
 /* ---- writing ---- */
 
 /* Has the kernel write out what has come since, and waits for what was begun the time before: so there is never much left for the
- * fsync at the end, and the disk is busy meanwhile. */
-static void sync_some(struct rdb_file_sink *s) {
+ * fsync at the end, and the disk is busy meanwhile. An error is told here, or nowhere: the kernel tells it once. */
+static int sync_some(struct rdb_file_sink *s) {
     off_t from = (off_t)s->synced, n = (off_t)(s->written - s->synced);
-    if (sync_file_range(s->fd, from, n, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE) != 0) fdatasync(s->fd);
+    if (sync_file_range(s->fd, from, n, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE) != 0 && fdatasync(s->fd) != 0 &&
+        errno != EINVAL)
+        return -errno;
     posix_fadvise(s->fd, 0, from, POSIX_FADV_DONTNEED); /* it will not be read soon */
     s->synced = s->written;
+    return 0;
 }
 
 int rdb_file_sink_write(void *sink, const void *p, size_t n) {
     struct rdb_file_sink *s = sink;
-    const char *at = p;
-    while (n > 0) {
-        ssize_t w = write(s->fd, at, n);
-        if (w < 0 && errno == EINTR) continue;
-        if (w < 0) return -errno;
-        if (w == 0) return -EIO;
-        at += w;
-        n -= (size_t)w;
-        s->written += (uint64_t)w;
-    }
-    if (s->incremental_fsync && s->written - s->synced >= SYNC_BYTES) sync_some(s);
-    return 0;
+    int r = file_write_all(s->fd, p, n);
+    if (r) return r;
+    s->written += n;
+    return s->incremental_fsync && s->written - s->synced >= SYNC_BYTES ? sync_some(s) : 0;
 }
 
 /* The directory part of path, with its slash; 0: the working directory. */
@@ -48,18 +44,6 @@ static size_t dir_len(const char *path) {
 
 void rdb_file_temp_path(char *ret, size_t cap, const char *path, int pid) {
     snprintf(ret, cap, "%.*stemp-%d.rdb", (int)dir_len(path), path, pid);
-}
-
-static int sync_dir(const char *path) {
-    char dir[4096];
-    size_t n = dir_len(path);
-    snprintf(dir, sizeof dir, "%.*s", n ? (int)n : 1, n ? path : ".");
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return -errno;
-    /* A file system that cannot do it has nothing to do (Redis ignores these, too). */
-    int r = fsync(fd) != 0 && errno != EBADF && errno != EINVAL ? -errno : 0;
-    close(fd);
-    return r;
 }
 
 static int write_temp(int fd, struct keyspace *ks, const struct scripts *functions, const struct rdb_file_info *info,
@@ -98,7 +82,7 @@ int rdb_file_save(const char *path, struct keyspace *ks, const struct scripts *f
         r = -errno;
         snprintf(err, cap, "Error moving temp DB file %s on the final destination %s (in server root dir %s): %s", temp, path,
                  cwd, strerror(-r));
-    } else if ((r = sync_dir(path)) < 0) {
+    } else if ((r = file_sync_dir_of(path)) < 0) {
         snprintf(err, cap, "Failed to fsync directory while saving DB: %s", strerror(-r));
         return r;
     }

@@ -33,43 +33,20 @@
 
 #define LIMIT_FAILURES 3 /* from so many failures in a row on, rewrites wait */
 #define LIMIT_MAX_MINUTES 60
-#define INCREMENTAL_FSYNC (4 << 20) /* bytes */
 
 /* ---- what the child writes ---- */
 
-struct plain_file {
-    int fd;
-    bool incremental_fsync;
-    uint64_t unsynced;
-};
-
-static int plain_write(void *arg, const void *p, size_t n) {
-    struct plain_file *f = arg;
-    const char *at = p;
-    while (n) {
-        ssize_t w = write(f->fd, at, n);
-        if (w < 0 && errno == EINTR) continue;
-        if (w <= 0) return w < 0 ? -errno : -ENOSPC;
-        at += w;
-        n -= (size_t)w;
-        f->unsynced += (uint64_t)w;
-    }
-    if (!f->incremental_fsync || f->unsynced < INCREMENTAL_FSYNC) return 0;
-    f->unsynced = 0;
-    return fdatasync(f->fd) == 0 || errno == EINVAL ? 0 : -errno;
-}
-
 static int write_commands(struct server *srv, const char *path) {
     struct config *cfg = srv->cfg;
-    struct plain_file f = { open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644),
-                            cfg_get(&cfg->aof_rewrite_incremental_fsync), 0 };
+    struct rdb_file_sink f = { .fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644),
+                               .incremental_fsync = cfg_get(&cfg->aof_rewrite_incremental_fsync) };
     if (f.fd < 0) {
         int err = errno;
         log_warning("Opening the temp file for AOF rewrite in rewriteAppendOnlyFile(): %s", strerror(err));
         return -err;
     }
     const struct aof_commands_opts o = { .timestamp_s = cfg_get(&cfg->aof_timestamp_enabled) ? clock_wall_ms() / 1000 : 0,
-                                         .sink = plain_write,
+                                         .sink = rdb_file_sink_write,
                                          .arg = &f };
     int r = aof_commands_write(srv->ks, srv->eng.scripts, &o);
     if (r == 0 && fsync(f.fd) != 0 && errno != EINVAL) r = -errno;

@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "server/config_priv.h"
 
@@ -127,14 +127,8 @@ static int read_old(const char *path, struct buf *out) {
 }
 
 static int write_file(int fd, const struct buf *text) {
-    size_t off = 0;
-    while (off < text->len) {
-        ssize_t n = write(fd, text->data + off, text->len - off);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return n < 0 ? -errno : -EIO;
-        off += (size_t)n;
-    }
-    return fsync(fd) == 0 ? 0 : -errno;
+    int r = file_write_all(fd, text->data, text->len);
+    return r == 0 && fsync(fd) != 0 ? -errno : r;
 }
 
 int config_replace_file(const char *path, const struct buf *text, unsigned new_mode) {
@@ -151,13 +145,7 @@ int config_replace_file(const char *path, const struct buf *text, unsigned new_m
     }
     mem_free(temp);
     if (r) return r;
-    char *copy = mem_strdup(path);
-    int dir = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir >= 0) {
-        fsync(dir); /* the new name must survive a crash too */
-        close(dir);
-    }
-    mem_free(copy);
+    file_sync_dir_of(path); /* the new name must survive a crash too */
     return 0;
 }
 

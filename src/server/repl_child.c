@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "persist/rdb_file.h"
 #include "repl/fanout.h"
 #include "server/child.h"
@@ -33,13 +34,7 @@ static void report(const struct repl_sync *sy, const struct fanout_sink *sinks, 
     struct sync_report *rep = mem_calloc((size_t)n + 1, sizeof *rep);
     for (int i = 0; i < n; i++) rep[i] = (struct sync_report){ .sent = sinks[i].sent, .err = sinks[i].err };
     if (sy->relay_fd < 0) n++; /* the parent reads one for the relay in any case */
-    const char *p = (const char *)rep;
-    for (size_t left = (size_t)n * sizeof *rep; left > 0;) {
-        ssize_t k = write(sy->report[1], p, left);
-        if (k <= 0) break;
-        p += k;
-        left -= (size_t)k;
-    }
+    file_write_all(sy->report[1], rep, (size_t)n * sizeof *rep);
     mem_free(rep);
 }
 

@@ -22,6 +22,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "persist/rdb_file.h"
 #include "server/loading.h"
@@ -231,17 +232,6 @@ static bool receive_into_parser(struct repl_attempt *a) {
 
 /* ---- by way of a file ---- */
 
-static int write_all(int fd, const char *p, size_t n) {
-    while (n > 0) {
-        ssize_t w = write(fd, p, n);
-        if (w < 0 && errno == EINTR) continue;
-        if (w < 0) return -errno;
-        p += w;
-        n -= (size_t)w;
-    }
-    return 0;
-}
-
 /* The pages go to the disk while more is coming. */
 static void have_written(int fd, uint64_t to, uint64_t *from) {
     if (to - *from < SYNC_EVERY) return;
@@ -254,7 +244,7 @@ static bool receive_into_file(struct repl_attempt *a, int fd) {
     uint64_t written_back = 0;
     ssize_t n;
     while ((n = receive(a, chunk, CHUNK)) > 0) {
-        int r = write_all(fd, chunk, (size_t)n);
+        int r = file_write_all(fd, chunk, (size_t)n);
         if (r < 0) {
             failed(a, "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA synchronization: %s",
                    strerror(-r));
@@ -276,11 +266,7 @@ static bool keep_file(struct repl_attempt *a, int fd, const char *temp, const ch
     if (rename(temp, path) < 0)
         return failed(a, "Failed trying to rename the temp DB into %s in MASTER <-> REPLICA synchronization: %s", path,
                       strerror(errno));
-    int dir = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir >= 0) {
-        fsync(dir);
-        close(dir);
-    }
+    file_sync_dir_of(path);
     return true;
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "tools/cli.h"
 
@@ -119,13 +120,8 @@ static void ask(struct transfer *t) {
 
 static void put(struct transfer *t, const char *p, size_t n) {
     t->got += n;
-    while (t->fd >= 0 && n > 0) {
-        ssize_t w = write(t->fd, p, n);
-        if (w < 0 && errno == EINTR) continue;
-        if (w <= 0) die(t, "Error writing data to file: ", strerror(errno));
-        p += w;
-        n -= (size_t)w;
-    }
+    int r = t->fd >= 0 ? file_write_all(t->fd, p, n) : 0;
+    if (r) die(t, "Error writing data to file: ", strerror(-r));
 }
 
 /* What is behind the payload belongs to the stream. */
