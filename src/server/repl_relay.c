@@ -109,18 +109,11 @@ static void complete_posted(struct io_thread *th, void *arg) {
     replica_unref(r);
 }
 
-static void drop_posted(struct io_thread *th, void *arg) {
-    struct replica *r = arg;
-    (void)th;
-    if (r->client) conn_close(&r->client->conn, CONN_END_LOCAL, "");
-    replica_unref(r);
-}
-
 /* ---- thread 0 ---- */
 
 static void drop(struct relay_member *m) {
     atomic_store(&m->is_gone, true);
-    io_thread_post(m->r->th, drop_posted, replica_ref(m->r));
+    io_thread_post(m->r->th, replica_drop_posted, replica_ref(m->r));
 }
 
 static void finish_if_over(struct repl_relay *y) {

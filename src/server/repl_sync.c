@@ -76,15 +76,9 @@ static void refuse_posted(struct io_thread *th, void *arg) {
     replica_unref(r);
 }
 
-static void drop_posted(struct io_thread *th, void *arg) {
-    struct replica *r = arg;
-    (void)th;
-    if (r->client) conn_close(&r->client->conn, CONN_END_LOCAL, "");
-    replica_unref(r);
-}
-
 void repl_sync_fail(struct repl_sync *sy, bool say_so) {
-    for (int i = 0; i < sy->n; i++) io_thread_post(sy->m[i].r->th, say_so ? refuse_posted : drop_posted, replica_ref(sy->m[i].r));
+    for (int i = 0; i < sy->n; i++)
+        io_thread_post(sy->m[i].r->th, say_so ? refuse_posted : replica_drop_posted, replica_ref(sy->m[i].r));
 }
 
 /* What is queued for it is no reply. */
@@ -190,7 +184,7 @@ static void send_file(struct repl_sync *sy, int fd, uint64_t size) {
             continue;
         }
         log_warning("SYNC failed. Can't open/stat DB after BGSAVE: %s", strerror(errno));
-        io_thread_post(p->r->th, drop_posted, p->r);
+        io_thread_post(p->r->th, replica_drop_posted, p->r);
         mem_free(p);
     }
 }

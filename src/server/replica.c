@@ -49,6 +49,13 @@ void replica_unref(struct replica *r) {
     if (r && atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) == 1) mem_free(r);
 }
 
+void replica_drop_posted(struct io_thread *th, void *arg) {
+    struct replica *r = arg;
+    (void)th;
+    if (r->client) conn_close(&r->client->conn, CONN_END_LOCAL, "");
+    replica_unref(r);
+}
+
 const char *replica_name(const struct replica *r, char *out, size_t cap) {
     const char *ip = *r->ip ? r->ip : r->peer;
     if (r->client && r->client->kind == LISTEN_UNIX && !*r->ip)

@@ -71,6 +71,8 @@ struct replica *replica_ref(struct replica *r);
 void replica_unref(struct replica *r);
 /* Takes c->replica away from a client that ends. Its thread. */
 void replica_forget(struct client *c);
+/* For io_thread_post to its thread: ends its connection. arg: a reference, taken. */
+void replica_drop_posted(struct io_thread *th, void *arg);
 /* "127.0.0.1:6380", as logs show it. lock held. */
 const char *replica_name(const struct replica *r, char *out, size_t cap);
 static inline enum replica_state replica_state(const struct replica *r) {
