@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the tests of a replica share: peers of each kind, data of all types, waiting until two servers hold the same, and a primary
 that is not one."""
-import os
-import shutil
 import socket
 import ssl
-import sys
 import threading
 import time
 
 import harness
+import replicas
 from harness import wait_for
-
-sys.path.append(os.path.join(harness.ROOT, "perf"))
-from bench import peers  # noqa: E402
 
 KINDS = ["redis", "valkey", "kettle"]
 
@@ -22,7 +17,7 @@ def peer_env(env, kind):
     """The environment of a server of that kind, or None where there is none."""
     if kind == "kettle":
         return env
-    path = shutil.which("redis-server") if kind == "redis" else shutil.which("valkey-server") or peers.unpacked("valkey-server")[0]
+    path = replicas.program(kind + "-server")
     return harness.Env(path, env.sanitizer, env.certs) if path else None
 
 

@@ -6,7 +6,6 @@ valkey-server is the one installed, or the one that perf/bench/peers.py has unpa
 """
 import os
 import shutil
-import sys
 import time
 
 import pytest
@@ -14,10 +13,8 @@ import pytest
 import differential
 import edges
 import harness
+import replicas
 from resp import encode, split_args
-
-sys.path.append(os.path.join(harness.ROOT, "perf"))
-from bench import peers  # noqa: E402
 
 SECONDS = float(os.environ.get("KETTLE_DIFF_SECONDS", "3"))
 SEED = int(os.environ.get("KETTLE_DIFF_SEED", "1"))
@@ -34,7 +31,7 @@ def reference(env):
 
 @pytest.fixture(scope="module")
 def valkey(env):
-    path = shutil.which("valkey-server") or peers.unpacked("valkey-server")[0]
+    path = replicas.program("valkey-server")
     if not path:
         pytest.skip("no valkey-server to compare with")
     try:

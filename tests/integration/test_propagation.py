@@ -11,7 +11,6 @@ import os
 import random
 import re
 import shutil
-import sys
 import threading
 import time
 
@@ -22,10 +21,8 @@ import differential
 import harness
 import propagation
 import propagation_cases as cases
+import replicas
 from resp import encode, split_args
-
-sys.path.append(os.path.join(harness.ROOT, "perf"))
-from bench import peers  # noqa: E402
 
 SECONDS = float(os.environ.get("KETTLE_DIFF_SECONDS", "3"))
 SEED = int(os.environ.get("KETTLE_DIFF_SEED", "1"))
@@ -105,7 +102,7 @@ def redis(env):
 
 @pytest.fixture(scope="module")
 def valkey(env):
-    path = shutil.which("valkey-server") or peers.unpacked("valkey-server")[0]
+    path = replicas.program("valkey-server")
     if not path:
         pytest.skip("no valkey-server to compare with")
     lazy = {"lazyfree-lazy-user-del": "no", "lazyfree-lazy-user-flush": "no"}
