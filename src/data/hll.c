@@ -120,8 +120,10 @@ int hll_add(struct obj **slot, struct slice element) {
 /* ---- whole ones ---- */
 
 bool hll_next_run(const struct obj *o, size_t *at, struct hll_run *ret) {
+    const uint8_t *p = bytes_of(o) + HLL_HEADER + *at, *end = bytes_of(o) + len_of(o);
+    const uint8_t half[2] = { p < end ? *p : 0, 0 };
     unsigned size;
-    if (!hll_run_at(bytes_of(o) + HLL_HEADER + *at, bytes_of(o) + len_of(o), ret, &size)) return false;
+    if (!hll_run_at(p, end, ret, &size) && (p >= end || !hll_run_at(half, half + 2, ret, &size))) return false;
     *at += size;
     return true;
 }

@@ -204,5 +204,6 @@ class Proxy:
                     pass
 
     def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # ends accept()
         self.listener.close()
         self.cut()

@@ -177,6 +177,7 @@ class FakePrimary:
 
     def __exit__(self, *exc):
         self.ended = True
+        self.listener.shutdown(socket.SHUT_RDWR)  # close() alone leaves a waiting accept() where it is
         self.listener.close()
         self.thread.join(30)
 

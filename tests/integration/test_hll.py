@@ -128,6 +128,10 @@ def test_debug(c):
         PFADD h a b c => :1
         PFDEBUG ENCODING h => +sparse
         PFDEBUG DECODE h => "Z:8436 v:1,1 Z:4274 v:2,1 Z:3068 v:1,1 Z:603"
+        COPY h cut => :1
+        APPEND cut "\x00\x41" => :29
+        PFDEBUG DECODE cut => "Z:8436 v:1,1 Z:4274 v:2,1 Z:3068 v:1,1 Z:603 z:1 Z:257"
+        DEL cut => :1
         PFDEBUG TODENSE h => :1
         PFDEBUG TODENSE h => :0
         PFDEBUG ENCODING h => +dense
