@@ -45,8 +45,8 @@ uint64_t hll_estimate_of(const uint8_t regs[HLL_REGISTERS]);
 /* Raises the registers that are lower than in regs. 0, -EINVAL. */
 int hll_raise(struct obj **slot, const uint8_t regs[HLL_REGISTERS]);
 
-/* The runs of a sparse one as they stand, whether they make sense or not: from *at (0 to start) on, one a call. A long run that is
- * cut in its middle is shown as if a zero byte followed, as in redis-server. False: no more. */
+/* The runs of a sparse one as they stand, whether they make sense or not: from *at (0 to start) on, one a call. A long run that
+ * is cut in its middle is shown as if a zero byte followed, as in redis-server. False: no more. */
 struct hll_run {
     uint8_t value;
     bool is_long; /* of zeros: which of the two encodings */

@@ -216,6 +216,7 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
     if (e && sd->fields.n && entry_obj(e)->type == OBJ_HASH && now_ms > 0 &&
         !atomic_load_explicit(&ks->keep_expired, memory_order_relaxed) && expire_fields_lazily(ks, shard, sd, e, now_ms))
         e = NULL;
+    if (e && !(flags & KS_FIND_WRITE) && fields_all_due(sd, e, now_ms)) e = NULL;
     count_lookup(s, e != NULL, flags);
     if (e) touch(ks, e, now_ms, flags);
     return e;

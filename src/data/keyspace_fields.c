@@ -114,6 +114,13 @@ bool fields_have_due(const struct shard_db *sd, int64_t now_ms) {
     return sd->fields.n && now_ms > sd->fields.items[0].when_ms;
 }
 
+bool fields_all_due(const struct shard_db *sd, const struct entry *e, int64_t now_ms) {
+    const struct obj *o = entry_obj(e);
+    if (!fields_have_due(sd, now_ms) || o->type != OBJ_HASH) return false;
+    int64_t soonest = hash_soonest(o);
+    return soonest != HASH_NO_TIME && now_ms > soonest && hash_len_live(o, now_ms) == 0;
+}
+
 unsigned fields_expire_db(struct keyspace *ks, int shard, struct shard_db *sd, int64_t now_ms, unsigned max) {
     unsigned n = 0;
     while (n < max && fields_have_due(sd, now_ms)) {

@@ -137,6 +137,8 @@ bool expire_fields(struct keyspace *ks, int shard, struct shard_db *sd, struct e
 /* The same on the way of a look-up: all due fields, or none when they are many. */
 bool expire_fields_lazily(struct keyspace *ks, int shard, struct shard_db *sd, struct entry *e, int64_t now_ms);
 bool fields_have_due(const struct shard_db *sd, int64_t now_ms);
+/* The key of a hash without a field that is not due: nobody is to see it, whether it has been removed or not. */
+bool fields_all_due(const struct shard_db *sd, const struct entry *e, int64_t now_ms);
 unsigned fields_expire_db(struct keyspace *ks, int shard, struct shard_db *sd, int64_t now_ms, unsigned max);
 
 /* keyspace_watch.c */

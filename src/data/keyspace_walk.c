@@ -10,7 +10,12 @@
 
 /* ---- all of a shard ---- */
 
+static bool is_hidden(const struct shard_db *sd, const struct entry *e, int64_t now_ms) {
+    return is_due(e, now_ms) || fields_all_due(sd, e, now_ms);
+}
+
 struct each_walk {
+    const struct shard_db *sd;
     int64_t now_ms;
     bool (*fn)(void *arg, struct entry *e);
     void *arg;
@@ -19,19 +24,20 @@ struct each_walk {
 static bool each_visit(void *arg, void *item) {
     const struct each_walk *w = arg;
     struct entry *e = item;
-    return is_due(e, w->now_ms) || w->fn(w->arg, e);
+    return is_hidden(w->sd, e, w->now_ms) || w->fn(w->arg, e);
 }
 
 bool ks_each(struct keyspace *ks, int db, int shard, int64_t now_ms, bool (*fn)(void *arg, struct entry *e), void *arg) {
     KS_ASSERT_LOCKED(ks, shard);
     struct shard_db *sd = shard_db_get(ks, shard, db);
-    struct each_walk w = { now_ms, fn, arg };
+    struct each_walk w = { sd, now_ms, fn, arg };
     return !sd || dict_each(&sd->dict, each_visit, &w);
 }
 
 /* ---- SCAN ---- */
 
 struct scan_walk {
+    const struct shard_db *sd;
     int64_t now_ms;
     void (*fn)(void *arg, struct entry *e);
     void *arg;
@@ -40,7 +46,7 @@ struct scan_walk {
 static void scan_visit(void *arg, void *item) {
     const struct scan_walk *w = arg;
     struct entry *e = item;
-    if (!is_due(e, w->now_ms)) w->fn(w->arg, e);
+    if (!is_hidden(w->sd, e, w->now_ms)) w->fn(w->arg, e);
 }
 
 int ks_scan_shard(const struct keyspace *ks, uint64_t cursor) {
@@ -58,7 +64,7 @@ uint64_t ks_scan(struct keyspace *ks, int db, uint64_t cursor, int64_t now_ms, v
     int shard = ks_scan_shard(ks, cursor);
     KS_ASSERT_LOCKED(ks, shard);
     struct shard_db *sd = shard_db_get(ks, shard, db);
-    struct scan_walk w = { now_ms, fn, arg };
+    struct scan_walk w = { sd, now_ms, fn, arg };
     uint64_t next = sd ? dict_scan(&sd->dict, cursor >> ks->shard_bits, scan_visit, &w) : 0;
     if (next) return next << ks->shard_bits | (uint64_t)shard;
     return scan_start_of(ks, db, shard + 1);
@@ -76,18 +82,22 @@ static int random_shard(const struct keyspace *ks, int db) {
     return shard;
 }
 
-/* Keys that are due are deleted on the way, so this ends. Where they must stay, at most so many are drawn. */
+/* Keys that are due are deleted on the way, so this ends. Where they must stay, at most so many are drawn; and of hashes whose
+ * fields are all due, which may be too large to free here. */
 struct entry *ks_random(struct keyspace *ks, int db, int64_t now_ms) {
     enum { TRIES_KEEPING = 100 };
     KS_ASSERT_ALL_LOCKED(ks);
     bool keep = atomic_load_explicit(&ks->keep_expired, memory_order_relaxed);
-    for (int tries = 0; !keep || tries < TRIES_KEEPING; tries++) {
+    for (int kept = 0; kept < TRIES_KEEPING;) {
         int shard = random_shard(ks, db);
         if (shard < 0) return NULL;
         struct shard_db *sd = shard_db_get(ks, shard, db);
         struct entry *e = dict_random(&sd->dict);
-        if (!is_due(e, now_ms)) return e;
-        if (!keep) expire_entry(ks, shard, sd, e, dict_hash(entry_key(e)));
+        if (!is_hidden(sd, e, now_ms)) return e;
+        if (!keep && is_due(e, now_ms))
+            expire_entry(ks, shard, sd, e, dict_hash(entry_key(e)));
+        else
+            kept++;
     }
     return NULL;
 }

@@ -308,6 +308,31 @@ def test_last_field_takes_the_key_along(h):
     run(h, "HLEN h => :0\nEXISTS h => :0\nTYPE h => +none")
 
 
+def test_hash_without_a_live_field_is_no_key(h):
+    """Small ones, which a look-up removes, and large ones, which it leaves to the cron: that rests here."""
+    fields = ["f%d" % i for i in range(3000)]
+    h.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    try:
+        for key, n in (("small", 2), ("large", 3000)):
+            h("HSET", key, *[x for f in fields[:n] for x in (f, "v")])
+            h("HPEXPIRE", key, "1", "FIELDS", n, *fields[:n])
+        time.sleep(0.02)
+        run(h, """
+            KEYS * => []
+            SCAN 0 COUNT 1000 => ["0", []]
+            RANDOMKEY => nil
+            EXISTS large small => :0
+            TYPE large => +none
+            OBJECT ENCODING large => nil
+            HLEN large => :0
+            COPY large other => :0
+        """)
+        h("HSET", "large", "new", "1")
+        run(h, 'HKEYS large => ["new"]\nKEYS * => ["large"]\nRANDOMKEY => "large"')
+    finally:
+        h.ok("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+
+
 def test_fields_go_without_being_asked_for(h):
     for i in range(30):
         h("HSET", "h%d" % i, *[x for f in range(40) for x in ("f%d" % f, "v")])
