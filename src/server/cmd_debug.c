@@ -24,6 +24,7 @@
 #include "server/debug.h"
 #include "server/debug_value.h"
 #include "server/loading.h"
+#include "server/propagate.h"
 #include "server/replication.h"
 
 static struct server *server_of(struct cmd_ctx *c) {
@@ -422,6 +423,15 @@ static void debug_change_repl_id(struct cmd_ctx *c) {
     reply_ok(c->r);
 }
 
+/* A replica has no stream of its own: nothing is sent, as in redis-server. */
+static void debug_replicate(struct cmd_ctx *c) {
+    struct server *srv = c->eng->server;
+    if (!lock_all(c)) return; /* the role does not change */
+    if (!repl_is_replica(srv->repl)) propagate_repl_command(srv, -1, c->argc - 2, c->argv + 2);
+    dispatch_unlock(c);
+    reply_ok(c->r);
+}
+
 static const char *const help_lines[] = {
     "CHANGE-REPL-ID",
     "    Change the replication IDs of the instance.",
@@ -464,6 +474,8 @@ static const char *const help_lines[] = {
     "    Writes the RDB file, empties the data set and reads the file back.",
     "    NOSAVE: reads the file there is; NOFLUSH: to what is there; MERGE: in place",
     "    of keys of the same names.",
+    "REPLICATE <command> [<arg> ...]",
+    "    Gives the command to replicas as it is, and to nobody else: they diverge.",
     "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|time>",
     "REPLYBUFFER RESIZING <0|1>",
     "    Accepted; reply buffers have no such timers here.",
@@ -509,6 +521,7 @@ static const struct {
     { "protocol", debug_protocol, 3, 3 },
     { "quicklist-packed-threshold", debug_packed_threshold, 3, 3 },
     { "reload", debug_reload, 2, 5 },
+    { "replicate", debug_replicate, 3, INT32_MAX },
     { "replybuffer", debug_replybuffer, 4, 4 },
     { "segfault", debug_segfault, 2, 2 },
     { "set-active-expire", debug_set_active_expire, 3, 3 },

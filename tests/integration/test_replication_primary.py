@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """This server as a primary: Debian's redis-server and valkey-server replicate from it, in full (by a file, by sockets) and in part,
 in plaintext and over TLS, with load; WAIT, min-replicas, limits, replicas that freeze."""
+import glob
 import os
 import re
 import signal
@@ -337,6 +338,34 @@ def test_stream(make_primary, how):
         assert listed.count("flags=S") == 1 and "cmd=replconf" in listed
         assert conn.ok("CLIENT", "KILL", "TYPE", "slave") == 1
         assert replica.closed()
+
+
+def test_debug_replicate(make_primary):
+    """Replicas get the command as it was given; the data set and the append-only file do not."""
+    primary = make_primary(appendonly="yes", appendfsync="always")
+    with primary.connect() as conn, primary.connect() as replica:
+        run(conn, """
+            DEBUG REPLICATE => -ERR unknown subcommand or wrong number of arguments for 'REPLICATE'. Try DEBUG HELP.
+            DEBUG REPLICATE SET nobody listens => +OK
+            SET k v => +OK
+        """)
+        _, offset, _ = begin_sync(replica)
+        replica.send(encode("REPLCONF", "ACK", str(offset)))
+        with primary.connect() as other:
+            other.ok("SELECT", "3")
+            other.ok("SET", "k", "of three")
+            other.ok("DEBUG", "REPLICATE", "NO-SUCH-COMMAND", b"\0\r\n")
+            other.ok("DEBUG", "REPLICATE", "SET", "k", "x")
+            other.ok("SET", "k", "last")
+        assert [next_command(replica) for _ in range(5)] == [
+            [b"SELECT", b"3"], [b"SET", b"k", b"of three"], [b"NO-SUCH-COMMAND", b"\0\r\n"], [b"SET", b"k", b"x"],
+            [b"SET", b"k", b"last"]]
+        run(conn, """
+            GET k => "v"
+            EXISTS nobody => :0
+        """)
+    written = b"".join(open(path, "rb").read() for path in glob.glob(os.path.join(primary.dir, "appendonlydir", "*.aof")))
+    assert b"last" in written and b"NO-SUCH-COMMAND" not in written and b"nobody" not in written
 
 
 def test_partial_resync_by_hand(make_primary):

@@ -113,6 +113,22 @@ def test_stream_of_everything(make_peer, kind):
         assert c.ok("FUNCTION", "LIST") != []
 
 
+def test_debug_replicate_of_a_replica_sends_nothing(make_peer):
+    """What its replicas get is the primary's stream."""
+    primary, replica, below = make_peer(), make_peer(), make_peer()
+    follow(replica, primary)
+    wait_link(replica)
+    follow(below, replica)
+    wait_link(below)
+    with primary.connect() as top, replica.connect() as c:
+        c.ok("DEBUG", "REPLICATE", "SET", "k", "of the middle")
+        top.ok("DEBUG", "REPLICATE", "SET", "k", "of the top")
+        wait_for(lambda: replication(below)["slave_repl_offset"] == replication(primary)["master_repl_offset"], what="the stream")
+        assert [top.ok("GET", "k"), c.ok("GET", "k")] == [None, b"of the top"]
+    with below.connect() as c:
+        assert c.ok("GET", "k") == b"of the top"
+
+
 def test_large_values_in_the_stream(make_peer):
     primary, replica = make_peer("redis"), make_peer()
     follow(replica, primary)
