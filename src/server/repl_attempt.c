@@ -17,6 +17,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/rand.h"
 #include "base/thread.h"
 #include "net/connect.h"
 
@@ -144,6 +145,26 @@ static bool introduce(struct repl_attempt *a) {
     return true;
 }
 
+/* What Redis before 2.8 says. SYNC has no answer of its own: what comes next is the RDB. The history has no name that the primary
+ * would know again, so it gets one of this server's own, which is what its replicas go on by. */
+static bool ask_by_sync(struct repl_attempt *a) {
+    log_notice("Retrying with SYNC...");
+    int r = syncio_write_full(&a->io, "SYNC\r\n", 6, attempt_deadline(a));
+    if (r < 0) return failed(a, "I/O error writing to MASTER: %s", attempt_io_error(a, r));
+    a->is_pre_psync = true;
+    a->answer = (struct psync_reply){ .kind = ANSWER_FULL };
+    rand_hex_id(a->answer.id, REPLICA_ID_LEN);
+    return true;
+}
+
+static bool refused(struct repl_attempt *a, const char *line) {
+    if (strncmp(line, "-ERR", 4) == 0)
+        log_notice("Master does not support PSYNC or is in error state (reply: %s)", line);
+    else
+        log_warning("Unexpected reply to PSYNC from master: %s", line);
+    return !a->failover && !attempt_is_cancelled(a) && ask_by_sync(a); /* SYNC does not ask to take over */
+}
+
 static bool ask_for_stream(struct repl_attempt *a) {
     struct buf b = { 0 };
     char line[REPLICA_LINE_MAX];
@@ -172,7 +193,7 @@ static bool ask_for_stream(struct repl_attempt *a) {
         log_notice("Master is currently unable to PSYNC but should be in the future: %s", line);
         return false;
     case ANSWER_REFUSED:
-        return failed(a, "Master does not support PSYNC or is in error state (reply: %s)", line);
+        return refused(a, line);
     default:
         return failed(a, "Unexpected reply to PSYNC from master: %s", line);
     }

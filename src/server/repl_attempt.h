@@ -38,7 +38,8 @@ struct repl_attempt {
     int fd;                               /* of io, while it may be shut down by attempt_cancel; -1 */
     /* the thread's, and thread 0's during a step */
     struct syncio io;
-    bool is_taken; /* the connection is a client of thread 0 now */
+    bool is_taken;     /* the connection is a client of thread 0 now */
+    bool is_pre_psync; /* the primary knows only SYNC: answer.id is made up here */
     struct psync_reply answer;
     struct rdb_framing framing;
     enum attempt_load load;

@@ -414,7 +414,8 @@ static void go_on_as_client(struct repl_attempt *a, int db) {
     int64_t now = clock_mono_us();
     atomic_store(&l->last_io_us, now);
     pthread_mutex_lock(&l->repl->lock);
-    l->has_history = true;
+    l->is_pre_psync = a->is_pre_psync;
+    l->has_history = !a->is_pre_psync;
     l->failover = false;
     l->lost_us = 0;
     set_state(l, LINK_CONNECTED);
@@ -422,7 +423,7 @@ static void go_on_as_client(struct repl_attempt *a, int db) {
     pthread_mutex_unlock(&l->repl->lock);
     if (a->failover) repl_failover_ended(l->repl, true);
     attempt_unref(mine);
-    repl_link_send_ack(a->srv);
+    if (!a->is_pre_psync || a->framing.by_mark) repl_link_send_ack(a->srv); /* behind a mark the stream waits for it */
 }
 
 /* Nobody begins to read meanwhile: PSYNC is refused while the link is down. */
@@ -519,7 +520,7 @@ void repl_link_cron(struct server *srv) {
         conn_close(&l->primary->conn, CONN_END_LOCAL, "");
         return;
     }
-    repl_link_send_ack(srv);
+    if (!l->is_pre_psync) repl_link_send_ack(srv);
 }
 
 void repl_link_stop(struct server *srv) {

@@ -36,6 +36,7 @@ struct repl_link {
     char *host;                 /* NULL: a primary. Under repl->lock; owned */
     int port;
     bool failover;              /* the next PSYNC asks the other side to take over; under repl->lock */
+    bool is_pre_psync;          /* the primary knows only SYNC, and no acknowledgements; thread 0's */
     bool has_history;           /* id and offset are worth asking for: PSYNC may go on from there; under repl->lock */
     int stream_db;              /* selected in the stream where the offset is; under repl->lock */
     int64_t lost_us;            /* monotonic, since when the link is down; 0: never up. Under repl->lock */

@@ -318,8 +318,14 @@ static bool receive_by_disk(struct repl_attempt *a) {
     return ok;
 }
 
+/* After SYNC the announcement comes first: an error in its place is to leave the old history alone. */
+static bool begin_transfer(struct repl_attempt *a) {
+    if (a->is_pre_psync) return await_announcement(a) && attempt_step(a, link_step_full);
+    return attempt_step(a, link_step_full) && await_announcement(a);
+}
+
 bool attempt_receive(struct repl_attempt *a) {
-    if (!attempt_step(a, link_step_full) || !await_announcement(a)) return false;
+    if (!begin_transfer(a)) return false;
     note_announcement(a);
     return a->load == LOAD_DISK ? receive_by_disk(a) : receive_into_parser(a);
 }

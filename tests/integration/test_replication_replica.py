@@ -2,6 +2,7 @@
 """Kettle as a replica: of Debian's redis-server, of valkey-server and of itself; full and partial synchronizations, what a replica
 refuses and shows, chains, changes of role, primaries that stall or talk nonsense."""
 import os
+import threading
 import time
 
 import pytest
@@ -543,7 +544,7 @@ GARBAGE = {
     "id": ("psync", b"+FULLRESYNC abc 1\r\n", "Unexpected reply to PSYNC"),
     "offset": ("psync", b"+FULLRESYNC %s -5\r\n" % ID.encode(), "Unexpected reply to PSYNC"),
     "continue-unasked": ("psync", b"+CONTINUE abcdef\r\n", "Unexpected reply to PSYNC"),
-    "error": ("psync", b"-ERR unknown command 'PSYNC'\r\n", "Master does not support PSYNC"),
+    "error": ("psync", b"-ERR unknown command 'PSYNC'\r\n-ERR unknown command 'SYNC'\r\n", "Master does not support PSYNC"),
     "bulk": ("rdb", b"+OK\r\n", "the first byte is not '\\$'"),
     "length": ("rdb", b"$99999999999999999999\r\n", "the first byte is not '\\$'"),
     "mark": ("rdb", b"$EOF:short\r\n", "the first byte is not '\\$'"),
@@ -581,6 +582,78 @@ def test_a_primary_that_talks_nonsense(make_peer, env, transport, name, load):
 
 
 EMPTY_RDB = b"REDIS0009\xff" + b"\0" * 8
+
+
+@pytest.mark.parametrize("error", ["-ERR unknown command 'PSYNC'", "-NOPERM this user may not"])
+def test_a_primary_that_knows_only_sync(make_peer, env, transport, error):
+    """Full each time, without acknowledgements; replicas of this server go on by a history that is its own."""
+    said, more, go_on = [], [], threading.Event()
+
+    def script(link):
+        asked = link.handshake()
+        link.send(error.encode() + b"\r\n")
+        said.append((asked, link.line()))
+        link.send(b"\n$%d\r\n" % len(EMPTY_RDB) + EMPTY_RDB)
+        link.send(encode("SELECT", "0") + encode("SET", "n", str(link.primary.served)) + encode("PING"))
+        if link.primary.served == 1:
+            time.sleep(2.5)  # more than two turns of acknowledging
+            link.sock.settimeout(0.1)
+            try:
+                more.append(link.sock.recv(1000))
+            except TimeoutError:
+                more.append(b"")
+            go_on.wait(60)
+            return
+        link.wait_end()
+    replica, below = make_peer(), make_peer()
+    with FakePrimary(env, transport, script) as primary:
+        follow(replica, primary)
+        follow(below, replica)
+        with below.connect() as c:
+            wait_for(lambda: c("GET", "n") == b"1", env.timeout(30), what="the stream")
+            go_on.set()
+            wait_for(lambda: c("GET", "n") == b"2", env.timeout(30), what="the second connection's stream")
+        log = replica.log()
+        assert ("Master does not support PSYNC or is in error state (reply: " if "ERR" in error
+                else "Unexpected reply to PSYNC from master: ") + error in log
+        assert "Retrying with SYNC..." in log and "Finished with success" in log
+        assert [line for _, line in said] == [b"SYNC"] * 2
+        assert said[1][0] == ["PSYNC", "?", "-1"]
+        assert more[0].strip(b"\n") == b""
+        here = replication(replica)
+        assert here["master_link_status"] == "up" and here["slave_repl_offset"] == replication(below)["slave_repl_offset"]
+        with replica.connect() as c:
+            c.ok("REPLICAOF", "NO", "ONE")
+            c.ok("SET", "n", "3")
+        wait_same(replica, below)
+        assert int(stats(replica)["sync_partial_ok"]) == 1
+
+
+def test_error_to_sync_leaves_the_history_alone(make_peer, env, transport):
+    """PSYNC and then SYNC are refused: the next attempt asks to go on as before."""
+    asked = []
+
+    def script(link):
+        asked.append(link.handshake())
+        if link.primary.served == 1:
+            link.send(b"+FULLRESYNC %s 0\r\n$%d\r\n" % (ID.encode(), len(EMPTY_RDB)) + EMPTY_RDB + encode("SET", "a", "1"))
+            link.command()
+        elif link.primary.served == 2:
+            link.send(b"-ERR not now\r\n")
+            assert link.line() == b"SYNC"
+            link.send(b"-ERR not now either\r\n")
+            link.wait_end()
+        else:
+            link.send(b"+CONTINUE\r\n" + encode("SET", "b", "2"))
+            link.wait_end()
+    replica = make_peer()
+    with FakePrimary(env, transport, script) as primary:
+        follow(replica, primary)
+        with replica.connect() as c:
+            wait_for(lambda: c("MGET", "a", "b") == [b"1", b"2"], env.timeout(30), what="the stream")
+            assert "MASTER aborted replication with an error: ERR not now either" in replica.log()
+            assert asked[1] == asked[2] and asked[1][:2] == ["PSYNC", ID]
+            c.ok("REPLICAOF", "NO", "ONE")
 
 
 def test_a_stream_of_nonsense(make_peer, env, transport):
