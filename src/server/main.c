@@ -31,6 +31,7 @@
 #include "server/refusal.h"
 #include "server/repl_apply.h"
 #include "server/repl_link.h"
+#include "server/repl_sync.h"
 #include "server/replication.h"
 #include "server/tracking.h"
 
@@ -227,6 +228,7 @@ static void tear_down(struct server *srv) {
         unlink(srv->cfg->unixsocket);
     }
     child_cron(srv);
+    repl_sync_remove_file(srv->repl, true);
     srv->aof = aof_free(srv->aof);
     acl_done(&srv->eng);
     acl_log_done(&srv->acl_log);

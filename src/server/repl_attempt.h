@@ -55,7 +55,6 @@ struct repl_attempt {
 /* repl_link_info.c */
 int64_t link_fsynced_offset(struct server *srv); /* of the stream: what is in this server's append-only file, on the disk; -1:
                                                   * there is none */
-bool link_has_persistence(struct server *srv);   /* save points, or an append-only file */
 
 /* repl_attempt.c */
 int attempt_start(struct repl_attempt *a); /* its thread; 0 or -errno */

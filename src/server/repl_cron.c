@@ -152,6 +152,7 @@ void repl_cron(struct server *srv) {
         repl_count_good(repl);
     }
     if (repl->sync || atomic_load(&repl->n_replicas) > 0) repl_sync_consider(srv);
+    repl_sync_remove_file(repl, false);
     repl->cron_turns++;
 }
 

@@ -19,10 +19,6 @@ int64_t link_fsynced_offset(struct server *srv) {
     return aof_is_on(srv->aof) ? (int64_t)aof_fsynced_repl_offset(srv->aof) : -1;
 }
 
-bool link_has_persistence(struct server *srv) {
-    return aof_is_on(srv->aof) || cfg_get(&srv->cfg->n_save);
-}
-
 void repl_link_send_ack(struct server *srv) {
     struct client *c = srv->repl->link->primary;
     char offset[24], fsynced[24];

@@ -291,7 +291,7 @@ static bool load_file(struct repl_attempt *a, const char *path) {
 
 /* Without persistence of its own the server needs the file no longer. */
 static bool file_is_wanted(struct server *srv) {
-    return !cfg_get(&srv->cfg->rdb_del_sync_files) || link_has_persistence(srv);
+    return !cfg_get(&srv->cfg->rdb_del_sync_files) || repl_has_persistence(srv);
 }
 
 static bool receive_by_disk(struct repl_attempt *a) {
@@ -309,8 +309,9 @@ static bool receive_by_disk(struct repl_attempt *a) {
     bool ok = receive_into_file(a, fd) && keep_file(a, fd, temp, path);
     close(fd);
     if (!ok) unlink(temp);
+    bool is_there = ok;
     ok = ok && load_file(a, path);
-    if (ok && !file_is_wanted(a->srv)) {
+    if (is_there && !file_is_wanted(a->srv)) {
         log_notice("Removing the RDB file obtained from the master. This replica has persistence disabled");
         unlink(path);
     }

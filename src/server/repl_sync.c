@@ -222,6 +222,47 @@ static void file_forked(void *arg, const struct propagate_point *pt) {
     snapshot_forked(((struct repl_sync *)arg)->srv);
 }
 
+static void forget_file(struct repl_sync_file *f) {
+    mem_free(f->path);
+    *f = (struct repl_sync_file){ 0 };
+}
+
+/* The file is there, and is looked after if it is there for replicas only. */
+static void note_file(struct repl_sync *sy, const struct stat *st) {
+    struct repl_sync_file *f = &sy->srv->repl->sync_file;
+    forget_file(f);
+    if (!cfg_get(&sy->srv->cfg->rdb_del_sync_files) || repl_has_persistence(sy->srv)) return;
+    *f = (struct repl_sync_file){ .path = mem_strdup(sy->path), .dev = (uint64_t)st->st_dev, .ino = (uint64_t)st->st_ino };
+}
+
+static bool is_needed(struct repl *repl) {
+    bool needed = false;
+    pthread_mutex_lock(&repl->lock);
+    list_for_each(n, &repl->replicas) {
+        enum replica_state state = replica_state(list_entry(n, struct replica, node));
+        needed |= state == REPLICA_WAIT_START || state == REPLICA_WAIT_END || state == REPLICA_SENDING;
+    }
+    pthread_mutex_unlock(&repl->lock);
+    return needed;
+}
+
+void repl_sync_remove_file(struct repl *repl, bool at_end) {
+    struct repl_sync_file *f = &repl->sync_file;
+    struct stat st;
+    if (!f->path) return;
+    if (!cfg_get(&repl->srv->cfg->rdb_del_sync_files)) {
+        forget_file(f);
+        return;
+    }
+    if (repl_has_persistence(repl->srv) || (!at_end && is_needed(repl))) return;
+    /* SAVE may have put another file in its place, CONFIG SET dir another directory. */
+    if (lstat(f->path, &st) == 0 && (uint64_t)st.st_dev == f->dev && (uint64_t)st.st_ino == f->ino) {
+        log_notice("Removing the RDB file used to feed replicas in a persistence-less instance");
+        unlink(f->path);
+    }
+    forget_file(f);
+}
+
 static void file_done(void *arg, int pid, int status) {
     struct repl_sync *sy = arg;
     struct server *srv = sy->srv;
@@ -236,6 +277,7 @@ static void file_done(void *arg, int pid, int status) {
         log_warning("SYNC failed. Can't open/stat DB after BGSAVE: %s", strerror(errno));
         repl_sync_fail(sy, false);
     } else {
+        note_file(sy, &st);
         send_file(sy, fd, (uint64_t)st.st_size);
     }
     close_fd(&fd);

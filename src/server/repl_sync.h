@@ -58,6 +58,8 @@ struct repl_sync { /* thread 0's */
 void repl_sync_wanted(struct replica *r);    /* its thread: it is in WAIT_START */
 void repl_sync_consider(struct server *srv); /* thread 0: begins one if it is time */
 void repl_sync_drained(struct replica *r);   /* its thread: nothing is queued any more */
+/* Thread 0, or who takes the server apart: rdb-del-sync-files. at_end: no replica needs a file any more. */
+void repl_sync_remove_file(struct repl *repl, bool at_end);
 /* Between the files, thread 0: */
 struct repl_sync *repl_sync_free(struct repl_sync *sy);
 void repl_sync_look_up(struct repl_sync *sy, const struct propagate_point *pt); /* child_opts.prepare */

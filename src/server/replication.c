@@ -8,9 +8,14 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/rand.h"
+#include "server/aof_server.h"
 #include "server/propagate.h"
 #include "server/replica.h"
 #include "server/server.h"
+
+bool repl_has_persistence(struct server *srv) {
+    return aof_is_on(srv->aof) || cfg_get(&srv->cfg->n_save);
+}
 
 static void no_id(char *id) {
     memset(id, '0', REPL_ID_LEN);
@@ -34,6 +39,7 @@ struct repl *repl_free(struct repl *r) {
     if (!r) return NULL;
     r->backlog = backlog_free(r->backlog);
     mem_free(r->failover.host);
+    mem_free(r->sync_file.path);
     pthread_mutex_destroy(&r->lock);
     mem_free(r);
     return NULL;

@@ -25,6 +25,13 @@ struct repl_link; /* E: the link to the primary; repl_link.h */
 
 enum repl_role { REPL_PRIMARY = 0, REPL_REPLICA };
 
+/* The file of a full synchronization that nobody but replicas needs (rdb-del-sync-files): it is removed when they have it. Known
+ * by its number, since another file may take its name. */
+struct repl_sync_file {
+    char *path; /* NULL: there is none; owned */
+    uint64_t dev, ino;
+};
+
 struct repl {
     struct server *srv;
     pthread_mutex_t lock;
@@ -46,6 +53,7 @@ struct repl {
     struct repl_failover failover;
     _Atomic int64_t shutdown_until_us; /* repl_shutdown.c: monotonic; 0: not waiting for replicas */
     struct repl_sync *sync;            /* full synchronization under way, repl_sync.c; thread 0's */
+    struct repl_sync_file sync_file;   /* thread 0's */
     int64_t cron_us;                   /* thread 0's: the last turn of repl_cron */
     unsigned cron_turns;
     _Atomic uint64_t n_full, n_partial_ok, n_partial_err; /* INFO stats sync_* */
@@ -54,6 +62,8 @@ struct repl {
 
 struct repl *repl_new(struct server *srv); /* start-up: a new id, no history */
 struct repl *repl_free(struct repl *r);    /* returns NULL */
+
+bool repl_has_persistence(struct server *srv); /* save points, or an append-only file: its files are its own. Any thread */
 
 /* ---- identity: all shard locks held, or before the threads start ---- */
 

@@ -145,6 +145,71 @@ def test_replica_that_comes_while_a_file_is_written_gets_the_same_one(make_prima
     assert primary.log().count("Starting BGSAVE for SYNC") == 1
 
 
+def wait_gone(path, env, what):
+    harness.wait_for(lambda: not os.path.exists(path), env.timeout(30), 0.05, what)
+
+
+def test_file_that_is_only_for_replicas_is_removed(make_primary, make_replica, any_peer, env):
+    """rdb-del-sync-files: when the last one has it, and not before; and not one that is there for another reason."""
+    primary = make_primary("disk", rdb_del_sync_files="yes", rdb_key_save_delay="500")
+    populate(primary, 10000)
+    path = os.path.join(primary.dir, "dump.rdb")
+    second = make_replica(any_peer, primary, directives={"replicaof": None})
+    first = make_replica(any_peer, primary)
+    wait_state(primary, "wait_bgsave")
+    with second.connect() as conn:
+        conn.ok("REPLICAOF", "127.0.0.1", str(primary.any_port()))
+    wait_state(primary, "wait_bgsave", 2)
+    with primary.connect() as conn:
+        conn.ok("CONFIG", "SET", "rdb-key-save-delay", "0")
+        for replica in (first, second):
+            replica.wait_online()
+        primary.wait_log("Removing the RDB file used to feed replicas in a persistence-less instance")
+        wait_gone(path, env, "the file to be gone")
+        wait_same(primary, [first, second])
+        conn.ok("SAVE")
+        conn.ok("CONFIG", "SET", "save", "3600 1")
+        with second.connect() as other:
+            other.ok("REPLICAOF", "NO", "ONE")
+            other.ok("SET", "something", "else")
+            other.ok("REPLICAOF", "127.0.0.1", str(primary.any_port()))
+        harness.wait_for(lambda: stats(primary, "sync_full") == 3, env.timeout(30), 0.05, "another full synchronization")
+        second.wait_online()
+    time.sleep(1.5)
+    assert os.path.exists(path)
+    assert primary.log().count("Removing the RDB file") == 1
+
+
+def test_file_of_a_replica_that_reads_slowly_stays_till_it_has_it(make_primary, env):
+    """Another file that has taken its name is left alone, and the end of the server removes what is left."""
+    for then in ("closes", "saves", "ends"):
+        primary = make_primary("disk", rdb_del_sync_files="yes")
+        path = os.path.join(primary.dir, "dump.rdb")
+        with primary.connect() as conn:
+            conn.ok("DEBUG", "POPULATE", "200000", "key", "100")
+            replica = primary.connect()
+            replica.ok("REPLCONF", "capa", "psync2")
+            replica.send(encode("PSYNC", "?", "-1"))
+            wait_state(primary, "send_bulk")
+            time.sleep(1.5)
+            assert os.path.exists(path)
+            if then == "saves":
+                conn.ok("SAVE")
+        if then == "ends":
+            primary.proc.terminate()
+            assert primary.wait_exit() == 0
+            assert not os.path.exists(path)
+            assert "Removing the RDB file" in primary.log()
+            replica.close()
+            continue
+        replica.close()
+        if then == "closes":
+            wait_gone(path, env, "the file to be gone")
+        else:
+            time.sleep(1.5)
+            assert os.path.exists(path) and "Removing the RDB file" not in primary.log()
+
+
 def test_link_that_is_cut_in_the_middle(make_primary, make_replica, any_peer):
     """By a proxy: neither side says goodbye. What was sent and did not arrive is sent again."""
     primary = make_primary(repl_backlog_size="50mb")

@@ -65,6 +65,34 @@ def test_full_synchronization_under_load(make_peer, kind, load, diskless):
     assert int(stats(primary)["sync_full"]) == 1
 
 
+@pytest.mark.parametrize("save", ["", "3600 1"])
+def test_file_of_a_synchronization(make_peer, save):
+    """rdb-del-sync-files: it goes when it has been read, where the server keeps no files of its own."""
+    primary = make_peer("redis", repl_diskless_sync="no")
+    replica = make_peer(rdb_del_sync_files="yes", save=save)
+    with primary.connect() as c:
+        fill(c)
+    follow(replica, primary)
+    wait_same(primary, replica)
+    assert os.path.exists(os.path.join(replica.dir, "dump.rdb")) == bool(save)
+    assert ("Removing the RDB file obtained from the master. This replica has persistence disabled" in replica.log()) != bool(save)
+
+
+def test_file_of_a_synchronization_that_cannot_be_read(make_peer, env, transport):
+    def script(link):
+        link.handshake()
+        link.send(b"+FULLRESYNC %s 1\r\n$20\r\n" % ID.encode() + b"y" * 20)
+        link.wait_end()
+    replica = make_peer(rdb_del_sync_files="yes")
+    with FakePrimary(env, transport, script) as primary:
+        follow(replica, primary)
+        replica.wait_log("Failed trying to load the MASTER synchronization DB")
+        replica.wait_log("Removing the RDB file obtained from the master")
+        with replica.connect() as c:
+            c.ok("REPLICAOF", "NO", "ONE")
+        wait_for(lambda: not os.path.exists(os.path.join(replica.dir, "dump.rdb")), what="the file to be gone")
+
+
 @pytest.mark.timeout(600)
 def test_hundred_megabytes(make_peer):
     primary, replica = make_peer("redis"), make_peer()
