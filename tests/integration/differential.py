@@ -47,6 +47,7 @@ class Generator:
     def __init__(self, seed, only=None, valkey=False):
         """only: names of families ("streams"), whose commands are then nine in ten; the others are keys' and transactions'."""
         self.rng = random.Random(seed)
+        self.n_times = 0
         self.families = [f for f in FAMILIES if not only or f.__name__.replace("differential_", "") in only]
         self.families = [f for f in self.families if valkey or not getattr(f, "VALKEY_ONLY", False)]
         self.family_share = 0.9 if only else 0.6
@@ -76,10 +77,15 @@ class Generator:
             return "".join(rng.choice("abcdefgh") for _ in range(rng.choice([0, 1, 5, 12, 43, 44, 45, 100])))
         return bytes(rng.getrandbits(8) for _ in range(rng.choice([1, 2, 3, 8, 9, 33, 70])))
 
+    def from_now(self, unit):
+        """A time far in the future that was not given before: of two equal ones GT and LT would see the milliseconds between them,
+        which differ from server to server."""
+        self.n_times += 1
+        return str((100000 + self.n_times * 7919 % 100003) * unit)
+
     def expiry(self):
         """Far in the future, in the past, or wrong; never near enough to expire during the run."""
-        return self.rng.choice(["100000", "200000", "300000", "100000", "200000", "-1", "0", "x", "9223372036854775807",
-                                "-100000", "1.5"])
+        return self.rng.choice([self.from_now(1)] * 5 + ["-1", "0", "x", "9223372036854775807", "-100000", "1.5"])
 
     def at(self, unit):
         base = self.rng.choice([4000000000, 4100000000, 4200000000, 1, 1000, 0, -5])
@@ -91,7 +97,7 @@ class Generator:
     def set_options(self):
         out = []
         for _ in range(self.rng.choice([0, 0, 0, 1, 1, 2, 3])):
-            out += self.rng.choice([["NX"], ["XX"], ["GET"], ["KEEPTTL"], ["EX", self.expiry()], ["PX", "90000000"],
+            out += self.rng.choice([["NX"], ["XX"], ["GET"], ["KEEPTTL"], ["EX", self.expiry()], ["PX", self.from_now(1000)],
                                     ["EXAT", self.at(1)], ["PXAT", self.at(1000)], ["EX"], ["bogus"], ["nx"], ["get"]])
         return out
 
@@ -102,9 +108,9 @@ class Generator:
             lambda: ["SET", key(), self.value()] + self.set_options(),
             lambda: ["GET", key()], lambda: ["GETDEL", key()], lambda: ["GETSET", key(), self.value()],
             lambda: ["GETEX", key()] + rng.choice([[], ["PERSIST"], ["EX", self.expiry()], ["PXAT", self.at(1000)],
-                                                   ["EXAT", self.at(1)], ["KEEPTTL"], ["EX"], ["PX", "90000000"]]),
+                                                   ["EXAT", self.at(1)], ["KEEPTTL"], ["EX"], ["PX", self.from_now(1000)]]),
             lambda: ["SETNX", key(), self.value()], lambda: ["SETEX", key(), self.expiry(), self.value()],
-            lambda: ["PSETEX", key(), rng.choice(["90000000", "0", "-1", "x"]), self.value()],
+            lambda: ["PSETEX", key(), rng.choice([self.from_now(1000), "0", "-1", "x"]), self.value()],
             lambda: ["APPEND", key(), self.value()], lambda: ["STRLEN", key()],
             lambda: ["INCR", rng.choice(["num", key()])], lambda: ["DECR", rng.choice(["num", key()])],
             lambda: ["INCRBY", rng.choice(["num", key()]), self.integer()],
@@ -157,7 +163,7 @@ class Generator:
             lambda: ["PERSIST", key()], lambda: ["EXPIRE", key(), self.expiry()] + self.conditions(),
             lambda: ["EXPIREAT", key(), self.at(1)] + self.conditions(),
             lambda: ["PEXPIREAT", key(), self.at(1000)] + self.conditions(),
-            lambda: ["PEXPIRE", key(), rng.choice(["90000000", "80000000", "-5", "x"])] + self.conditions(),
+            lambda: ["PEXPIRE", key(), rng.choice([self.from_now(1000), self.from_now(1000), "-5", "x"])] + self.conditions(),
             lambda: ["RENAME", key(), key()], lambda: ["RENAMENX", key(), key()],
             lambda: ["COPY", key(), key()] + rng.choice([[], ["REPLACE"], ["DB", rng.choice(["0", "1", "2", "77", "x"])],
                                                          ["DB", "1", "REPLACE"], ["DB"], ["bad"]]),

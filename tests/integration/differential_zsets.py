@@ -144,7 +144,7 @@ def commands(gen):
         lambda: [rng.choice(["COPY", "RENAME", "RENAMENX"]), rng.choice(ZSETS), rng.choice(ZSETS)],
         lambda: ["DEL", rng.choice(ZSETS + LEX)] if rng.random() < 0.3 else ["OBJECT", "ENCODING", key()],
         lambda: ["SADD", rng.choice(PLAIN)] + some(1, 5, plain), lambda: ["SREM", rng.choice(PLAIN)] + some(1, 2, plain),
-        lambda: ["TYPE", key()], lambda: ["PEXPIRE", key(), "90000000"],
+        lambda: ["TYPE", key()], lambda: ["PEXPIRE", key(), gen.from_now(1000)],
         lambda: [rng.choice(["ZADD", "ZRANGE", "ZSCORE", "ZUNIONSTORE", "ZMPOP", "BZMPOP", "ZPOPMIN", "ZRANGESTORE", "ZSCAN"])] +
         some(0, 2, key),
     ]
