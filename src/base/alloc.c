@@ -2,14 +2,17 @@
  * NULL. Under all other modules; the only one to call malloc. Any thread. */
 #include "base/alloc.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #ifdef HAVE_JEMALLOC
 #include <jemalloc/jemalloc.h>
@@ -245,6 +248,62 @@ size_t mem_used(void) {
     return (sum > 0 ? (size_t)sum : 0) + bigmem_used();
 }
 
+/* ---- pages made ahead ---- */
+
+/* jemalloc takes address space in large pieces and cuts from them what it needs, which it tells the arena's hooks: a piece about
+ * to be used, before the thread that wants it writes to it. The hooks stay with the arena once they are there; other threads that
+ * share it are not concerned. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#define AHEAD ((size_t)256 << 10) /* bytes: many small pieces at once */
+
+static _Thread_local struct {
+    bool on;
+    uintptr_t from, to; /* made last */
+} ahead;
+static extent_hooks_t hooks_as_were, hooks_ahead;
+static pthread_once_t hooks_once = PTHREAD_ONCE_INIT;
+
+/* `used` bytes of `len` that are free are about to be. */
+static void make_pages(void *at, size_t len, size_t used) {
+    uintptr_t from = (uintptr_t)at;
+    if (from >= ahead.from && from + used <= ahead.to) return;
+    if (used < AHEAD) used = len < AHEAD ? len : AHEAD;
+    if (madvise(at, used, MADV_POPULATE_WRITE) != 0 && errno == EINVAL) ahead.on = false; /* the kernel does not know it */
+    ahead.from = from;
+    ahead.to = from + used;
+}
+
+static bool split_ahead(extent_hooks_t *hooks, void *at, size_t len, size_t len_a, size_t len_b, bool committed, unsigned arena) {
+    int e = errno;
+    if (ahead.on) make_pages(at, len, len_a);
+    errno = e;
+    return hooks_as_were.split(hooks, at, len, len_a, len_b, committed, arena);
+}
+
+static void prepare_hooks(void) {
+    extent_hooks_t *were = NULL;
+    size_t len = sizeof were;
+    if (mallctl("arena.0.extent_hooks", &were, &len, NULL, 0) != 0) return;
+    hooks_as_were = hooks_ahead = *were;
+    hooks_ahead.split = split_ahead;
+}
+
+void mem_fill_ahead(bool on) {
+    unsigned arena;
+    char name[48];
+    size_t len = sizeof arena;
+    ahead.on = false;
+    if (!on || mallctl("thread.arena", &arena, &len, NULL, 0) != 0) return;
+    pthread_once(&hooks_once, prepare_hooks);
+    if (!hooks_ahead.split) return;
+    extent_hooks_t *ours = &hooks_ahead;
+    snprintf(name, sizeof name, "arena.%u.extent_hooks", arena);
+    ahead.from = ahead.to = 0;
+    ahead.on = mallctl(name, NULL, NULL, &ours, sizeof ours) == 0;
+}
+
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 
@@ -279,6 +338,10 @@ void mem_stats_get(struct mem_stats *ret) {
 
 size_t mem_used(void) {
     return libc_allocated();
+}
+
+void mem_fill_ahead(bool on) {
+    (void)on;
 }
 
 void mem_thread_begin(void) {

@@ -521,6 +521,7 @@ int rdb_file_load(struct rdb_in *in, struct keyspace *ks, bool locked, struct sc
     l.b->n = 0;
     l.b->used = 0;
     attach(&l, in);
+    mem_fill_ahead(true);
     load_header(&l);
     while (!l.result) {
         ret->doing = "read-type";
@@ -529,6 +530,7 @@ int rdb_file_load(struct rdb_in *in, struct keyspace *ks, bool locked, struct sc
         load_item(&l, op);
     }
     put_batch(&l);
+    mem_fill_ahead(false);
     if (!l.result) load_checksum(&l);
     mem_free(l.b);
     ret->bytes = bytes_read(&l);

@@ -5,15 +5,18 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/thread.h"
 
 static volatile size_t huge = SIZE_MAX / 4; /* volatile: no compile-time warning about it */
 
@@ -217,11 +220,53 @@ static void test_gigabytes_move(void **state) {
     mem_free(q);
 }
 
+#define SMALL_BLOCKS 10000
+#define SMALL_BYTES 1000
+
+/* How many blocks lie on a page that is not there before they are written to. */
+static unsigned n_missing(void) {
+    static char *block[SMALL_BLOCKS];
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    unsigned n = 0;
+    mem_fill_ahead(true);
+    for (size_t i = 0; i < SMALL_BLOCKS; i++) {
+        unsigned char there = 0;
+        block[i] = mem_alloc(SMALL_BYTES);
+        assert_int_equal(mincore(block[i] - ((uintptr_t)block[i] & (page - 1)), page, &there), 0);
+        n += !(there & 1);
+        memset(block[i], 1, SMALL_BYTES);
+    }
+    mem_fill_ahead(false);
+    for (size_t i = 0; i < SMALL_BLOCKS; i++) mem_free(block[i]);
+    return n;
+}
+
+static void *count_missing(void *arg) {
+    *(unsigned *)arg = n_missing();
+    return NULL;
+}
+
+/* In a thread of its own, which has an arena of its own: nothing is there yet. */
+static void test_pages_are_made_ahead(void **state) {
+    (void)state;
+    pthread_t thread;
+    unsigned n = 0;
+    long page = sysconf(_SC_PAGESIZE);
+    void *probe = mmap(NULL, (size_t)page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool is_known = madvise(probe, (size_t)page, 23) == 0; /* MADV_POPULATE_WRITE, Linux 5.14 */
+    munmap(probe, (size_t)page);
+    if (!is_known || strcmp(mem_allocator_name(), "libc") == 0) skip();
+    assert_int_equal(thread_start(&thread, count_missing, &n), 0);
+    pthread_join(thread, NULL);
+    assert_true(n < (size_t)SMALL_BLOCKS * SMALL_BYTES / (size_t)page / 10);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_big_blocks_grow_and_come_zeroed),
         cmocka_unit_test(test_big_blocks_are_counted),
         cmocka_unit_test(test_gigabytes_move),
+        cmocka_unit_test(test_pages_are_made_ahead),
         cmocka_unit_test(test_alloc_size_zero_gives_pointer),
         cmocka_unit_test(test_zalloc_and_calloc_are_zeroed),
         cmocka_unit_test(test_realloc_keeps_contents),
