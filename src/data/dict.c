@@ -48,6 +48,8 @@
 #define SMALL_BUCKETS 8    /* tables up to this size are moved at once */
 #define STEP_EMPTY_MAX 16  /* empty chains one step may skip */
 #define RANDOM_TRIES 1024
+#define FILL_BATCH 16 /* look-ups that overlap */
+#define FILL_MIN 256  /* items that there is room for at first */
 
 struct dict_bucket {
     uint8_t meta; /* META_CHAINED, META_COUNT */
@@ -312,7 +314,50 @@ void dict_insert(struct dict *d, uint64_t hash, void *item) {
 }
 
 void dict_reserve(struct dict *d, uint64_t n) {
-    if (!d->t[0].buckets && n > 0) table_init(&d->t[0], buckets_for(n));
+    uint64_t fill = grow_fill(d);
+    if (!d->t[0].buckets && n > 0) table_init(&d->t[0], buckets_for((n + fill - 1) / fill));
+}
+
+/* ---- many at once ---- */
+
+void dict_fill_add(struct dict_fill *f, void *item) {
+    if (f->n == f->cap) {
+        f->cap = f->cap ? 2 * f->cap : FILL_MIN;
+        f->items = mem_realloc(f->items, f->cap * sizeof *f->items);
+    }
+    f->items[f->n++] = item;
+}
+
+void dict_fill_done(struct dict_fill *f, void (*free_item)(void *item)) {
+    for (size_t i = 0; free_item && i < f->n; i++) free_item(f->items[i]);
+    mem_free(f->items);
+    *f = (struct dict_fill){ .items = NULL };
+}
+
+/* Up to FILL_BATCH of them. */
+static bool insert_some(struct dict *d, void *const *items, size_t n) {
+    uint64_t hash[FILL_BATCH];
+    struct dict_pos pos;
+    for (size_t i = 0; i < n; i++) {
+        hash[i] = item_hash(d, items[i]);
+        dict_prefetch(d, hash[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (dict_locate(d, hash[i], d->type->key(items[i]), &pos)) return false;
+        dict_insert(d, hash[i], items[i]);
+    }
+    return true;
+}
+
+bool dict_fill_into(struct dict_fill *f, struct dict *d, void (*free_item)(void *item)) {
+    bool ok = true;
+    dict_reserve(d, f->n);
+    for (size_t i = 0; ok && i < f->n; i += FILL_BATCH)
+        ok = insert_some(d, f->items + i, f->n - i < FILL_BATCH ? f->n - i : FILL_BATCH);
+    if (ok) return true;
+    dict_clear(d, NULL);
+    dict_fill_done(f, free_item);
+    return false;
 }
 
 void *dict_remove(struct dict *d, uint64_t hash, struct slice key) {

@@ -62,7 +62,18 @@ void *dict_probe(const struct dict *d, uint64_t hash);
 void dict_insert(struct dict *d, uint64_t hash, void *item); /* the key must not be there */
 /* A table for so many items at once; nothing when the dict has any. */
 void dict_reserve(struct dict *d, uint64_t n);
-void *dict_remove(struct dict *d, uint64_t hash, struct slice key); /* the item, now the caller's; NULL when absent */
+/* For many items at once of which nearly all are different: collected, then put into a table made for their number, the places of
+ * several being fetched meanwhile. */
+struct dict_fill { /* zeroed: empty */
+    void **items;  /* in the order in which they were added */
+    size_t n, cap;
+};
+void dict_fill_add(struct dict_fill *f, void *item);
+/* All of them into d, which is empty. False: two have the same key; then d is empty again, free_item was called for each item,
+ * and f is empty. The list stays until dict_fill_done. */
+bool dict_fill_into(struct dict_fill *f, struct dict *d, void (*free_item)(void *item));
+void dict_fill_done(struct dict_fill *f, void (*free_item)(void *item)); /* free_item NULL: the items stay */
+void *dict_remove(struct dict *d, uint64_t hash, struct slice key);      /* the item, now the caller's; NULL when absent */
 
 static inline uint64_t dict_size(const struct dict *d) {
     return d->t[0].used + d->t[1].used;

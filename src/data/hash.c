@@ -67,9 +67,13 @@ void hash_expect(struct obj *o, size_t n_pairs, const struct slice *argv) {
     if (!is_table(o) && !pack_fits(o, n_pairs, argv)) hash_make_table(o);
 }
 
-static bool is_too_long(const struct obj *o) {
+bool hash_is_table_of(uint64_t n_fields) {
     int64_t max = limit_get(&data_limits.hash_max_listpack_entries);
-    return max < 0 || pack_len(o) > (uint64_t)max;
+    return max < 0 || n_fields > (uint64_t)max;
+}
+
+static bool is_too_long(const struct obj *o) {
+    return hash_is_table_of(pack_len(o));
 }
 
 /* ---- reading and changing ---- */
@@ -139,6 +143,36 @@ unsigned hash_expire(struct obj *o, int64_t now_ms, unsigned max, void (*gone)(v
 
 uint32_t *hash_index_pos(const struct obj *o) {
     return o->enc == OBJ_ENC_LISTPACK ? NULL : &((struct hash_head *)o->u.ptr)->index_pos;
+}
+
+/* ---- building ---- */
+
+struct hash_builder {
+    struct dict_fill fields;
+};
+
+struct hash_builder *hash_builder_new(void) {
+    return mem_zalloc(sizeof(struct hash_builder));
+}
+
+struct hash_builder *hash_builder_free(struct hash_builder *b) {
+    if (b) dict_fill_done(&b->fields, table_field_free);
+    mem_free(b);
+    return NULL;
+}
+
+void hash_builder_add(struct hash_builder *b, struct slice field, struct slice value) {
+    dict_fill_add(&b->fields, table_field_new(field, value));
+}
+
+struct obj *hash_builder_finish(struct hash_builder *b_take) {
+    struct hash_table *t = table_new();
+    bool ok = table_fill(t, &b_take->fields);
+    dict_fill_done(&b_take->fields, NULL);
+    mem_free(b_take);
+    if (ok) return obj_new(OBJ_HASH, OBJ_ENC_HASHTABLE, t);
+    table_free(t);
+    return NULL;
 }
 
 /* ---- walks and picks ---- */

@@ -50,6 +50,15 @@ bool hash_delete(struct obj *o, struct slice field, int64_t now_ms); /* true whe
 /* Before n_pairs are set from argv (fields and values in turn): makes a table of it at once when they will not fit. */
 void hash_expect(struct obj *o, size_t n_pairs, const struct slice *argv);
 
+/* ---- building ---- */
+/* A table of fields that are hardly ever there twice: looked up all together, at the end. */
+struct hash_builder;
+bool hash_is_table_of(uint64_t n_fields); /* whether so many are beyond the compact encodings */
+struct hash_builder *hash_builder_new(void);
+struct hash_builder *hash_builder_free(struct hash_builder *b); /* NULL is fine; always NULL */
+void hash_builder_add(struct hash_builder *b, struct slice field, struct slice value);
+struct obj *hash_builder_finish(struct hash_builder *b_take); /* NULL: a field is there twice */
+
 /* ---- times ---- */
 int64_t hash_time(const struct obj *o, struct slice field, int64_t now_ms); /* or HASH_NO_TIME, HASH_NO_FIELD */
 void hash_set_time(struct obj *o, struct slice field, int64_t when_ms);     /* the field exists; HASH_NO_TIME clears */

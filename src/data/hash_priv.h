@@ -42,6 +42,9 @@ bool pack_fits(const struct obj *o, size_t n_pairs, const struct slice *argv);
 /* ---- hash_table.c ---- */
 struct hash_field;
 struct hash_table *table_new(void);
+struct hash_field *table_field_new(struct slice field, struct slice value);
+bool table_fill(struct hash_table *t, struct dict_fill *f); /* of fields; false: one is there twice, and all are freed */
+void table_field_free(void *field);
 void table_free(struct hash_table *t);
 struct hash_table *table_dup(const struct hash_table *t);
 size_t table_mem(const struct hash_table *t, size_t samples);

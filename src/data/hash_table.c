@@ -257,6 +257,19 @@ struct hash_table *table_new(void) {
     return t;
 }
 
+struct hash_field *table_field_new(struct slice field, struct slice value) {
+    struct obj *large = value.len >= HASH_LARGE_MIN ? obj_string_new_text(value.ptr, value.len) : NULL;
+    return field_new(field, value, large, false);
+}
+
+void table_field_free(void *field) {
+    field_free(field);
+}
+
+bool table_fill(struct hash_table *t, struct dict_fill *f) {
+    return dict_fill_into(f, &t->dict, field_free);
+}
+
 void table_free(struct hash_table *t) {
     timeheap_clear(&t->times);
     dict_clear(&t->dict, field_free);

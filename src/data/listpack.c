@@ -440,6 +440,7 @@ static size_t valid_entry(const unsigned char *p, const unsigned char *end) {
     if (head == 0 || head > left) return 0;
     size_t body = body_size(p);
     if (body > left || backlen_size(body) > left - body) return 0;
+    if (body <= 127) return p[body] == body ? body + 1 : 0;
     unsigned char expected[MAX_BACKLEN];
     size_t n = put_backlen(expected, body);
     return memcmp(expected, p + body, n) == 0 ? body + n : 0;

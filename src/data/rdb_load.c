@@ -18,6 +18,7 @@
 
 #define NODE_PLAIN 1
 #define NODE_PACKED 2
+#define SCORE_BYTES_MAX 256 /* as text, with its length */
 
 static struct obj *fail(struct rdb_in *in, struct obj *o, const char *why) {
     rdb_fail(in, why);
@@ -178,6 +179,26 @@ static struct obj *load_list(struct rdb_in *in, unsigned type) {
     return o;
 }
 
+/* A string: where it was read (or in tmp), or as bytes of its own. */
+struct text {
+    char tmp[RDB_PEEK_TMP];
+    char *owned; /* NULL: valid until more is read */
+    struct slice s;
+};
+
+/* after: so many bytes may be read before the text is used. */
+static bool get_text(struct rdb_in *in, struct text *t, size_t after) {
+    const unsigned char *p = in->p;
+    t->owned = NULL;
+    if (rdb_take_string(in, t->tmp, &t->s)) {
+        if ((size_t)(in->end - in->p) >= after) return true;
+        in->p = p;
+    }
+    if (!rdb_get_string(in, &t->owned, &t->s.len)) return false;
+    t->s.ptr = t->owned;
+    return true;
+}
+
 /* ---- sets ---- */
 
 static struct obj *load_set(struct rdb_in *in) {
@@ -218,21 +239,17 @@ static struct obj *load_set_listpack(struct rdb_in *in) {
 
 static struct obj *load_zset(struct rdb_in *in, unsigned type) {
     struct zset_builder *b = zset_builder_new();
-    char *p;
-    size_t len;
+    struct text member;
     for (uint64_t n = rdb_get_len(in, NULL); n > 0 && !in->err; n--) {
-        if (!rdb_get_string(in, &p, &len)) break;
-        bool is_new;
-        double *score = zset_builder_at(b, (struct slice){ p, len }, &is_new);
+        if (!get_text(in, &member, SCORE_BYTES_MAX)) break;
         double v = type == RDB_ZSET ? rdb_get_text_double(in) : rdb_get_double(in);
-        if (!is_new)
-            rdb_fail(in, "a member is there twice");
-        else if (isnan(v))
+        if (isnan(v))
             rdb_fail(in, "a score is not a number");
         else
-            *score = v;
-        mem_free(p);
+            zset_builder_push(b, member.s, v);
+        mem_free(member.owned);
     }
+    if (!in->err && !zset_builder_settle(b)) rdb_fail(in, "a member is there twice");
     if (!in->err && zset_builder_len(b) == 0) rdb_fail(in, rdb_empty);
     if (!in->err) return zset_builder_finish(b);
     zset_builder_free(b);
@@ -279,10 +296,40 @@ static bool load_pair(struct rdb_in *in, struct obj *o, int64_t when_ms) {
     return ok;
 }
 
+static void add_pair(struct rdb_in *in, struct hash_builder *b) {
+    struct text field, value;
+    const unsigned char *p = in->p;
+    if (rdb_take_string(in, field.tmp, &field.s) && rdb_take_string(in, value.tmp, &value.s)) {
+        hash_builder_add(b, field.s, value.s);
+        return;
+    }
+    in->p = p;
+    if (!rdb_get_string(in, &field.owned, &field.s.len)) return;
+    field.s.ptr = field.owned;
+    if (get_text(in, &value, 0)) {
+        hash_builder_add(b, field.s, value.s);
+        mem_free(value.owned);
+    }
+    mem_free(field.owned);
+}
+
+/* Many fields without times. */
+static struct obj *load_hash_table(struct rdb_in *in, uint64_t n) {
+    struct hash_builder *b = hash_builder_new();
+    for (; n > 0 && !in->err; n--) add_pair(in, b);
+    if (in->err) {
+        hash_builder_free(b);
+        return NULL;
+    }
+    struct obj *o = hash_builder_finish(b);
+    return o ? o : fail(in, NULL, "a field is there twice");
+}
+
 static struct obj *load_hash(struct rdb_in *in, unsigned type, int64_t now_ms) {
+    uint64_t soonest_ms = type == RDB_HASH_METADATA ? rdb_get_u64(in) : 0, n = rdb_get_len(in, NULL);
+    if (type == RDB_HASH && n > 0 && hash_is_table_of(n)) return load_hash_table(in, n);
     struct obj *o = hash_new();
-    uint64_t soonest_ms = type == RDB_HASH_METADATA ? rdb_get_u64(in) : 0;
-    for (uint64_t n = rdb_get_len(in, NULL); n > 0 && !in->err; n--) {
+    for (; n > 0 && !in->err; n--) {
         uint64_t distance = type == RDB_HASH_METADATA ? rdb_get_len(in, NULL) : 0;
         if (soonest_ms > HASH_TIME_MAX || distance > HASH_TIME_MAX - soonest_ms + 1) {
             rdb_fail(in, "a field's time is out of range");

@@ -314,6 +314,7 @@ uint64_t zset_scan(const struct obj *o, uint64_t cursor, void (*fn)(void *arg, c
 struct zset_builder {
     struct zset *z; /* its tree is empty */
     size_t bytes;   /* of members; one that was removed again counts too */
+    struct dict_fill pushed;
 };
 
 struct zset_builder *zset_builder_new(void) {
@@ -324,6 +325,7 @@ struct zset_builder *zset_builder_new(void) {
 
 struct zset_builder *zset_builder_free(struct zset_builder *b) {
     if (!b) return NULL;
+    dict_fill_done(&b->pushed, b->z && dict_size(&b->z->members) == 0 ? mem_free : NULL);
     if (b->z) zs_free(b->z);
     mem_free(b);
     return NULL;
@@ -339,6 +341,15 @@ double *zset_builder_at(struct zset_builder *b, struct slice member, bool *ret_n
         b->bytes += member.len;
     }
     return &e->score;
+}
+
+void zset_builder_push(struct zset_builder *b, struct slice member, double score) {
+    dict_fill_add(&b->pushed, zset_entry_new(score, member));
+    b->bytes += member.len;
+}
+
+bool zset_builder_settle(struct zset_builder *b) {
+    return dict_fill_into(&b->pushed, &b->z->members, mem_free);
 }
 
 bool zset_builder_remove(struct zset_builder *b, struct slice member) {
@@ -378,11 +389,34 @@ static struct obj *small_from_items(const struct ztree_item *items, uint64_t n, 
     return obj_new(OBJ_ZSET, OBJ_ENC_LISTPACK, lp_shrink(lp));
 }
 
+static bool is_sorted(const struct ztree_item *items, uint64_t n, int sign) {
+    for (uint64_t i = 1; i < n; i++)
+        if (item_cmp(&items[i - 1], &items[i]) * sign >= 0) return false;
+    return true;
+}
+
+/* Files have sets in order already, mostly from the highest down. */
+static void sort_items(struct ztree_item *items, uint64_t n) {
+    if (is_sorted(items, n, 1)) return;
+    if (!is_sorted(items, n, -1)) {
+        qsort(items, n, sizeof(*items), item_cmp);
+        return;
+    }
+    for (uint64_t i = 0; i < n / 2; i++) {
+        const struct ztree_item low = items[n - 1 - i];
+        items[n - 1 - i] = items[i];
+        items[i] = low;
+    }
+}
+
 /* What the builder holds, in order; c.items is the caller's to free. */
 static struct collect sorted_items(const struct zset_builder *b) {
     struct collect c = { .items = mem_calloc(zset_builder_len(b) + 1, sizeof(*c.items)) };
-    dict_each(&b->z->members, collect_item, &c);
-    qsort(c.items, c.n, sizeof(*c.items), item_cmp);
+    if (b->pushed.n == zset_builder_len(b))
+        for (size_t i = 0; i < b->pushed.n; i++) collect_item(&c, b->pushed.items[i]);
+    else
+        dict_each(&b->z->members, collect_item, &c);
+    sort_items(c.items, c.n);
     return c;
 }
 
@@ -405,6 +439,7 @@ struct obj *zset_builder_finish(struct zset_builder *b_take) {
         o = obj_new(OBJ_ZSET, OBJ_ENC_SKIPLIST, b_take->z);
         b_take->z = NULL;
     }
+    dict_fill_done(&b_take->pushed, NULL);
     mem_free(c.items);
     zset_builder_free(b_take);
     return o;

@@ -96,6 +96,10 @@ struct zset_builder *zset_builder_free(struct zset_builder *b); /* NULL is fine;
 /* The score of a member, to be read and set; one that is not there yet is added with score 0 (*ret_new). The pointer is valid
  * until the builder is finished or freed. The score set must not be NaN. */
 double *zset_builder_at(struct zset_builder *b, struct slice member, bool *ret_new);
+/* For members that are hardly ever there twice: looked up all together, at the end. A builder is filled by this or by
+ * zset_builder_at; by this, zset_builder_settle is called before anything else is. */
+void zset_builder_push(struct zset_builder *b, struct slice member, double score);
+bool zset_builder_settle(struct zset_builder *b); /* false: a member is there twice; the builder is empty then */
 bool zset_builder_remove(struct zset_builder *b, struct slice member);
 uint64_t zset_builder_len(const struct zset_builder *b);
 /* What it holds, in order; scores as they were set (the small encoding knows no -0). */

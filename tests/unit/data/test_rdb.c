@@ -268,6 +268,87 @@ static void test_rdb_listpacks_with_twins_are_refused(void **state) {
     }
 }
 
+/* ---- large collections, in pieces ---- */
+
+struct pieces {
+    const unsigned char *p, *end;
+    size_t size;
+};
+
+static bool next_piece(struct rdb_in *in) {
+    struct pieces *from = in->arg;
+    size_t left = (size_t)(from->end - from->p), n = left < from->size ? left : from->size;
+    if (n == 0) return false;
+    in->p = from->p;
+    in->end = from->p += n;
+    return true;
+}
+
+/* n members or fields, in disorder or in order; the one with number `twin` is there again at the end, in place of the last. */
+static void put_collection(struct rdb_out *out, unsigned type, unsigned n, int twin, int order) {
+    char name[300], value[20000];
+    memset(name, 'n', sizeof name);
+    memset(value, 'v', sizeof value);
+    rdb_put_len(out, n);
+    for (unsigned i = 0; i < n; i++) {
+        unsigned id = twin >= 0 && i == n - 1 ? (unsigned)twin : order > 0 ? i : order < 0 ? n - i : i * 7919 % 10007;
+        size_t len = id % 50 == 3 ? 290 : 6;
+        snprintf(name, sizeof name, "%06u", id);
+        name[6] = 'n';
+        rdb_put_string(out, (struct slice){ name, len });
+        if (type == RDB_ZSET_2)
+            rdb_put_double(out, id / 2); /* pairs of equal ones */
+        else
+            rdb_put_string(out, (struct slice){ value, id % 100 == 5 ? sizeof value : id % 300 });
+    }
+}
+
+static struct obj *load_collection(const struct rdb_out *out, unsigned type, size_t piece, const char **ret_err) {
+    struct pieces from = { (const unsigned char *)out->buf.data, (const unsigned char *)out->buf.data + out->buf.len, piece };
+    struct rdb_in in = { .more = next_piece, .arg = &from };
+    struct obj *o = rdb_load_value(&in, type, 0);
+    *ret_err = in.err;
+    if (o) assert_true(in.p == in.end && from.p == from.end);
+    return o;
+}
+
+static void check_collection(const struct obj *o, unsigned type, unsigned n) {
+    if (type == RDB_ZSET_2) {
+        assert_int_equal(o->enc, OBJ_ENC_SKIPLIST);
+        assert_true(zset_len(o) == n && zset_check(o));
+        return;
+    }
+    struct hash_pair pair;
+    assert_int_equal(o->enc, OBJ_ENC_HASHTABLE);
+    assert_int_equal(hash_len(o), n);
+    assert_true(hash_get(o, SLICE_LIT("000105"), 0, &pair) && pair.value.len == 20000 && pair.large);
+    assert_true(hash_get(o, SLICE_LIT("000106"), 0, &pair) && pair.value.len == 106 && !pair.large);
+}
+
+static void test_rdb_large_collections_in_pieces(void **state) {
+    (void)state;
+    static const size_t sizes[] = { 1, 700, 1 << 20 };
+    for (unsigned k = 0; k < 2 * 3 * 3; k++) {
+        unsigned type = k % 2 ? RDB_HASH : RDB_ZSET_2, n = 1500;
+        int order = (int)(k / 2 % 3) - 1;
+        const char *err;
+        struct rdb_out out = { 0 };
+        put_collection(&out, type, n, -1, order);
+        struct obj *o = load_collection(&out, type, sizes[k / 6], &err);
+        assert_null(err);
+        if (type == RDB_ZSET_2 || order) check_collection(o, type, n);
+        obj_unref(o);
+        out.buf.len--;
+        assert_null(load_collection(&out, type, sizes[k / 6], &err));
+        assert_string_equal(err, "the data ends too early");
+        buf_clear(&out.buf);
+        put_collection(&out, type, n, 777, 1);
+        assert_null(load_collection(&out, type, sizes[k / 6], &err));
+        assert_string_equal(err, type == RDB_HASH ? "a field is there twice" : "a member is there twice");
+        rdb_out_done(&out);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crc64_check_value),
@@ -276,6 +357,7 @@ int main(void) {
         cmocka_unit_test(test_rdb_old_zset_scores_are_text),
         cmocka_unit_test(test_rdb_what_is_not_sound_is_refused),
         cmocka_unit_test(test_rdb_round_trip_and_changed_bytes),
+        cmocka_unit_test(test_rdb_large_collections_in_pieces),
         cmocka_unit_test(test_rdb_in_pieces),
         cmocka_unit_test(test_rdb_listpacks_with_twins_are_refused),
     };
