@@ -63,13 +63,19 @@ CARRYLESS static inline __m128i block_at(const unsigned char *p) {
 CARRYLESS static void carryless(uint64_t crc, const unsigned char *p, size_t len, unsigned char ret_rest[16]) {
     const __m128i far = _mm_set_epi64x((long long)by_512[1], (long long)by_512[0]);
     const __m128i near = _mm_set_epi64x((long long)by_128[1], (long long)by_128[0]);
-    __m128i b[4];
-    for (int i = 0; i < 4; i++) b[i] = block_at(p + 16 * i);
-    b[0] = _mm_xor_si128(b[0], _mm_set_epi64x(0, (long long)crc));
-    for (p += 64, len -= 64; len > 0; p += 64, len -= 64)
-        for (int i = 0; i < 4; i++) b[i] = _mm_xor_si128(moved_on(b[i], far), block_at(p + 16 * i));
-    for (int i = 1; i < 4; i++) b[i] = _mm_xor_si128(moved_on(b[i - 1], near), b[i]);
-    _mm_storeu_si128((__m128i *)(void *)ret_rest, b[3]);
+    /* Four names and no array: the compiler would keep that in memory. */
+    __m128i b0 = _mm_xor_si128(block_at(p), _mm_set_epi64x(0, (long long)crc));
+    __m128i b1 = block_at(p + 16), b2 = block_at(p + 32), b3 = block_at(p + 48);
+    for (p += 64, len -= 64; len > 0; p += 64, len -= 64) {
+        b0 = _mm_xor_si128(moved_on(b0, far), block_at(p));
+        b1 = _mm_xor_si128(moved_on(b1, far), block_at(p + 16));
+        b2 = _mm_xor_si128(moved_on(b2, far), block_at(p + 32));
+        b3 = _mm_xor_si128(moved_on(b3, far), block_at(p + 48));
+    }
+    b1 = _mm_xor_si128(moved_on(b0, near), b1);
+    b2 = _mm_xor_si128(moved_on(b1, near), b2);
+    b3 = _mm_xor_si128(moved_on(b2, near), b3);
+    _mm_storeu_si128((__m128i *)(void *)ret_rest, b3);
 }
 #endif
 

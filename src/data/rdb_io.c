@@ -38,16 +38,26 @@ static void flush(struct rdb_out *out) {
     buf_clear(&out->buf);
 }
 
-void rdb_put(struct rdb_out *out, const void *p, size_t n) {
-    if (out->err) return;
-    out->bytes += n;
+/* With a sink the buffer has room for FLUSH_AT bytes once it has been used, and is flushed before they are more. */
+static void put_slowly(struct rdb_out *out, const void *p, size_t n) {
+    if (out->sink) flush(out);
     if (out->sink && n >= FLUSH_AT) {
-        flush(out);
         send(out, p, n);
         return;
     }
+    if (out->sink) buf_reserve(&out->buf, FLUSH_AT);
     buf_append(&out->buf, p, n);
-    if (out->buf.len >= FLUSH_AT) flush(out);
+}
+
+void rdb_put(struct rdb_out *out, const void *p, size_t n) {
+    if (out->err) return;
+    out->bytes += n;
+    if (n > out->buf.cap - out->buf.len) {
+        put_slowly(out, p, n);
+        return;
+    }
+    if (n) memcpy(out->buf.data + out->buf.len, p, n);
+    out->buf.len += n;
 }
 
 int rdb_flush(struct rdb_out *out) {

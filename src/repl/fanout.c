@@ -7,6 +7,7 @@
  *      tail = the slowest      a fast one              end
  *        |-------------------------|--------------------|          end - tail <= window
  *
+ * Where there is one socket only, large pieces do not pass through the ring.
  * Bytes go out in pieces of PUSH_BYTES, a multiple of a TLS record's size, so that kernel TLS makes full records of them.
  */
 #include "repl/fanout.h"
@@ -22,7 +23,8 @@
 #include "base/clock.h"
 
 #define PUSH_BYTES (128 * 1024)
-#define LOOK_MS 50 /* between two looks for those that stall, while nothing moves */
+#define STRAIGHT_MIN (16 * 1024) /* a whole TLS record */
+#define LOOK_MS 50               /* between two looks for those that stall, while nothing moves */
 
 struct fanout {
     struct fanout_sink *sink;
@@ -125,9 +127,43 @@ static void wait_for_room(struct fanout *f) {
     drop_stalled(f);
 }
 
+/* A socket alone is given the bytes from where they lie: nobody needs them after it. */
+static int write_straight(struct fanout *f, const char *p, size_t n) {
+    struct fanout_sink *s = f->sink;
+    while (n > 0 && !s->err) {
+        if (is_behind(f, s)) { /* what came in small pieces before */
+            wait_for_room(f);
+            continue;
+        }
+        ssize_t r = s->pos > f->end ? (ssize_t)(s->pos - f->end < n ? s->pos - f->end : n) /* it has these */
+                                    : send(s->fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (r < 0 && errno == EINTR) continue;
+        if (r < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            struct pollfd room = { .fd = s->fd, .events = POLLOUT };
+            poll(&room, 1, LOOK_MS);
+            if (clock_mono_us() - s->progress_us > f->o.timeout_us) give_up(s, ETIMEDOUT);
+        } else if (r < 0) {
+            give_up(s, errno);
+        } else {
+            if (s->pos == f->end) {
+                s->pos += (uint64_t)r;
+                s->sent += (uint64_t)r;
+            }
+            p += r;
+            n -= (size_t)r;
+            f->end += (uint64_t)r;
+            f->pushed = f->end;
+            s->progress_us = clock_mono_us();
+        }
+    }
+    s->progress_us = clock_mono_us(); /* it waits for us */
+    return s->err ? -EPIPE : 0;
+}
+
 int fanout_write(void *arg, const void *p, size_t n) {
     struct fanout *f = arg;
     const char *from = p;
+    if (f->n == 1 && n >= STRAIGHT_MIN) return write_straight(f, from, n);
     while (n > 0) {
         if (!any_alive(f)) return -EPIPE;
         size_t room = f->o.window - (size_t)(f->end - tail_of(f)), at = (size_t)(f->end % f->o.window);

@@ -118,11 +118,32 @@ static void test_fanout_ends_when_nobody_is_left(void **state) {
     assert_int_equal(s[1].err, ETIMEDOUT);
 }
 
+/* Large pieces go straight to the socket then. */
+static void test_fanout_of_one(void **state) {
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct reader r = { .stop_after = SIZE_MAX, .is_slow = i == 1 };
+        struct fanout_sink s = { .skip = i == 2 ? 70000 : 0 };
+        assert_int_equal(run(&r, &s, 1, 20000000, 20000000), 0);
+        assert_int_equal(s.err, 0);
+        assert_int_equal(s.sent, TOTAL - s.skip);
+        assert_int_equal(r.got, TOTAL - s.skip);
+    }
+    struct reader stuck = { .stop_after = 100000 }, gone = { .stop_after = 100000, .closes = true };
+    struct fanout_sink s = { 0 };
+    assert_int_equal(run(&stuck, &s, 1, 20000000, 300000), -EPIPE);
+    assert_int_equal(s.err, ETIMEDOUT);
+    s = (struct fanout_sink){ 0 };
+    assert_int_equal(run(&gone, &s, 1, 20000000, 20000000), -EPIPE);
+    assert_true(s.err == EPIPE || s.err == ECONNRESET);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fanout_gives_everybody_the_same),
         cmocka_unit_test(test_fanout_goes_on_without_who_is_gone_or_stuck),
         cmocka_unit_test(test_fanout_ends_when_nobody_is_left),
+        cmocka_unit_test(test_fanout_of_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
