@@ -241,6 +241,8 @@ struct entry *cmd_find_read(struct cmd_ctx *c, struct slice key);
 struct entry *cmd_find_write(struct cmd_ctx *c, struct slice key);
 /* As above and of this type; replies WRONGTYPE and sets *ret_err otherwise. NULL with *ret_err false: absent. */
 struct entry *cmd_find_typed(struct cmd_ctx *c, struct slice key, enum obj_type type, bool for_write, bool *ret_err);
+/* EXPIRE and its like: ks_set_expire, or ks_set_expire_own where a replica is to delete the key. */
+void cmd_set_expire(struct cmd_ctx *c, int db, struct entry *e, int64_t when_ms);
 /* Argument to number; replies the error ("ERR value is not an integer or out of range" or msg) and gives false. */
 bool cmd_arg_ll(struct cmd_ctx *c, struct slice a, int64_t *ret, const char *msg);
 bool cmd_arg_ll_range(struct cmd_ctx *c, struct slice a, int64_t min, int64_t max, int64_t *ret, const char *msg);

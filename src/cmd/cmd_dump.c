@@ -129,7 +129,7 @@ void dump_restore_command(struct cmd_ctx *c) {
         return;
     }
     struct entry *e = generic_put(c, c->db, key, old, o, false);
-    if (a.ttl_ms) ks_set_expire(c->ks, c->db, e, a.ttl_ms);
+    if (a.ttl_ms) cmd_set_expire(c, c->db, e, a.ttl_ms);
     if (a.idle_s >= 0 && !ks_uses_lfu(c->ks))
         entry_set_idle_s(e, (uint32_t)(a.idle_s < UINT32_MAX ? a.idle_s : UINT32_MAX), cmd_clock_ms(c));
     if (a.freq >= 0 && ks_uses_lfu(c->ks)) entry_set_lfu(e, (uint8_t)a.freq, cmd_clock_ms(c));

@@ -120,7 +120,7 @@ static void rename_key(struct cmd_ctx *c, bool only_if_absent) {
     int64_t expire_ms = entry_expire_ms(e);
     bool was_there = old != NULL;
     struct entry *moved = generic_put(c, c->db, to, old, ks_steal(c->ks, c->db, from), false);
-    if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, c->db, moved, expire_ms);
+    if (expire_ms != KS_NO_EXPIRE) cmd_set_expire(c, c->db, moved, expire_ms);
     if (was_there) cmd_notify(c, 'n', "new", c->db, to); /* another key in its place, not another value */
     cmd_modified(c, c->db, from);
     cmd_modified(c, c->db, to);
@@ -183,7 +183,7 @@ void generic_copy_command(struct cmd_ctx *c) {
     int64_t expire_ms = entry_expire_ms(e);
     bool was_there = old != NULL;
     struct entry *made = generic_put(c, to_db, to, old, obj_dup(entry_value(e)), false);
-    if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, to_db, made, expire_ms);
+    if (expire_ms != KS_NO_EXPIRE) cmd_set_expire(c, to_db, made, expire_ms);
     if (was_there) cmd_notify(c, 'n', "new", to_db, to);
     cmd_modified(c, to_db, to);
     cmd_notify(c, 'g', "copy_to", to_db, to);
@@ -205,7 +205,7 @@ void generic_move_command(struct cmd_ctx *c) {
     }
     int64_t expire_ms = entry_expire_ms(e);
     struct entry *moved = generic_put(c, to_db, key, NULL, ks_steal(c->ks, c->db, key), false);
-    if (expire_ms != KS_NO_EXPIRE) ks_set_expire(c->ks, to_db, moved, expire_ms);
+    if (expire_ms != KS_NO_EXPIRE) cmd_set_expire(c, to_db, moved, expire_ms);
     cmd_modified(c, c->db, key);
     cmd_modified(c, to_db, key);
     cmd_notify(c, 'g', "move_from", c->db, key);

@@ -30,7 +30,7 @@ void generic_delete_expired(struct cmd_ctx *c, struct slice key) {
 
 void generic_set_expire(struct cmd_ctx *c, struct entry *e, struct slice key, int64_t when_ms) {
     char num[STR_LL_MAX];
-    ks_set_expire(c->ks, c->db, e, when_ms);
+    cmd_set_expire(c, c->db, e, when_ms);
     struct slice argv[] = { SLICE_LIT("PEXPIREAT"), key, { num, str_from_ll(num, when_ms) } };
     cmd_propagate(c, 3, argv);
     cmd_modified(c, c->db, key);

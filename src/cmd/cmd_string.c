@@ -157,7 +157,7 @@ static bool set_generic(struct cmd_ctx *c, unsigned flags, struct slice val, str
 
     /* An expiry that is replaced anyway is not taken out of the index first. */
     struct entry *e = string_put(c, key, old, val, flags & (SET_KEEPTTL | SET_TIMES));
-    if (flags & SET_TIMES) ks_set_expire(c->ks, c->db, e, when_ms);
+    if (flags & SET_TIMES) cmd_set_expire(c, c->db, e, when_ms);
     set_propagate(c, flags, val, when_ms);
     cmd_modified(c, c->db, key);
     cmd_notify(c, '$', "set", c->db, key);

@@ -18,6 +18,13 @@ void cmd_modified(struct cmd_ctx *c, int db, struct slice key) {
     if (c->eng->hooks.modified) c->eng->hooks.modified(c->eng->hooks.arg, c, db, key);
 }
 
+void cmd_set_expire(struct cmd_ctx *c, int db, struct entry *e, int64_t when_ms) {
+    if (ks_keeps_foreign(c->ks) && !c->s->applies)
+        ks_set_expire_own(c->ks, db, e, when_ms);
+    else
+        ks_set_expire(c->ks, db, e, when_ms);
+}
+
 void cmd_dirty(struct cmd_ctx *c, uint64_t n) {
     figures_add_dirty(c->eng->figures, c->s->slot, n);
 }

@@ -109,6 +109,7 @@ void expiry_set(struct expiry *x, struct entry *e, int64_t when_ms) {
     } else {
         e->ttl = ttl_take(&x->free);
         ttl_at(e->ttl)->when_ms = when_ms;
+        ttl_at(e->ttl)->is_own = 0;
         heap_add(x, item);
     }
 }

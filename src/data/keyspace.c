@@ -16,6 +16,7 @@
 #include "data/hash.h"
 
 #define PREFETCH_MIN_ONE (64u << 10) /* the same for the keys of one command, whose hashes are there anyway */
+#define OWN_MAX 16384                /* times of its own that a replica keeps, for each database of each shard */
 #define PREFETCH_MIN (8u << 20) /* bytes of a database's tables: what may be in a cache anyway is not worth the instructions */
 
 /* ---- making and freeing ---- */
@@ -55,6 +56,7 @@ static void shard_done(struct shard *s) {
     for (struct shard_db *sd = s->all_dbs, *next; sd; sd = next) {
         next = sd->next;
         expiry_clear(&sd->expiry);
+        expiry_clear(&sd->own);
         timeheap_clear(&sd->fields);
         dict_clear(&sd->dict, entry_free);
         mem_free(sd);
@@ -151,16 +153,31 @@ struct shard_db *shard_db_make(struct keyspace *ks, int shard, int db) {
 
 void shard_db_publish(struct shard_db *sd) {
     atomic_store_explicit(&sd->n_keys, dict_size(&sd->dict), memory_order_relaxed);
-    atomic_store_explicit(&sd->n_expires, sd->expiry.n, memory_order_relaxed);
-    atomic_store_explicit(&sd->table_bytes, dict_mem(&sd->dict) + expiry_mem(&sd->expiry) + timeheap_mem(&sd->fields),
+    atomic_store_explicit(&sd->n_expires, sd->expiry.n + sd->own.n, memory_order_relaxed);
+    atomic_store_explicit(&sd->table_bytes,
+                          dict_mem(&sd->dict) + expiry_mem(&sd->expiry) + expiry_mem(&sd->own) + timeheap_mem(&sd->fields),
                           memory_order_relaxed);
 }
 
+static int64_t mean_of(const struct shard_db *sd) {
+    if (!sd->own.n) return expiry_mean_ms(&sd->expiry);
+    if (!sd->expiry.n) return expiry_mean_ms(&sd->own);
+    int64_t foreign = expiry_mean_ms(&sd->expiry), own = expiry_mean_ms(&sd->own);
+    return foreign + (int64_t)((double)(own - foreign) * sd->own.n / ((double)sd->own.n + sd->expiry.n));
+}
+
 /* As shard_db_publish, where times changed: this one divides. */
-static void shard_db_set_expire(struct shard_db *sd, struct entry *e, int64_t when_ms) {
-    expiry_set(&sd->expiry, e, when_ms);
-    atomic_store_explicit(&sd->mean_expire_ms, expiry_mean_ms(&sd->expiry), memory_order_relaxed);
+static void set_expire_in(struct expiry *x, struct shard_db *sd, struct entry *e, int64_t when_ms) {
+    struct expiry *was = expiry_of(sd, e);
+    if (e->ttl && was != x) expiry_set(was, e, KS_NO_EXPIRE);
+    expiry_set(x, e, when_ms);
+    if (e->ttl) ttl_at(e->ttl)->is_own = x == &sd->own;
+    atomic_store_explicit(&sd->mean_expire_ms, mean_of(sd), memory_order_relaxed);
     shard_db_publish(sd);
+}
+
+static void shard_db_set_expire(struct shard_db *sd, struct entry *e, int64_t when_ms) {
+    set_expire_in(&sd->expiry, sd, e, when_ms);
 }
 
 struct entry *shard_db_peek(struct shard_db *sd, struct slice key) {
@@ -210,11 +227,11 @@ struct entry *ks_find(struct keyspace *ks, int db, struct slice key, int64_t now
     uint64_t hash = key_hash(key);
     struct entry *e = sd ? dict_find(&sd->dict, hash, key) : NULL;
     if (e && is_due(e, now_ms)) {
-        if (!atomic_load_explicit(&ks->keep_expired, memory_order_relaxed)) expire_entry(ks, shard, sd, e, hash);
+        if (!ks_keeps(ks)) expire_entry(ks, shard, sd, e, hash);
         e = NULL;
     }
-    if (e && sd->fields.n && entry_obj(e)->type == OBJ_HASH && now_ms > 0 &&
-        !atomic_load_explicit(&ks->keep_expired, memory_order_relaxed) && expire_fields_lazily(ks, shard, sd, e, now_ms))
+    if (e && sd->fields.n && entry_obj(e)->type == OBJ_HASH && now_ms > 0 && !ks_keeps(ks) &&
+        expire_fields_lazily(ks, shard, sd, e, now_ms))
         e = NULL;
     if (e && !(flags & KS_FIND_WRITE) && fields_all_due(sd, e, now_ms)) e = NULL;
     count_lookup(s, e != NULL, flags);
@@ -292,7 +309,7 @@ static struct entry *put(struct shard_db *sd, struct entry *e, struct slice key,
         void **slot = dict_find_slot(&sd->dict, key_hash(key), key);
         assert(slot && *slot == e);
         *slot = now;
-        if (now->ttl) expiry_moved(&sd->expiry, now);
+        if (now->ttl) expiry_moved(expiry_of(sd, now), now);
         mem_free(e);
     }
     if (lazy_free)
@@ -457,4 +474,30 @@ void ks_set_expire(struct keyspace *ks, int db, struct entry *e, int64_t when_ms
     int shard = ks_shard_of(ks, entry_key(e));
     KS_ASSERT_LOCKED(ks, shard);
     shard_db_set_expire(shard_db_get(ks, shard, db), e, when_ms);
+}
+
+void ks_set_expire_own(struct keyspace *ks, int db, struct entry *e, int64_t when_ms) {
+    int shard = ks_shard_of(ks, entry_key(e));
+    KS_ASSERT_LOCKED(ks, shard);
+    struct shard_db *sd = shard_db_get(ks, shard, db);
+    bool has_room = sd->own.n < OWN_MAX || expiry_of(sd, e) == &sd->own;
+    set_expire_in(has_room ? &sd->own : &sd->expiry, sd, e, when_ms);
+}
+
+static void forget_own(struct shard_db *sd) {
+    while (sd->own.n) {
+        struct entry *e = sd->own.items[sd->own.n - 1].entry; /* the last one moves no other */
+        int64_t when_ms = entry_expire_ms(e);
+        expiry_set(&sd->own, e, KS_NO_EXPIRE);
+        expiry_set(&sd->expiry, e, when_ms);
+    }
+    expiry_clear(&sd->own);
+    shard_db_publish(sd);
+}
+
+void ks_forget_own(struct keyspace *ks) {
+    KS_ASSERT_ALL_LOCKED(ks);
+    for (int i = 0; i < ks->n_shards; i++)
+        for (struct shard_db *sd = ks->shards[i].all_dbs; sd; sd = sd->next)
+            if (sd->own.cap) forget_own(sd);
 }

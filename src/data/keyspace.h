@@ -158,6 +158,12 @@ struct obj **entry_value_slot(struct entry *e);
 int64_t entry_expire_ms(const struct entry *e); /* absolute wall ms, or KS_NO_EXPIRE */
 /* KS_NO_EXPIRE clears. O(log keys with TTL). A time in the past is fine: the key is due at once. */
 void ks_set_expire(struct keyspace *ks, int db, struct entry *e, int64_t when_ms);
+/* The same for a time that a client of a replica sets (KS_KEEP_FOREIGN): the key is the replica's own to delete, since the
+ * primary may not know of it. A bounded number of keys; more are kept like others. Setting another time by ks_set_expire ends
+ * that. */
+void ks_set_expire_own(struct keyspace *ks, int db, struct entry *e, int64_t when_ms);
+/* Times that were the replica's own are like all others from now on: all shards locked. */
+void ks_forget_own(struct keyspace *ks);
 /* Access clock: LRU seconds and LFU counter share 32 bits as the policy chooses. */
 uint32_t entry_idle_s(const struct entry *e, int64_t now_ms);
 uint8_t entry_lfu(const struct entry *e, int64_t now_ms);                /* logarithmic access counter, decayed */
@@ -264,8 +270,12 @@ unsigned ks_expire_cycle(struct keyspace *ks, int shard, int64_t now_ms, unsigne
 /* Moves rehashing and shrinking on for a shard, for at most budget_us. True when work is left. */
 bool ks_rehash_cycle(struct keyspace *ks, int shard, int64_t budget_us);
 void ks_set_active_expire(struct keyspace *ks, bool enabled); /* DEBUG SET-ACTIVE-EXPIRE */
-/* On a replica, and while clients are paused, keys that are due are hidden, not deleted, and the expire cycle rests. Atomic. */
-void ks_set_keep_expired(struct keyspace *ks, bool keep);
+enum ks_keep {
+    KS_KEEP_ALL = 1,    /* while clients are paused: keys that are due are hidden, not deleted, and the expire cycle rests */
+    KS_KEEP_FOREIGN = 2 /* on a replica: the same, but the cycle deletes keys whose time is its own */
+};
+void ks_set_keep_expired(struct keyspace *ks, unsigned keep); /* 0, or of enum ks_keep. Atomic */
+bool ks_keeps_foreign(const struct keyspace *ks);
 /* While a forked child writes a snapshot: no rehashing, no access clocks, so that pages stay shared. Atomic. */
 void ks_set_child_active(struct keyspace *ks, bool active);
 

@@ -55,12 +55,13 @@ size_t ks_overhead_bytes(const struct keyspace *ks, int db) {
 
 struct grave {
     struct dict dict;
-    struct expiry expiry;
+    struct expiry expiry, own;
 };
 
 static void grave_free(void *arg) {
     struct grave *grave = arg;
     expiry_clear(&grave->expiry); /* points to entries, owns none */
+    expiry_clear(&grave->own);
     dict_clear(&grave->dict, entry_free);
     mem_free(grave);
 }
@@ -73,12 +74,13 @@ static uint64_t flush_db(struct keyspace *ks, int shard, int db, bool async) {
     timeheap_clear(&sd->fields);
     if (n && async) {
         struct grave *grave = mem_alloc(sizeof(*grave));
-        *grave = (struct grave){ sd->dict, sd->expiry };
+        *grave = (struct grave){ sd->dict, sd->expiry, sd->own };
         dict_init(&sd->dict, &ks->dict_type);
-        sd->expiry = (struct expiry){ 0 };
+        sd->expiry = sd->own = (struct expiry){ 0 };
         lazyfree_push(grave_free, grave, n);
     } else {
         expiry_clear(&sd->expiry);
+        expiry_clear(&sd->own);
         dict_clear(&sd->dict, entry_free);
     }
     shard_db_publish(sd);
@@ -122,13 +124,15 @@ static void exchange_db(struct keyspace *ks, struct keyspace *other, int shard, 
     if (!a && !b) return;
     a = shard_db_make(ks, shard, db);
     b = shard_db_make(other, shard, db);
-    struct shard_db was = { .dict = a->dict, .expiry = a->expiry, .fields = a->fields };
+    struct shard_db was = { .dict = a->dict, .expiry = a->expiry, .own = a->own, .fields = a->fields };
     int64_t mean = atomic_load_explicit(&a->mean_expire_ms, memory_order_relaxed);
     a->dict = b->dict;
     a->expiry = b->expiry;
+    a->own = b->own;
     a->fields = b->fields;
     b->dict = was.dict;
     b->expiry = was.expiry;
+    b->own = was.own;
     b->fields = was.fields;
     a->dict.type = &ks->dict_type;
     b->dict.type = &other->dict_type;

@@ -40,6 +40,7 @@
 struct shard_db {
     struct dict dict;
     struct expiry expiry;
+    struct expiry own;      /* times that clients of a replica have set, whose keys it deletes itself; at most OWN_MAX */
     struct timeheap fields; /* of entries: hashes with times of fields, see keyspace_fields.c */
     int db;                 /* its number; changes with SWAPDB */
     struct shard_db *next;  /* in shard.all_dbs */
@@ -88,9 +89,10 @@ struct keyspace {
     bool one_thread;
     struct ks_hooks hooks;
     struct dict_type dict_type; /* of all dicts here; avoid_resize: a child process is active */
-    _Atomic bool lfu, active_expire, keep_expired;
-    _Atomic bool held;    /* ks_set_held */
-    struct shard *shards; /* on a cache line, somewhere at the start of: */
+    _Atomic bool lfu, active_expire;
+    _Atomic unsigned keep_expired; /* of enum ks_keep */
+    _Atomic bool held;             /* ks_set_held */
+    struct shard *shards;          /* on a cache line, somewhere at the start of: */
     void *shards_mem;
 };
 
@@ -114,6 +116,13 @@ static inline uint64_t shard_db_size(const struct keyspace *ks, int shard, int d
 }
 static inline bool is_due(const struct entry *e, int64_t now_ms) {
     return e->ttl && now_ms > ttl_at(e->ttl)->when_ms;
+}
+
+static inline struct expiry *expiry_of(struct shard_db *sd, const struct entry *e) {
+    return e->ttl && ttl_at(e->ttl)->is_own ? &sd->own : &sd->expiry;
+}
+static inline unsigned ks_keeps(const struct keyspace *ks) {
+    return atomic_load_explicit(&ks->keep_expired, memory_order_relaxed);
 }
 
 /* The same, made where there was none; shard lock held. */

@@ -215,8 +215,12 @@ void ks_set_active_expire(struct keyspace *ks, bool enabled) {
     atomic_store_explicit(&ks->active_expire, enabled, memory_order_relaxed);
 }
 
-void ks_set_keep_expired(struct keyspace *ks, bool keep) {
+void ks_set_keep_expired(struct keyspace *ks, unsigned keep) {
     atomic_store(&ks->keep_expired, keep);
+}
+
+bool ks_keeps_foreign(const struct keyspace *ks) {
+    return ks_keeps(ks) & KS_KEEP_FOREIGN;
 }
 
 void ks_set_child_active(struct keyspace *ks, bool active) {
@@ -252,16 +256,31 @@ void ks_stats_reset(struct keyspace *ks) {
 
 /* ---- cron ---- */
 
-static bool has_due(const struct shard_db *sd, int64_t now_ms) {
-    const struct entry *e = expiry_first(&sd->expiry);
-    return (e && is_due(e, now_ms)) || fields_have_due(sd, now_ms);
+static bool first_is_due(const struct expiry *x, int64_t now_ms) {
+    const struct entry *e = expiry_first(x);
+    return e && is_due(e, now_ms);
 }
 
-/* Deletes up to max due keys, then fields, of one database. */
-static unsigned expire_db(struct keyspace *ks, int shard, struct shard_db *sd, int64_t now_ms, unsigned max) {
+static bool has_due(const struct keyspace *ks, const struct shard_db *sd, int64_t now_ms) {
+    if (first_is_due(&sd->own, now_ms)) return true;
+    return !ks_keeps(ks) && (first_is_due(&sd->expiry, now_ms) || fields_have_due(sd, now_ms));
+}
+
+static unsigned expire_heap(struct keyspace *ks, int shard, struct shard_db *sd, const struct expiry *x, int64_t now_ms,
+                            unsigned max) {
     unsigned n = 0;
-    for (struct entry *e; n < max && (e = expiry_first(&sd->expiry)) && is_due(e, now_ms); n++)
+    for (; n < max && first_is_due(x, now_ms); n++) {
+        struct entry *e = expiry_first(x);
         expire_entry(ks, shard, sd, e, dict_hash(entry_key(e)));
+    }
+    return n;
+}
+
+/* Deletes up to max due keys, then fields, of one database: on a replica those that are its own. */
+static unsigned expire_db(struct keyspace *ks, int shard, struct shard_db *sd, int64_t now_ms, unsigned max) {
+    unsigned n = expire_heap(ks, shard, sd, &sd->own, now_ms, max);
+    if (ks_keeps(ks)) return n;
+    n += expire_heap(ks, shard, sd, &sd->expiry, now_ms, max - n);
     return n + fields_expire_db(ks, shard, sd, now_ms, max - n);
 }
 
@@ -274,17 +293,16 @@ static unsigned expire_shard(struct keyspace *ks, int shard, int64_t now_ms, uns
     do {
         n += expire_db(ks, shard, sd, now_ms, max - n);
         s->expire_next = sd->next;
-        if (n == max && has_due(sd, now_ms)) *ret_more = true;
+        if (n == max && has_due(ks, sd, now_ms)) *ret_more = true;
         sd = sd->next ? sd->next : s->all_dbs;
     } while (sd != first && n < max);
-    for (sd = s->all_dbs; sd && !*ret_more; sd = sd->next) *ret_more = has_due(sd, now_ms);
+    for (sd = s->all_dbs; sd && !*ret_more; sd = sd->next) *ret_more = has_due(ks, sd, now_ms);
     return n;
 }
 
 unsigned ks_expire_cycle(struct keyspace *ks, int shard, int64_t now_ms, unsigned max_keys, bool *ret_more) {
     *ret_more = false;
-    bool is_off = !atomic_load_explicit(&ks->active_expire, memory_order_relaxed) ||
-                  atomic_load_explicit(&ks->keep_expired, memory_order_relaxed);
+    bool is_off = !atomic_load_explicit(&ks->active_expire, memory_order_relaxed) || (ks_keeps(ks) & KS_KEEP_ALL);
     if (is_off || !max_keys) return 0;
     KS_ASSERT_LOCKED(ks, shard);
     return expire_shard(ks, shard, now_ms, max_keys, ret_more);

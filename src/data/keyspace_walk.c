@@ -87,7 +87,7 @@ static int random_shard(const struct keyspace *ks, int db) {
 struct entry *ks_random(struct keyspace *ks, int db, int64_t now_ms) {
     enum { TRIES_KEEPING = 100 };
     KS_ASSERT_ALL_LOCKED(ks);
-    bool keep = atomic_load_explicit(&ks->keep_expired, memory_order_relaxed);
+    bool keep = ks_keeps(ks) != 0;
     for (int kept = 0; kept < TRIES_KEEPING;) {
         int shard = random_shard(ks, db);
         if (shard < 0) return NULL;
@@ -102,6 +102,13 @@ struct entry *ks_random(struct keyspace *ks, int db, int64_t now_ms) {
     return NULL;
 }
 
+static unsigned sample_expiry(const struct expiry *x, struct entry **ret, unsigned n) {
+    if (n > x->n) n = x->n;
+    uint64_t at = n ? rand_below(x->n) : 0;
+    for (unsigned i = 0; i < n; i++) ret[i] = x->items[(at + i) % x->n].entry;
+    return n;
+}
+
 unsigned ks_sample(struct keyspace *ks, int db, int shard, bool only_volatile, struct entry **ret, unsigned n) {
     KS_ASSERT_LOCKED(ks, shard);
     struct shard_db *sd = shard_db_get(ks, shard, db);
@@ -112,15 +119,15 @@ unsigned ks_sample(struct keyspace *ks, int db, int shard, bool only_volatile, s
         for (unsigned i = 0; i < got; i++) ret[i] = items[i];
         return got;
     }
-    const struct expiry *x = &sd->expiry;
-    if (n > x->n) n = x->n;
-    uint64_t at = n ? rand_below(x->n) : 0;
-    for (unsigned i = 0; i < n; i++) ret[i] = x->items[(at + i) % x->n].entry;
-    return n;
+    unsigned got = sample_expiry(&sd->expiry, ret, n);
+    return got + sample_expiry(&sd->own, ret + got, n - got);
 }
 
 struct entry *ks_first_to_expire(struct keyspace *ks, int db, int shard) {
     KS_ASSERT_LOCKED(ks, shard);
     struct shard_db *sd = shard_db_get(ks, shard, db);
-    return sd ? expiry_first(&sd->expiry) : NULL;
+    if (!sd) return NULL;
+    struct entry *e = expiry_first(&sd->expiry), *own = expiry_first(&sd->own);
+    if (!e || !own) return e ? e : own;
+    return entry_expire_ms(own) < entry_expire_ms(e) ? own : e;
 }

@@ -13,7 +13,10 @@
 struct ttl {
     int64_t when_ms;   /* wall clock */
     uint32_t heap_pos; /* in the expiry heap */
-    uint32_t next;     /* while it is free: the next free one */
+    union {
+        uint32_t next;   /* while it is free: the next free one */
+        uint32_t is_own; /* while it is taken: 1 in the heap of a replica's own times, else 0; keyspace_priv.h */
+    };
 };
 
 #define TTL_CHUNK_SHIFT 14

@@ -511,7 +511,8 @@ static bool client_pause_covers(struct server *srv, unsigned flags) {
 }
 
 static void update_expiry(struct server *srv) { /* pause_lock held */
-    ks_set_keep_expired(srv->ks, atomic_load(&srv->pause_until_ms) || repl_is_replica(srv->repl));
+    ks_set_keep_expired(srv->ks, (atomic_load(&srv->pause_until_ms) ? KS_KEEP_ALL : 0u) |
+                                     (repl_is_replica(srv->repl) ? KS_KEEP_FOREIGN : 0u));
 }
 
 void client_update_expiry(struct server *srv) {

@@ -163,6 +163,7 @@ void repl_link_promote(struct server *srv) {
     repl_disconnect_replicas(r); /* they are to learn of the new id */
     repl_update_sink(r);
     propagate_reselect(srv, EFFECT_REPL);
+    ks_forget_own(srv->ks);
     client_update_expiry(srv);
     io_thread_post(&srv->threads[0], tidy_up, NULL);
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Kettle as a replica: of Debian's redis-server, of valkey-server and of itself; full and partial synchronizations, what a replica
 refuses and shows, chains, changes of role, primaries that stall or talk nonsense."""
+import glob
 import os
 import threading
 import time
@@ -229,6 +230,60 @@ def test_read_only(make_peer):
         c.ok("CONFIG", "SET", "replica-read-only", "yes")
         c.ok("REPLICAOF", "NO", "ONE")
         c.ok("SET", "a", "b")
+
+
+@pytest.mark.parametrize("kind", ["redis", "kettle"])
+def test_times_that_clients_set_on_a_writable_replica(make_peer, env, kind):
+    """The replica deletes these keys itself; those whose time the primary has set wait for the primary."""
+    primary, replica = make_peer("redis"), make_peer(kind, replica_read_only="no")
+    with primary.connect() as top, replica.connect() as c:
+        follow(replica, primary)
+        wait_link(replica)
+        top.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        top.ok("SET", "theirs", "1", "PX", "100")
+        top.ok("SET", "both", "1")
+        top.ok("SET", "lasting", "1", "EX", "10000")
+        top.ok("WAIT", "1", "5000")
+        c.ok("SET", "set", "1", "PX", "100")
+        c.ok("SET", "moved", "1", "PX", "100")
+        c.ok("RENAME", "moved", "to")
+        c.ok("RPUSH", "list", "x")
+        c.ok("PEXPIRE", "list", "100")
+        c.ok("PEXPIRE", "both", "100")
+        c.ok("EVAL", "redis.call('SET', KEYS[1], 1, 'PX', 100)", "1", "script")
+        c.ok("SET", "mine", "1", "EX", "10000")
+        c.ok("SET", "kept", "1", "PX", "100")
+        c.ok("PERSIST", "kept")
+        wait_for(lambda: c.ok("DBSIZE") == 4, env.timeout(20), what="the replica's own keys to be gone")
+        assert c.ok("MGET", "theirs", "both", "lasting", "mine", "kept") == [None, None, b"1", b"1", b"1"]
+        assert int(c.info("stats")["expired_keys"]) == 5
+        if kind == "redis":
+            return
+        c.ok("SET", "both", "1", "PX", "100")  # a key of its own, until the stream says otherwise
+        top.ok("SET", "both", "2", "PX", "100")
+        top.ok("WAIT", "1", "5000")
+        time.sleep(1)
+        assert c.ok("GET", "both") is None and c.ok("DBSIZE") == 5
+        c.ok("REPLICAOF", "NO", "ONE")
+        wait_for(lambda: c.ok("DBSIZE") == 3, env.timeout(20), what="the others, which now are its own too")
+
+
+def test_own_keys_of_a_writable_replica_end_in_its_file(make_peer, env):
+    """The append-only file of a replica is told that they are gone."""
+    primary = make_peer()
+    replica = make_peer(replica_read_only="no", appendonly="yes", appendfsync="always", notify_keyspace_events="Ex")
+    follow(replica, primary)
+    wait_link(replica)
+    with replica.connect() as c, replica.connect() as sub:
+        wait_for(lambda: c.info("persistence")["aof_rewrite_in_progress"] == "0", env.timeout(20), what="the rewrite")
+        sub.ok("SUBSCRIBE", "__keyevent@0__:expired")
+        c.ok("SET", "mine", "1", "PX", "50")
+        assert b"mine" in repr(sub.read().render()).encode()
+        assert c.ok("DBSIZE") == 0
+
+    def written():
+        return b"".join(open(path, "rb").read() for path in glob.glob(os.path.join(replica.dir, "appendonlydir", "*.aof")))
+    wait_for(lambda: encode("DEL", "mine") in written(), env.timeout(20), what="DEL")
 
 
 def test_stale_data(make_peer):

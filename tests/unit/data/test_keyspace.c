@@ -175,6 +175,76 @@ static void test_expire_cycle_deletes_exactly_what_is_due(void **state) {
     }
 }
 
+/* A replica's cycle takes what is its own, and nothing else, however long that has been due. */
+static void test_expire_cycle_of_a_replica_takes_its_own(void **state) {
+    struct keyspace *ks = *state;
+    ks_set_keep_expired(ks, KS_KEEP_FOREIGN);
+    assert_true(ks_keeps_foreign(ks));
+    for (unsigned i = 0; i < 400; i++) {
+        struct entry *e = set_num(ks, 3, KEY(i), i);
+        ks_set_expire(ks, 3, e, i % 4 == 3 ? T0 + 500 : T0 - 1000);
+        if (i % 4 == 1 || i % 4 == 2) ks_set_expire_own(ks, 3, e, T0 + i);
+        if (i % 4 == 2) ks_set_expire(ks, 3, e, T0 - 1000);    /* by the stream: no longer its own */
+        if (i % 4 == 3) ks_set_expire_own(ks, 3, e, T0 + 500); /* the same time, but its own */
+    }
+    assert_int_equal(ks_expires(ks, 3), 400);
+    assert_null(ks_find(ks, 3, KEY(1), T0 + 2, KS_FIND_WRITE));
+    assert_int_equal(ks_size(ks, 3), 400); /* a look-up only hides it */
+    ks_set_keep_expired(ks, KS_KEEP_FOREIGN | KS_KEEP_ALL);
+    assert_int_equal(cycle_all(ks, T0 + 1000, 7), 0);
+    ks_set_keep_expired(ks, KS_KEEP_FOREIGN);
+    assert_int_equal(cycle_all(ks, T0 + 201, 7), 50); /* 1, 5 .. 197 */
+    assert_int_equal(hook_log.n, 50);
+    for (unsigned i = 0; i < 400; i++) assert_int_equal(find_quietly(ks, 3, KEY(i), 0) != NULL, i % 4 != 1 || i >= 201);
+    assert_int_equal(cycle_all(ks, T0 + 501, 7), 150);
+    assert_int_equal(ks_expires(ks, 3), 200);
+}
+
+static void test_own_times_are_forgotten(void **state) {
+    struct keyspace *ks = *state;
+    int64_t sum = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        struct entry *e = set_num(ks, 0, KEY(i), i);
+        sum += 64 * i;
+        if (i % 3)
+            ks_set_expire_own(ks, 0, e, T0 + 64 * i);
+        else
+            ks_set_expire(ks, 0, e, T0 + 64 * i);
+    }
+    int64_t mean = ks_avg_ttl_ms(ks, 0, T0);
+    assert_true(mean > sum / 300 - 130 && mean < sum / 300 + 130);
+    assert_int_equal(entry_expire_ms(ks_first_to_expire(ks, 0, ks_shard_of(ks, KEY(0)))), T0);
+    ks_forget_own(ks);
+    ks_set_keep_expired(ks, KS_KEEP_FOREIGN);
+    assert_int_equal(cycle_all(ks, T0 + 100000, 50), 0);
+    for (unsigned i = 0; i < 300; i++) assert_int_equal(entry_expire_ms(find_quietly(ks, 0, KEY(i), 0)), T0 + 64 * i);
+    ks_set_expire(ks, 0, find_quietly(ks, 0, KEY(1), 0), KS_NO_EXPIRE);
+    ks_set_keep_expired(ks, 0);
+    assert_int_equal(cycle_all(ks, T0 + 100000, 50), 299);
+}
+
+/* A bounded number is remembered; the rest is kept like what the primary has set. */
+static void test_own_times_are_bounded(void **state) {
+    struct keyspace *ks = *state;
+    const unsigned n = 20000, max = 16384;
+    ks_set_keep_expired(ks, KS_KEEP_FOREIGN);
+    for (unsigned i = 0; i < n; i++) {
+        char key[16];
+        struct slice s = { key, (size_t)snprintf(key, sizeof(key), "{a}%u", i) };
+        ks_set_expire_own(ks, 0, set_num(ks, 0, s, 1), T0);
+        ks_set_expire_own(ks, 0, find_quietly(ks, 0, s, 0), T0 + 1); /* one of them, or not, as before */
+    }
+    assert_int_equal(cycle_all(ks, T0 + 2, 1000), max);
+    assert_int_equal(ks_size(ks, 0), n - max);
+    struct entry *some[KS_SAMPLE_MAX];
+    ks_set_expire_own(ks, 0, set_num(ks, 0, SLICE_LIT("{a}x"), 1), T0 + 5);
+    ks_flush(ks, 0, false);
+    ks_set_expire_own(ks, 0, set_num(ks, 0, SLICE_LIT("{a}x"), 1), T0 + 5);
+    ks_set_expire(ks, 0, set_num(ks, 0, SLICE_LIT("{a}y"), 1), T0 + 4);
+    assert_int_equal(ks_sample(ks, 0, ks_shard_of(ks, SLICE_LIT("{a}")), true, some, KS_SAMPLE_MAX), 2);
+    assert_ptr_not_equal(some[0], some[1]);
+}
+
 static void test_expire_cycle_starves_no_database(void **state) {
     struct keyspace *ks = *state;
     for (int db = 0; db < 16; db++) {
@@ -341,6 +411,9 @@ int main(void) {
         T(test_find_keep_expired_hides_only),
         T(test_find_flags_choose_statistics),
         T(test_expire_cycle_deletes_exactly_what_is_due),
+        T(test_expire_cycle_of_a_replica_takes_its_own),
+        T(test_own_times_are_forgotten),
+        T(test_own_times_are_bounded),
         T(test_expire_cycle_starves_no_database),
         T(test_avg_ttl_is_close),
         T(test_idle_time_counts_from_the_last_access),

@@ -21,7 +21,8 @@ static int teardown(void **state) {
 static void fill(struct keyspace *ks, int db, unsigned n) {
     for (unsigned i = 0; i < n; i++) {
         struct entry *e = set_num(ks, db, KEY(i), db);
-        if (i % 2) ks_set_expire(ks, db, e, T0 + i);
+        if (i % 4 == 1) ks_set_expire(ks, db, e, T0 + i);
+        if (i % 4 == 3) ks_set_expire_own(ks, db, e, T0 + i); /* all that concerns the one heap concerns the other */
     }
 }
 
