@@ -222,7 +222,8 @@ static void ready(struct server *srv) {
     process_notify_ready(srv);
 }
 
-static void tear_down(struct server *srv) {
+/* What others see of the server's end. Only I/O threads have ended for sure. */
+static void end_files(struct server *srv) {
     if (srv->cfg->unixsocket && *srv->cfg->unixsocket) {
         log_notice("Removing the unix socket file.");
         unlink(srv->cfg->unixsocket);
@@ -230,6 +231,10 @@ static void tear_down(struct server *srv) {
     child_cron(srv);
     repl_sync_remove_file(srv->repl, true);
     srv->aof = aof_free(srv->aof);
+    process_remove_pidfile_at_exit(NULL);
+}
+
+static void tear_down(struct server *srv) {
     acl_done(&srv->eng);
     acl_log_done(&srv->acl_log);
     engine_done(&srv->eng);
@@ -249,7 +254,6 @@ static void tear_down(struct server *srv) {
     observe_done(srv);
     tls_watch_stop(srv);
     tls_done(&srv->tls);
-    process_remove_pidfile_at_exit(NULL);
     srv->cfg = config_free(srv->cfg);
     mem_free(srv->exec_path);
     for (int i = 0; i < srv->argc; i++) mem_free(srv->argv[i]);
@@ -343,11 +347,18 @@ int main(int argc, char **argv) {
     loading_start(srv, ready); /* before anybody is served: what is written to an empty data set would be lost */
     io_threads_start(srv);
     io_thread_run(&srv->threads[0]);
-    repl_link_stop(srv);
+    bool have_ended = repl_link_stop(srv);
     loading_join(srv);
-    migrate_wait(srv);
+    have_ended &= migrate_wait(srv);
     io_threads_join(srv);
     int status = srv->exit_status;
+    end_files(srv);
+    if (!have_ended) {
+        /* A name that is looked up, a host that does not answer: the thread would find freed memory, libraries' too (exit(3)). */
+        log_notice("A connection to another server is still being made. Exiting without it.");
+        log_warning("Kettle is now ready to exit, bye bye...");
+        _exit(status);
+    }
     tear_down(srv);
     log_warning("Kettle is now ready to exit, bye bye...");
     return status;

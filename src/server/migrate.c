@@ -70,13 +70,15 @@ static struct timespec in_seconds(int s) {
     return t;
 }
 
-void migrate_wait(struct server *srv) {
+bool migrate_wait(struct server *srv) {
     struct migrate *mg = srv->migrate;
     struct timespec until = in_seconds(STOP_WAIT_S);
     int r = 0;
     pthread_mutex_lock(&mg->lock);
     while (mg->n_threads > 0 && r == 0) r = pthread_cond_timedwait(&mg->left, &mg->lock, &until);
+    bool have_ended = mg->n_threads == 0;
     pthread_mutex_unlock(&mg->lock);
+    return have_ended;
 }
 
 void migrate_cron(struct server *srv) {

@@ -60,7 +60,8 @@ struct migrate *migrate_new(void);
 struct migrate *migrate_free(struct migrate *mg);
 /* The server ends: talks are cut short, and nothing is heard of migrations any more. Any thread, at once. */
 void migrate_stop(struct server *srv);
-void migrate_wait(struct server *srv);        /* for the threads, some seconds at most; before the loops are freed */
+/* For the threads, some seconds at most; before the loops are freed. False: one is left, and nothing may be freed. */
+bool migrate_wait(struct server *srv);
 void migrate_cron(struct server *srv);        /* thread 0: idle links */
 int migrate_cached_links(struct server *srv); /* INFO: migrate_cached_sockets */
 

@@ -524,7 +524,7 @@ void repl_link_cron(struct server *srv) {
     if (!l->is_pre_psync) repl_link_send_ack(srv);
 }
 
-void repl_link_stop(struct server *srv) {
+bool repl_link_stop(struct server *srv) {
     struct repl_link *l = srv->repl->link;
     pthread_mutex_lock(&srv->repl->lock);
     struct repl_attempt *a = take_attempt(l);
@@ -536,4 +536,5 @@ void repl_link_stop(struct server *srv) {
     int64_t until = clock_mono_us() + STOP_WAIT_S * 1000000;
     while (atomic_load_explicit(&l->n_threads, memory_order_acquire) && clock_mono_us() < until) usleep(STOP_LOOK_US);
     if (a) attempt_unref(a);
+    return atomic_load_explicit(&l->n_threads, memory_order_acquire) == 0;
 }

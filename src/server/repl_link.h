@@ -56,8 +56,9 @@ struct repl_link *repl_link_new(struct server *srv); /* start-up, once srv->repl
 struct repl_link *repl_link_free(struct repl_link *l);
 /* Start-up, before threads run: `replicaof` of the configuration. Nothing is asked for before data was loaded. */
 void repl_link_start(struct server *srv);
-/* The server ends: what is under way is given up. Main thread, thread 0's loop has ended. */
-void repl_link_stop(struct server *srv);
+/* The server ends: what is under way is given up. Main thread, thread 0's loop has ended. False: a thread is left that cannot be
+ * woken (it connects, or has a name looked up): nothing of the server's may be freed. */
+bool repl_link_stop(struct server *srv);
 
 /* ---- any I/O thread, with all shard locks held ---- */
 

@@ -309,9 +309,9 @@ static bool receive_by_disk(struct repl_attempt *a) {
     bool ok = receive_into_file(a, fd) && keep_file(a, fd, temp, path);
     close(fd);
     if (!ok) unlink(temp);
-    bool is_there = ok;
+    bool is_to_go = ok && !file_is_wanted(a->srv);
     ok = ok && load_file(a, path);
-    if (is_there && !file_is_wanted(a->srv)) {
+    if (is_to_go) {
         log_notice("Removing the RDB file obtained from the master. This replica has persistence disabled");
         unlink(path);
     }

@@ -3,6 +3,7 @@
 refuses and shows, chains, changes of role, primaries that stall or talk nonsense."""
 import glob
 import os
+import socket
 import threading
 import time
 
@@ -842,3 +843,52 @@ def test_giving_up_does_not_wait(make_peer, env, transport):
                 server.proc.terminate()
                 server.wait_exit()
             assert time.monotonic() - begin < env.timeout(30)
+
+
+class Unreachable:
+    """A port whose SYNs are dropped, since nobody accepts what has come before: who connects waits."""
+
+    def __enter__(self):
+        self.host = "127.0.0.1"
+        self.listener = socket.socket()
+        self.listener.bind((self.host, 0))
+        self.listener.listen(0)
+        self.port = self.listener.getsockname()[1]
+        self.socks = []
+        for _ in range(4):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex((self.host, self.port))
+            self.socks.append(sock)
+        return self
+
+    def __exit__(self, *exc):
+        for sock in self.socks + [self.listener]:
+            sock.close()
+
+    def any_port(self):
+        return self.port
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_end_while_the_primary_is_being_connected_to(make_peer, env, given_up):
+    """Nothing wakes that thread: the process ends without it, with its files written."""
+    replica = make_peer(save="3600 1", appendonly="yes", pidfile="kettle.pid")
+    with replica.connect() as c, Unreachable() as primary:
+        c.ok("SET", "mine", "1")
+        follow(replica, primary)
+        replica.wait_log("MASTER <-> REPLICA sync started")
+        wait_for(lambda: c.ok("ROLE")[3] in (b"connecting", "connecting"), what="an attempt")
+        if given_up:
+            c.ok("REPLICAOF", "NO", "ONE")
+        begin = time.monotonic()
+        replica.proc.terminate()
+        assert replica.wait_exit() == 0
+        assert time.monotonic() - begin < env.timeout(12)
+    assert "Exiting without it" in replica.log() and "bye bye" in replica.log()
+    assert not os.path.exists(os.path.join(replica.dir, "kettle.pid"))
+    assert os.path.exists(os.path.join(replica.dir, "dump.rdb"))
+    replica.spawn()
+    replica.wait_ready()
+    with replica.connect() as c:
+        assert c.ok("GET", "mine") == b"1"
