@@ -135,7 +135,7 @@ static size_t peer_read_upto(struct peer *p, char *buf, size_t n) {
 }
 
 /* The clean end of this side's stream. */
-static void peer_finish(struct peer *p) {
+MAYBE_UNUSED static void peer_finish(struct peer *p) {
     if (p->ssl) SSL_shutdown(p->ssl);
     shutdown(p->fd, SHUT_WR);
 }
