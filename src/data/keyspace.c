@@ -380,26 +380,87 @@ static void load_one(struct keyspace *ks, struct shard_db *sd, struct ks_load_it
     set_access(ks, e, it, now_ms);
 }
 
-/* As prefetch: buckets are asked for all at once. They are all that an insertion reads. */
-void ks_load(struct keyspace *ks, int db, struct ks_load_item *items, unsigned n, int64_t now_ms, bool replace, bool locked) {
-    struct ks_hint h[KS_LOAD_MAX];
+#define ROUNDS_TRYING 16 /* through the shards that are left, before one is waited for */
+
+struct ks_gates {
+    pthread_mutex_t shard[KS_MAX_SHARDS];
+};
+
+struct ks_gates *ks_gates_new(void) {
+    struct ks_gates *g = mem_alloc(sizeof *g);
+    for (int i = 0; i < KS_MAX_SHARDS; i++) pthread_mutex_init(&g->shard[i], NULL);
+    return g;
+}
+
+struct ks_gates *ks_gates_free(struct ks_gates *g) {
+    for (int i = 0; g && i < KS_MAX_SHARDS; i++) pthread_mutex_destroy(&g->shard[i]);
+    mem_free(g);
+    return NULL;
+}
+
+/* Those of the items that are in the shards of mask; order[0..n - 1] says which. Their shards are locked. As prefetch: buckets
+ * are asked for all at once. They are all that an insertion reads. */
+static void load_some(struct keyspace *ks, int db, struct ks_load_item *items, const struct ks_hint *h, const uint16_t *order,
+                      unsigned n, uint64_t mask, const struct ks_load_how *how) {
     const unsigned low = (unsigned)(ks->n_shards - 1);
-    const uint32_t clock = entry_clock_now(ks_uses_lfu(ks), now_ms);
+    const uint32_t clock = entry_clock_now(ks_uses_lfu(ks), how->now_ms);
+    for (unsigned k = 0; k < n; k++) {
+        const struct ks_hint *hint_of = &h[order[k]];
+        dict_prefetch(&shard_db_make(ks, (int)(hint_of->slot & low), db)->dict, hint_of->hash);
+    }
+    for (unsigned k = 0; k < n; k++) {
+        unsigned i = order[k];
+        ks_use_hint(&h[i]);
+        load_one(ks, shard_db_get(ks, (int)(h[i].slot & low), db), &items[i], h[i].hash, how->now_ms, clock, how->replace);
+    }
+    for (uint64_t m = mask; m; m &= m - 1) shard_db_publish(shard_db_get(ks, __builtin_ctzll(m), db));
+    ks_no_hint();
+}
+
+/* Shard after shard, from the first item's on. Those that another thread has at the moment are left for later: two threads that
+ * waited for each other once would go on side by side, and wait at each shard. */
+static void load_by_shard(struct keyspace *ks, int db, struct ks_load_item *items, const struct ks_hint *h, const uint16_t *order,
+                          const uint16_t *from, const struct ks_load_how *how) {
+    const unsigned n_shards = (unsigned)ks->n_shards, first = h[0].slot & (n_shards - 1);
+    uint64_t left = 0;
+    for (unsigned i = 0; i < n_shards; i++)
+        if (from[i + 1] > from[i]) left |= 1ULL << i;
+    for (unsigned k = 0; left; k++) {
+        unsigned shard = (first + k) & (n_shards - 1);
+        uint64_t mask = 1ULL << shard;
+        if (!(left & mask)) continue;
+        if (k >= ROUNDS_TRYING * n_shards)
+            pthread_mutex_lock(&how->gates->shard[shard]);
+        else if (pthread_mutex_trylock(&how->gates->shard[shard]) != 0)
+            continue;
+        if (!how->locked) ks_lock(ks, mask);
+        load_some(ks, db, items, h, order + from[shard], (unsigned)(from[shard + 1] - from[shard]), mask, how);
+        if (!how->locked) ks_unlock(ks, mask);
+        pthread_mutex_unlock(&how->gates->shard[shard]);
+        left &= ~mask;
+    }
+}
+
+void ks_load(struct keyspace *ks, int db, struct ks_load_item *items, unsigned n, const struct ks_load_how *how) {
+    struct ks_hint h[KS_LOAD_MAX];
+    uint16_t order[KS_LOAD_MAX], from[KS_MAX_SHARDS + 2] = { 0 };
+    const unsigned low = (unsigned)(ks->n_shards - 1);
     uint64_t mask = 0;
     for (unsigned i = 0; i < n; i++) {
         ks_hint_make(&h[i], items[i].key);
         mask |= 1ULL << (h[i].slot & low);
+        order[i] = (uint16_t)i;
+        from[(h[i].slot & low) + 2]++;
     }
-    if (!locked) ks_lock(ks, mask);
-    for (unsigned i = 0; i < n; i++) dict_prefetch(&shard_db_make(ks, (int)(h[i].slot & low), db)->dict, h[i].hash);
-    for (unsigned i = 0; i < n; i++) {
-        struct shard_db *sd = shard_db_get(ks, (int)(h[i].slot & low), db);
-        ks_use_hint(&h[i]);
-        load_one(ks, sd, &items[i], h[i].hash, now_ms, clock, replace);
+    if (how->gates && n > 0) { /* sorted by shard, within one as they came */
+        for (int i = 0; i < KS_MAX_SHARDS; i++) from[i + 2] = (uint16_t)(from[i + 2] + from[i + 1]);
+        for (unsigned i = 0; i < n; i++) order[from[(h[i].slot & low) + 1]++] = (uint16_t)i;
+        load_by_shard(ks, db, items, h, order, from, how);
+        return;
     }
-    for (uint64_t m = mask; m; m &= m - 1) shard_db_publish(shard_db_get(ks, __builtin_ctzll(m), db));
-    ks_no_hint();
-    if (!locked) ks_unlock(ks, mask);
+    if (!how->locked) ks_lock(ks, mask);
+    load_some(ks, db, items, h, order, n, mask, how);
+    if (!how->locked) ks_unlock(ks, mask);
 }
 
 void ks_reserve(struct keyspace *ks, int db, uint64_t n_keys, bool locked) {

@@ -132,9 +132,19 @@ struct ks_load_item {
     int64_t idle_s, freq; /* access clock, -1: not known; by the policy one of them counts, or none */
     bool is_dup;          /* out: the key is there already, and was left alone; never with `replace` */
 };
-#define KS_LOAD_MAX 64
-/* n up to KS_LOAD_MAX, of one database. Locks their shards, unless `locked`: all are, by the caller. */
-void ks_load(struct keyspace *ks, int db, struct ks_load_item *items, unsigned n, int64_t now_ms, bool replace, bool locked);
+#define KS_LOAD_MAX 512
+/* Between threads that load into one keyspace at a time: its own locks may be locks in name only, or another thread's. */
+struct ks_gates;
+struct ks_gates *ks_gates_new(void);
+struct ks_gates *ks_gates_free(struct ks_gates *g); /* NULL is fine; always NULL */
+struct ks_load_how {
+    int64_t now_ms;
+    bool replace;
+    bool locked;            /* all shards are, by the caller or on its behalf; else those of the items are locked here */
+    struct ks_gates *gates; /* of all threads that load; NULL: this one only */
+};
+/* n up to KS_LOAD_MAX, of one database. */
+void ks_load(struct keyspace *ks, int db, struct ks_load_item *items, unsigned n, const struct ks_load_how *how);
 /* Room for so many keys in a database that is empty, or is left as it is. No lock held: takes each shard's. */
 void ks_reserve(struct keyspace *ks, int db, uint64_t n_keys, bool locked);
 bool ks_delete(struct keyspace *ks, int db, struct slice key, bool lazy_free); /* true when it was there (expired or not) */

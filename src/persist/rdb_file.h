@@ -102,7 +102,14 @@ struct rdb_load_opts {
     bool (*library)(void *arg, struct slice code, char **ret_why);
     const struct rdb_visit *visit; /* NULL: none. Its functions may be NULL, too */
     int64_t key_delay_us;          /* key-load-delay, for tests: sleeps so long for each key */
+    /* From 2 on: so many threads beside the caller's decode keys and put them into the keyspace, which the caller's finds in the
+     * file; all else stays with the caller, and errors and notes come in the order of the file. Where a key that is there twice
+     * is to be replaced, each key is to be shown or delayed, or nothing is kept: none. Nobody else touches the keyspace, or its
+     * locks are used by all who do. */
+    unsigned n_threads;
 };
+
+#define RDB_LOAD_THREADS_MAX 16
 
 struct rdb_file_found {
     int version;

@@ -1,6 +1,12 @@
 /* Reading RDB files. See rdb_file.h. Place in the flow: start-up, DEBUG RELOAD, the base of an append-only file, full
  * synchronisations. Thread: the loader's.
  *
+ * With several threads (rdb_load_opts.n_threads) the caller's looks only for the ends of keys (data/rdb_skip.h) and gives the
+ * bytes between, whole keys in chunks of CHUNK_BYTES, to the others (rdb_split.h). A chunk is loaded as a file is, by a loader of
+ * its own. Its outcome comes back in the order of the file, so the first error is the first in the file. What is no key is read
+ * when everything before it is done. A key that the caller cannot find the end of, or that is very long, it reads again, the
+ * usual way: so there is one decoder, and one text for each error.
+ *
  * The source's pieces pass through here to be summed up before they are given back for new ones: so the checksum costs one pass
  * over warm bytes, and whatever follows the file (commands, behind the preamble of an append-only file) stays in the source. */
 #include <errno.h>
@@ -14,8 +20,10 @@
 #include "base/crc64.h"
 #include "base/str.h"
 #include "cmd/script/script.h"
+#include "data/rdb_skip.h"
 #include "persist/rdb_file.h"
 #include "persist/rdb_opcode.h"
+#include "persist/rdb_split.h"
 
 #define KEY_BYTES_MIN 3       /* of a file, for one key: type, and two empty strings */
 #define UNKNOWN_RESERVE 65536 /* keys, when nobody knows how long the file is */
@@ -23,6 +31,10 @@
 
 #define TEXT_MAX 256            /* a longer name or string has memory of its own */
 #define ARENA_BYTES (32u << 10) /* for the names and small strings of a batch */
+#define BATCH_ALONE 64          /* keys; several threads take more, which fall to few of the shards at a time */
+
+#define CHUNK_BYTES (128u << 10) /* and the rest of a key */
+#define RECORD_MAX (16u << 20)   /* bytes of a key for a chunk */
 
 /* Keys that have been read and are not in the keyspace yet: their look-ups overlap. All of one database. */
 struct batch {
@@ -52,6 +64,18 @@ struct loader {
     size_t cap;
     int result; /* 0: go on */
     struct batch *b;
+    struct ks_gates *gates; /* NULL: one thread */
+    /* of who gives keys to others: */
+    struct rdb_split *split;   /* NULL: nobody */
+    struct rdb_chunk *chunk;   /* being filled; NULL: none */
+    const unsigned char *mark; /* from here to in.p the bytes are the chunk's, and not in it yet; NULL: no such */
+    size_t record;             /* bytes of the chunk before the last key */
+    unsigned char *again;      /* a piece that was made of what is to be read again; owned */
+    bool is_direct;            /* the next key is not given away */
+    bool has_ended;            /* the source */
+    uint64_t n_keys_read;      /* here */
+    /* of who loads a chunk: */
+    struct buf *empty; /* names of empty keys, to be noted by the caller's loader; NULL: noted here */
 };
 
 /* ---- the source ---- */
@@ -66,23 +90,33 @@ static uint64_t bytes_read(const struct loader *l) {
 }
 
 static bool tell_progress(struct loader *l) {
-    l->found->bytes = bytes_read(l);
-    if (!l->o->progress || l->result || l->o->progress(l->o->arg, l->found->bytes, l->found->keys)) return true;
+    if (!l->o->progress || l->result || l->o->progress(l->o->arg, bytes_read(l), l->found->keys)) return true;
     l->result = -ECANCELED;
     snprintf(l->err, l->cap, "Loading was cancelled");
     return false;
 }
 
+/* What has been passed over, before it goes. */
+static void fill_chunk(struct loader *l) {
+    if (!l->mark) return;
+    buf_append(&l->chunk->bytes, l->mark, (size_t)(l->in.p - l->mark));
+    l->mark = l->in.p;
+}
+
 static bool next_piece(struct rdb_in *in) {
     struct loader *l = in->arg;
     in->p = in->end;
+    fill_chunk(l);
+    if (l->mark && l->chunk->bytes.len - l->record > RECORD_MAX) return false;
     sum_up(l);
     l->before += (uint64_t)(in->end - l->piece);
     l->piece = l->summed = in->end;
     if (!tell_progress(l)) return rdb_fail(in, "cancelled");
     struct rdb_in *src = l->source;
     src->p = src->end;
-    if (!src->more || !src->more(src)) return false;
+    l->has_ended = l->has_ended || !src->more || !src->more(src);
+    if (l->has_ended) return false;
+    if (l->mark) l->mark = src->p;
     in->p = l->piece = l->summed = src->p;
     in->end = src->end;
     return true;
@@ -97,9 +131,35 @@ static void attach(struct loader *l, struct rdb_in *source) {
     l->piece = l->summed = source->p;
 }
 
-/* What has not been read stays the source's. */
+/* What has not been read stays the source's. The end of a piece is the end of the source's. */
 static void detach(struct loader *l) {
-    if (!l->in.err) l->source->p = l->in.p;
+    if (!l->in.err) l->source->p = l->source->end - (l->in.end - l->in.p);
+}
+
+/* From the last key of the chunk on, which leaves it: a piece is made of what has been read of it and the rest of this one. */
+static void read_again(struct loader *l) {
+    struct rdb_in *in = &l->in;
+    struct buf *b = &l->chunk->bytes;
+    fill_chunk(l);
+    size_t n = b->len - l->record, rest = (size_t)(in->end - in->p);
+    uint64_t at = l->chunk->at + l->record, summed_at = l->before + (uint64_t)(l->summed - l->piece);
+    if (summed_at < at) { /* then it began in this piece */
+        l->crc = crc64(l->crc, l->summed, (size_t)(at - summed_at));
+        summed_at = at;
+    }
+    unsigned char *again = mem_alloc(n + rest);
+    memcpy(again, b->data + l->record, n);
+    if (rest) memcpy(again + n, in->p, rest);
+    b->len = l->record;
+    mem_free(l->again);
+    l->again = again;
+    l->before = at;
+    l->summed = again + (summed_at - at);
+    l->mark = NULL;
+    in->p = l->piece = again;
+    in->end = again + n + rest;
+    in->more = next_piece;
+    in->err = NULL;
 }
 
 /* ---- texts ---- */
@@ -264,11 +324,19 @@ static void show_key(struct loader *l, unsigned type, struct slice key, const st
 
 /* ---- the batch ---- */
 
+static struct batch *batch_new(void) {
+    struct batch *b = mem_alloc(sizeof *b);
+    b->n = 0;
+    b->used = 0;
+    return b;
+}
+
 static void put_batch(struct loader *l) {
     struct batch *b = l->b;
     unsigned n = b->n;
+    const struct ks_load_how how = { .now_ms = l->o->now_ms, .replace = l->o->allow_dup, .locked = l->locked, .gates = l->gates };
     if (n == 0) return;
-    ks_load(l->ks, l->db, b->items, n, l->o->now_ms, l->o->allow_dup, l->locked);
+    ks_load(l->ks, l->db, b->items, n, &how);
     for (unsigned i = 0; i < n; i++) {
         struct ks_load_item *it = &b->items[i];
         if (it->is_dup) {
@@ -301,7 +369,7 @@ static bool read_name(struct loader *l, struct slice *ret) {
     struct batch *b = l->b;
     struct slice s = { NULL, 0 };
     size_t len;
-    if (b->n == KS_LOAD_MAX || !has_room(b, 2 * TEXT_MAX)) put_batch(l);
+    if (b->n == (l->gates ? KS_LOAD_MAX : BATCH_ALONE) || !has_room(b, 2 * TEXT_MAX)) put_batch(l);
     b->owned[b->n] = NULL;
     if (rdb_take_string(&l->in, tmp, &s) && s.len <= TEXT_MAX) {
         *ret = keep(b, s);
@@ -345,6 +413,10 @@ static bool add_small(struct loader *l, unsigned type, struct slice key) {
 }
 
 static void note_empty(struct loader *l, struct slice key) {
+    if (l->empty) {
+        if (l->found->empty++ < EMPTY_NOTED) buf_printf(l->empty, "%.*s%c", shown(key.len), key.ptr, 0);
+        return;
+    }
     if (l->found->empty++ < EMPTY_NOTED)
         note(l, LOG_LEVEL_NOTICE, "rdbLoadObject skipping empty key: %.*s", shown(key.len), key.ptr);
     if (l->found->empty == EMPTY_NOTED)
@@ -387,6 +459,7 @@ static void wait_a_little(struct loader *l) {
 
 static void load_key(struct loader *l, unsigned type) {
     struct slice key;
+    l->n_keys_read++;
     l->found->bytes = bytes_read(l);
     l->found->type = (int)type;
     l->found->doing = "read-key";
@@ -478,6 +551,176 @@ static void load_item(struct loader *l, unsigned op) {
     }
 }
 
+/* ---- several threads ---- */
+
+/* In any of them. */
+static void load_chunk(void *arg, struct rdb_chunk *c) {
+    const struct loader *from = arg;
+    struct rdb_load_opts o = *from->o;
+    struct loader l = { .ks = from->ks, .locked = from->locked, .gates = from->gates, .o = &o, .found = &c->found, .db = c->db };
+    o.progress = NULL;
+    o.note = NULL;
+    o.visit = NULL;
+    l.err = c->err;
+    l.cap = sizeof c->err;
+    l.empty = &c->empty;
+    l.expire_ms = KS_NO_EXPIRE;
+    l.idle_s = l.freq = -1;
+    l.in.p = l.piece = l.summed = (const unsigned char *)c->bytes.data;
+    l.in.end = l.in.p + c->bytes.len;
+    l.in.max_string = from->in.max_string;
+    l.before = c->at;
+    l.b = batch_new();
+    while (!l.result && l.in.p < l.in.end) load_item(&l, rdb_get_u8(&l.in));
+    put_batch(&l);
+    mem_free(l.b);
+    c->result = l.result;
+}
+
+static void take_outcome(struct loader *l, const struct rdb_chunk *c) {
+    struct rdb_file_found *f = l->found;
+    uint64_t empty = f->empty + c->found.empty;
+    f->keys += c->found.keys;
+    f->expired += c->found.expired;
+    if (c->found.keys) f->last_db = c->db;
+    for (const char *p = c->empty.data, *end = p + c->empty.len; p < end && f->empty < EMPTY_NOTED; p += strlen(p) + 1)
+        note_empty(l, slice_cstr(p));
+    f->empty = empty;
+    if (!c->result || l->result) return;
+    fail(l, c->result, "%s", c->err);
+    rdb_split_stop(l->split);
+}
+
+static bool retire_one(struct loader *l) {
+    const struct rdb_chunk *c = rdb_split_wait(l->split);
+    if (!c) return false;
+    take_outcome(l, c);
+    rdb_split_retire(l->split);
+    return true;
+}
+
+static void give_chunk(struct loader *l, bool is_last) {
+    struct rdb_chunk *c = l->chunk;
+    fill_chunk(l);
+    l->chunk = NULL;
+    l->mark = NULL;
+    if (!c || c->bytes.len == 0) return;
+    c->db = l->db;
+    c->found = (struct rdb_file_found){ .type = -1, .doing = "start" };
+    rdb_split_put(l->split, is_last);
+    while (rdb_split_is_full(l->split)) retire_one(l);
+}
+
+/* Afterwards all that was given away is in the keyspace, or l->result says why not. */
+static void drain(struct loader *l) {
+    if (!l->split) return;
+    if (l->result) rdb_split_stop(l->split);
+    give_chunk(l, true);
+    while (retire_one(l)) {
+    }
+}
+
+static bool is_of_key(unsigned op) {
+    switch (op) {
+    case RDB_OP_EOF:
+    case RDB_OP_SELECTDB:
+    case RDB_OP_RESIZEDB:
+    case RDB_OP_SLOT_INFO:
+    case RDB_OP_AUX:
+    case RDB_OP_MODULE_AUX:
+    case RDB_OP_FUNCTION2:
+    case RDB_OP_FUNCTION_PRE_GA:
+        return false;
+    default:
+        return true;
+    }
+}
+
+/* What stands before a type; false: nothing of the kind, or an error. */
+static bool pass_attribute(struct rdb_in *in, unsigned op) {
+    unsigned char b[4];
+    switch (op) {
+    case RDB_OP_EXPIRETIME_MS:
+        rdb_get_u64(in);
+        break;
+    case RDB_OP_EXPIRETIME:
+        rdb_get(in, b, sizeof b);
+        break;
+    case RDB_OP_FREQ:
+        rdb_get_u8(in);
+        break;
+    case RDB_OP_IDLE:
+        rdb_get_len(in, NULL);
+        break;
+    default:
+        return false;
+    }
+    return !in->err;
+}
+
+static bool pass_key(struct rdb_in *in, unsigned op) {
+    while (pass_attribute(in, op)) op = rdb_get_u8(in);
+    if (!in->err) rdb_skip_string(in);
+    return !in->err && rdb_skip_value(in, op);
+}
+
+/* op has just been read. */
+static void give_key(struct loader *l, unsigned op) {
+    if (!l->chunk) {
+        l->chunk = rdb_split_take(l->split);
+        l->chunk->at = bytes_read(l) - 1;
+    }
+    if (!l->mark) l->mark = l->in.p - 1;
+    l->record = l->chunk->bytes.len + (size_t)(l->in.p - 1 - l->mark);
+    if (pass_key(&l->in, op)) {
+        if (l->chunk->bytes.len + (size_t)(l->in.p - l->mark) >= CHUNK_BYTES) give_chunk(l, false);
+        return;
+    }
+    if (l->result) return;
+    read_again(l);
+    drain(l);
+    l->is_direct = true;
+}
+
+/* The byte that has just been read is not the chunk's. */
+static void drain_before(struct loader *l) {
+    if (l->mark) {
+        l->in.p--;
+        fill_chunk(l);
+        l->in.p++;
+        l->mark = NULL;
+    }
+    drain(l);
+}
+
+static void load_or_give(struct loader *l, unsigned op) {
+    if (!l->split) {
+        load_item(l, op);
+    } else if (is_of_key(op) && !l->is_direct) {
+        give_key(l, op);
+    } else {
+        drain_before(l);
+        if (l->result) return;
+        uint64_t seen = l->n_keys_read;
+        load_item(l, op);
+        put_batch(l);
+        if (l->n_keys_read > seen) l->is_direct = false;
+    }
+}
+
+static void start_threads(struct loader *l) {
+    const struct rdb_load_opts *o = l->o;
+    if (o->n_threads < 2 || !l->ks || o->allow_dup || o->key_delay_us > 0 || (o->visit && o->visit->key)) return;
+    l->gates = ks_gates_new();
+    l->split = rdb_split_new(o->n_threads, load_chunk, l);
+}
+
+static void end_threads(struct loader *l) {
+    drain(l);
+    l->split = rdb_split_free(l->split);
+    l->gates = ks_gates_free(l->gates);
+}
+
 static void load_header(struct loader *l) {
     char head[RDB_HEADER_BYTES + 1] = { 0 };
     if (!rdb_get(&l->in, head, RDB_HEADER_BYTES)) {
@@ -517,25 +760,29 @@ int rdb_file_load(struct rdb_in *in, struct keyspace *ks, bool locked, struct sc
     l.expire_ms = KS_NO_EXPIRE;
     l.idle_s = l.freq = -1;
     if (cap) err[0] = 0;
-    l.b = mem_alloc(sizeof *l.b);
-    l.b->n = 0;
-    l.b->used = 0;
+    l.b = batch_new();
     attach(&l, in);
+    start_threads(&l);
     mem_fill_ahead(true);
     load_header(&l);
     while (!l.result) {
         ret->doing = "read-type";
+        ret->bytes = bytes_read(&l);
         unsigned op = rdb_get_u8(&l.in);
+        if (l.in.err) drain(&l);
+        if (op == RDB_OP_EOF) drain_before(&l);
         if (check(&l, "what follows a key") || op == RDB_OP_EOF) break;
-        load_item(&l, op);
+        load_or_give(&l, op);
     }
     put_batch(&l);
+    end_threads(&l);
     mem_fill_ahead(false);
     if (!l.result) load_checksum(&l);
     mem_free(l.b);
     ret->bytes = bytes_read(&l);
     tell_progress(&l);
     detach(&l);
+    mem_free(l.again);
     if (l.result) in->err = l.in.err ? l.in.err : "see text";
     return l.result;
 }

@@ -157,6 +157,7 @@ static bool load_rdb(struct load *l, int fd, uint64_t size) {
                                .size = size,
                                .arg = l,
                                .progress = rdb_progress,
+                               .n_threads = loading_threads(l->srv),
                                .note = loading_rdb_note,
                                .key_delay_us = cfg_get(&l->srv->cfg->key_load_delay) };
     log_notice(l->is_old_style ? "Reading RDB preamble from AOF file..." : "Reading RDB base file on AOF loading...");

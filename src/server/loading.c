@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -89,6 +90,14 @@ bool loading_is_on_async(const struct server *srv) {
 
 void loading_cancel(struct server *srv) {
     atomic_store(&srv->loading->cancelled, true);
+}
+
+unsigned loading_threads(const struct server *srv) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), n = srv->n_threads;
+    if (cores < 2) return 0;
+    if (n < 2) n = 2;
+    if (n > RDB_LOAD_THREADS_MAX) n = RDB_LOAD_THREADS_MAX;
+    return (unsigned)(n < cores ? n : cores);
 }
 
 bool loading_rdb_progress(void *srv, uint64_t bytes, uint64_t keys) {

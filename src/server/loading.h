@@ -29,6 +29,8 @@ bool loading_is_on(const struct server *srv);       /* LOADING: the live data se
 bool loading_is_on_async(const struct server *srv); /* any thread */
 void loading_cancel(struct server *srv);            /* the next loading_progress says stop. Any thread */
 
+/* rdb_load_opts.n_threads: as many as serve clients, but two at least, and no more than there are processors. */
+unsigned loading_threads(const struct server *srv);
 /* rdb_load_opts' functions, with the server as arg. */
 bool loading_rdb_progress(void *srv, uint64_t bytes, uint64_t keys);
 void loading_rdb_note(void *srv, enum log_level level, const char *text);

@@ -178,6 +178,7 @@ static bool load(struct repl_attempt *a, struct rdb_in *in, uint64_t size, const
                                .progress = on_progress,
                                .note = on_note,
                                .library = on_library,
+                               .n_threads = loading_threads(a->srv),
                                .key_delay_us = cfg_get(&a->srv->cfg->key_load_delay) };
     int64_t began = clock_mono_us();
     struct ks_opts ko = { .n_dbs = ks_n_dbs(a->srv->ks), .n_shards = ks_n_shards(a->srv->ks), .one_thread = true };

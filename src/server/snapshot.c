@@ -363,6 +363,7 @@ int snapshot_load(struct server *srv, const char *path, const struct rdb_load_op
     if (fstat(fd, &st) == 0) o.size = (uint64_t)st.st_size;
     static const struct rdb_visit visit = { .aux = on_fact };
     o.visit = &visit;
+    o.n_threads = loading_threads(srv);
     loading_set_total(srv, o.size);
     rdb_file_source_init(&src, &in, fd);
     int r = rdb_file_load(&in, srv->ks, locked, srv->eng.scripts, &o, &found, err, sizeof err);

@@ -12,6 +12,19 @@
 
 #define NOW_MS 1700000000000LL
 
+/* The way several threads take, with the same outcome; files as short as these start none. */
+static void load_split(const unsigned char *data, size_t size, size_t each, int want, const struct rdb_file_found *want_found) {
+    struct rdb_file_found found;
+    struct keyspace *ks = keyspace();
+    ks_lock(ks, 3);
+    int r = load(ks, data, size, each, false, 2, &found);
+    ks_unlock(ks, 3);
+    if ((r == 0) != (want == 0)) abort();
+    if (r == 0 && (found.keys != want_found->keys || found.expired != want_found->expired || found.bytes != want_found->bytes))
+        abort();
+    ks_free(ks);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct pieces {
@@ -49,14 +62,14 @@ static void nobody(void *arg, const struct rdb_visited *v) {
     if (!v->value) abort();
 }
 
-static int load(struct keyspace *ks, const unsigned char *data, size_t size, size_t each, bool dup,
+static int load(struct keyspace *ks, const unsigned char *data, size_t size, size_t each, bool dup, unsigned n_threads,
                 struct rdb_file_found *found) {
     static const struct rdb_visit visit = { .key = nobody };
     struct pieces p = { data, data + size, each, NULL };
     struct rdb_in in = { .more = more, .arg = &p };
-    struct rdb_load_opts o = {
-        .now_ms = NOW_MS, .keep_expired = dup, .allow_dup = dup, .size = size, .library = take_library, .visit = &visit
-    };
+    struct rdb_load_opts o = { .now_ms = NOW_MS, .keep_expired = dup, .allow_dup = dup, .size = size, .library = take_library };
+    if (!ks) o.visit = &visit;
+    o.n_threads = n_threads;
     char err[256];
     int r = rdb_file_load(&in, ks, true, NULL, &o, found, err, sizeof err);
     if ((r == 0) != (err[0] == 0)) abort();
@@ -71,10 +84,23 @@ static void write_and_read(struct keyspace *ks, uint64_t keys) {
     if (rdb_file_write(&out, ks, NULL, &info, NULL) != 0) abort();
     struct keyspace *copy = keyspace();
     ks_lock(copy, 3);
-    if (load(copy, (unsigned char *)out.buf.data, out.buf.len, SIZE_MAX, true, &found) != 0 || found.keys != keys) abort();
+    if (load(copy, (unsigned char *)out.buf.data, out.buf.len, SIZE_MAX, true, 0, &found) != 0 || found.keys != keys) abort();
     ks_unlock(copy, 3);
     ks_free(copy);
     rdb_out_done(&out);
+}
+
+/* The way several threads take, with the same outcome; files as short as these start none. */
+static void load_split(const unsigned char *data, size_t size, size_t each, int want, const struct rdb_file_found *want_found) {
+    struct rdb_file_found found;
+    struct keyspace *ks = keyspace();
+    ks_lock(ks, 3);
+    int r = load(ks, data, size, each, false, 2, &found);
+    ks_unlock(ks, 3);
+    if ((r == 0) != (want == 0)) abort();
+    if (r == 0 && (found.keys != want_found->keys || found.expired != want_found->expired || found.bytes != want_found->bytes))
+        abort();
+    ks_free(ks);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -86,13 +112,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     unsigned how = data[0];
     size_t each = how & 1 ? SIZE_MAX : 1 + (how >> 4);
     if (how & 2) {
-        load(NULL, data + 1, size - 1, each, how & 4, &found);
+        load(NULL, data + 1, size - 1, each, how & 4, 0, &found);
         return 0;
     }
     struct keyspace *ks = keyspace();
     ks_lock(ks, 3);
     uint64_t keys = 0;
-    if (load(ks, data + 1, size - 1, each, how & 4, &found) == 0) {
+    int r = load(ks, data + 1, size - 1, each, how & 4, 0, &found);
+    if (!(how & 4)) load_split(data + 1, size - 1, each, r, &found);
+    if (r == 0) {
         for (int db = 0; db < 16; db++) keys += ks_size(ks, db);
         write_and_read(ks, keys);
     }

@@ -15,6 +15,7 @@
 #include "data/list.h"
 #include "data/listpack.h"
 #include "data/rdb.h"
+#include "data/rdb_skip.h"
 #include "data/set.h"
 #include "data/stream.h"
 #include "data/zset.h"
@@ -23,6 +24,11 @@ static struct obj *load(unsigned type, const char *bytes, size_t len, const char
     struct rdb_in in = { .p = (const unsigned char *)bytes, .end = (const unsigned char *)bytes + len };
     struct obj *o = rdb_load_value(&in, type, 0);
     assert_true((o == NULL) == (in.err != NULL));
+    if (o || in.err == rdb_empty) { /* what passes over a value ends where the value does */
+        struct rdb_in again = { .p = (const unsigned char *)bytes, .end = (const unsigned char *)bytes + len };
+        assert_true(rdb_skip_value(&again, type));
+        assert_true(again.p == in.p);
+    }
     if (ret_err) *ret_err = in.err;
     return o;
 }
@@ -308,7 +314,11 @@ static struct obj *load_collection(const struct rdb_out *out, unsigned type, siz
     struct rdb_in in = { .more = next_piece, .arg = &from };
     struct obj *o = rdb_load_value(&in, type, 0);
     *ret_err = in.err;
-    if (o) assert_true(in.p == in.end && from.p == from.end);
+    if (!o) return NULL;
+    assert_true(in.p == in.end && from.p == from.end);
+    from.p = (const unsigned char *)out->buf.data;
+    struct rdb_in again = { .more = next_piece, .arg = &from };
+    assert_true(rdb_skip_value(&again, type) && again.p == again.end && from.p == from.end);
     return o;
 }
 

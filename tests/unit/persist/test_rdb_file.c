@@ -62,11 +62,66 @@ struct result {
     char err[512];
 };
 
+/* A source that gives a few bytes at a time, each time where the ones before are not any more. */
+struct drip {
+    const char *p, *end;
+    size_t size;
+    unsigned char *piece;
+};
+
+static bool drip_more(struct rdb_in *in) {
+    struct drip *d = in->arg;
+    size_t left = (size_t)(d->end - d->p), n = left < d->size ? left : d->size;
+    mem_free(d->piece);
+    d->piece = NULL;
+    if (n == 0) return false;
+    d->piece = (unsigned char *)mem_memdup0(d->p, n);
+    d->p += n;
+    in->p = d->piece;
+    in->end = d->piece + n;
+    return true;
+}
+
+static uint64_t n_keys(const struct keyspace *ks) {
+    uint64_t n = 0;
+    for (int db = 0; db < ks_n_dbs(ks); db++) n += ks_size(ks, db);
+    return n;
+}
+
+/* The same file, through several threads: the same outcome. */
+static void load_split(struct slice file, const struct rdb_load_opts *o, size_t piece, const struct result *want,
+                       const struct keyspace *want_ks) {
+    struct keyspace *ks = keyspace();
+    struct result x;
+    struct drip d = { file.ptr, file.ptr + file.len, piece, NULL };
+    struct rdb_in in = { .more = drip_more, .arg = &d };
+    struct rdb_load_opts split = *o;
+    split.n_threads = 3;
+    x.r = rdb_file_load(&in, ks, false, NULL, &split, &x.found, x.err, sizeof x.err);
+    assert_string_equal(x.err, want->err);
+    assert_int_equal(x.r, want->r);
+    if (x.r == 0) {
+        assert_int_equal(in.end - in.p + (d.end - d.p), file.ptr + file.len - (file.ptr + want->found.bytes));
+        assert_int_equal(x.found.bytes, want->found.bytes);
+        assert_int_equal(x.found.keys, want->found.keys);
+        assert_int_equal(x.found.expired, want->found.expired);
+        assert_int_equal(x.found.empty, want->found.empty);
+        assert_int_equal(x.found.last_db, want->found.last_db);
+        assert_int_equal(x.found.has_checksum, want->found.has_checksum);
+        assert_int_equal(n_keys(ks), n_keys(want_ks));
+    }
+    mem_free(d.piece);
+    ks_free(ks);
+}
+
 static struct result load_opts(struct keyspace *ks, struct slice file, const struct rdb_load_opts *o) {
     struct result x;
     struct rdb_in in = { .p = (const unsigned char *)file.ptr, .end = (const unsigned char *)file.ptr + file.len };
+    bool was_empty = n_keys(ks) == 0;
     x.r = rdb_file_load(&in, ks, false, NULL, o, &x.found, x.err, sizeof x.err);
     assert_true((x.r == 0) == (x.err[0] == 0));
+    if (was_empty && !o->progress)
+        for (int i = 0; i < 3; i++) load_split(file, o, i == 0 ? 5 : i == 1 ? 1000 : SIZE_MAX, &x, ks);
     return x;
 }
 
@@ -377,6 +432,129 @@ static void test_rdb_file_save_replaces_whole(void **state) {
     ks_free(to);
 }
 
+/* ---- several threads ---- */
+
+#define MANY 60000
+
+static void put_header(struct rdb_out *out) {
+    rdb_put(out, "REDIS0011", 9);
+    rdb_put_u8(out, 254); /* SELECTDB */
+    rdb_put_len(out, 0);
+}
+
+static void put_end(struct rdb_out *out) {
+    rdb_put_u8(out, 255);
+    rdb_put_u64(out, 0);
+}
+
+static struct slice name_of(char tmp[32], unsigned i) {
+    return (struct slice){ tmp, (size_t)snprintf(tmp, 32, "key:%u", i) };
+}
+
+/* Strings, numbers, sets, with times or without, some of which are past. */
+static void put_key(struct rdb_out *out, unsigned i) {
+    char tmp[32], text[400];
+    memset(text, 'x', sizeof text);
+    if (i % 7 == 3) {
+        rdb_put_u8(out, 252); /* EXPIRETIME_MS */
+        rdb_put_u64(out, (uint64_t)(NOW_MS + (i % 5 ? 100000 : -1)));
+    }
+    rdb_put_u8(out, i % 4 == 1 ? RDB_SET : RDB_STRING);
+    rdb_put_string(out, name_of(tmp, i));
+    if (i % 4 == 1) {
+        rdb_put_len(out, i % 9);
+        for (unsigned k = 0; k < i % 9; k++) rdb_put_string(out, name_of(tmp, k));
+    } else if (i % 4 == 2) {
+        rdb_put_string(out, (struct slice){ tmp, (size_t)snprintf(tmp, sizeof tmp, "%u", i) });
+    } else {
+        rdb_put_string(out, (struct slice){ text, i % sizeof text });
+    }
+}
+
+static void test_rdb_file_several_threads(void **state) {
+    (void)state;
+    struct keyspace *ks = keyspace();
+    struct rdb_out out = { 0 };
+    put_header(&out);
+    for (unsigned i = 0; i < MANY; i++) {
+        put_key(&out, i);
+        if (i % 20000 == 10000) { /* another database */
+            rdb_put_u8(&out, 254);
+            rdb_put_len(&out, i / 20000 + 1);
+        }
+    }
+    put_end(&out);
+    struct result x = load(ks, buf_slice(&out.buf));
+    assert_string_equal(x.err, "");
+    assert_true(x.found.expired > 1000 && x.found.empty > 1000);
+    assert_int_equal(x.found.keys, MANY - x.found.expired - x.found.empty);
+    rdb_out_done(&out);
+    ks_free(ks);
+}
+
+/* What is first in the file is what is said, whoever finds it first. */
+static void test_rdb_file_several_threads_say_the_first_error(void **state) {
+    (void)state;
+    for (int round = 0; round < 4; round++) {
+        struct keyspace *ks = keyspace();
+        struct rdb_out out = { 0 };
+        put_header(&out);
+        for (unsigned i = 0; i < MANY; i++) {
+            put_key(&out, i);
+            if (i == 20000 && round == 0) put_key(&out, 7);
+            if (i == 20000 && round == 1) rdb_put(&out, "\x0b\x01k\x08nonsense", 12); /* an intset that is none */
+            if (i == 20000 && round == 2) rdb_put(&out, "\x63", 1);                   /* a type that is none */
+            if (i == 50000) rdb_put(&out, "\x0b\x01q\x08nonsense", 12);
+        }
+        put_end(&out);
+        struct result x = load(ks, buf_slice(&out.buf));
+        assert_int_equal(x.r, -EINVAL);
+        assert_non_null(strstr(x.err, round == 0   ? "duplicated key 'key:7'"
+                                      : round == 1 ? "key 'k': an intset is not valid"
+                                      : round == 2 ? "the type of a value is unknown"
+                                                   : "key 'q': an intset is not valid"));
+        rdb_out_done(&out);
+        ks_free(ks);
+    }
+}
+
+/* Longer than a chunk may be: read again by who reads the file, from pieces that are gone. */
+static void test_rdb_file_several_threads_and_large_values(void **state) {
+    (void)state;
+    struct keyspace *ks = keyspace();
+    struct rdb_out out = { 0 };
+    char *text = mem_zalloc(20 << 20), tmp[32];
+    put_header(&out);
+    for (unsigned i = 0; i < 12; i++) {
+        put_key(&out, 2 * i);
+        rdb_put_u8(&out, RDB_STRING);
+        rdb_put_string(&out, name_of(tmp, 2 * i + 1));
+        rdb_put_string(&out, (struct slice){ text, i % 5 == 3 ? 20 << 20 : (size_t)(i % 3 + 1) << 18 });
+    }
+    rdb_put(&out, "\xf9\x05", 2); /* FREQ of a key that is in another database */
+    rdb_put(&out, "\xfe\x02", 2);
+    put_key(&out, 2);
+    put_end(&out);
+    struct rdb_load_opts o = { .now_ms = NOW_MS };
+    struct result x = { .r = 0 };
+    struct rdb_in in = { .p = (const unsigned char *)out.buf.data, .end = (const unsigned char *)out.buf.data + out.buf.len };
+    x.r = rdb_file_load(&in, ks, false, NULL, &o, &x.found, x.err, sizeof x.err);
+    assert_int_equal(x.r, 0);
+    assert_int_equal(x.found.keys, 24); /* and one that is past */
+    load_split(buf_slice(&out.buf), &o, 100000, &x, ks);
+    load_split(buf_slice(&out.buf), &o, SIZE_MAX, &x, ks);
+    out.buf.len -= 9 + 30; /* and one that ends early */
+    ks_free(ks);
+    ks = keyspace();
+    in = (struct rdb_in){ .p = (const unsigned char *)out.buf.data, .end = (const unsigned char *)out.buf.data + out.buf.len };
+    x.r = rdb_file_load(&in, ks, false, NULL, &o, &x.found, x.err, sizeof x.err);
+    assert_int_equal(x.r, -EINVAL);
+    load_split(buf_slice(&out.buf), &o, 100000, &x, ks);
+    mem_free(text);
+    rdb_out_done(&out);
+    ks_free(ks);
+}
+
 int main(void) {
     hash_seed_init();
     const struct CMUnitTest tests[] = {
@@ -391,6 +569,9 @@ int main(void) {
         cmocka_unit_test(test_rdb_file_what_follows_is_left),
         cmocka_unit_test(test_rdb_file_cancelled),
         cmocka_unit_test(test_rdb_file_save_replaces_whole),
+        cmocka_unit_test(test_rdb_file_several_threads),
+        cmocka_unit_test(test_rdb_file_several_threads_say_the_first_error),
+        cmocka_unit_test(test_rdb_file_several_threads_and_large_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
