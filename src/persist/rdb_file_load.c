@@ -5,7 +5,8 @@
  * bytes between, whole keys in chunks of CHUNK_BYTES, to the others (rdb_split.h). A chunk is loaded as a file is, by a loader of
  * its own. Its outcome comes back in the order of the file, so the first error is the first in the file. What is no key is read
  * when everything before it is done. A key that the caller cannot find the end of, or that is very long, it reads again, the
- * usual way: so there is one decoder, and one text for each error.
+ * usual way: so there is one decoder, and one text for each error. With few threads short keys
+ * stay with the caller, too.
  *
  * The source's pieces pass through here to be summed up before they are given back for new ones: so the checksum costs one pass
  * over warm bytes, and whatever follows the file (commands, behind the preamble of an append-only file) stays in the source. */
@@ -35,6 +36,9 @@
 
 #define CHUNK_BYTES (128u << 10) /* and the rest of a key */
 #define RECORD_MAX (16u << 20)   /* bytes of a key for a chunk */
+#define SHORT_KEY 64             /* bytes with its value: decoding takes no longer than giving it away */
+#define MANY_THREADS 4           /* from so many on it is done all the same */
+#define ALONE_KEYS 65536         /* after a chunk of short ones, before the next is looked at */
 
 /* Keys that have been read and are not in the keyspace yet: their look-ups overlap. All of one database. */
 struct batch {
@@ -64,16 +68,19 @@ struct loader {
     size_t cap;
     int result; /* 0: go on */
     struct batch *b;
-    struct ks_gates *gates; /* NULL: one thread */
+    struct ks_gates *gates; /* NULL: no other thread is putting in keys at the time */
     /* of who gives keys to others: */
-    struct rdb_split *split;   /* NULL: nobody */
-    struct rdb_chunk *chunk;   /* being filled; NULL: none */
-    const unsigned char *mark; /* from here to in.p the bytes are the chunk's, and not in it yet; NULL: no such */
-    size_t record;             /* bytes of the chunk before the last key */
-    unsigned char *again;      /* a piece that was made of what is to be read again; owned */
-    bool is_direct;            /* the next key is not given away */
-    bool has_ended;            /* the source */
-    uint64_t n_keys_read;      /* here */
+    struct rdb_split *split;      /* NULL: nobody */
+    struct ks_gates *split_gates; /* theirs */
+    struct rdb_chunk *chunk;      /* being filled; NULL: none */
+    const unsigned char *mark;    /* from here to in.p the bytes are the chunk's, and not in it yet; NULL: no such */
+    size_t record;                /* bytes of the chunk before the last key */
+    unsigned char *again;         /* a piece that was made of what is to be read again; owned */
+    uint64_t in_chunk;            /* keys */
+    bool is_direct;               /* the next key is not given away; and so many more */
+    uint64_t alone;
+    bool has_ended;       /* the source */
+    uint64_t n_keys_read; /* here */
     /* of who loads a chunk: */
     struct buf *empty; /* names of empty keys, to be noted by the caller's loader; NULL: noted here */
 };
@@ -557,7 +564,9 @@ static void load_item(struct loader *l, unsigned op) {
 static void load_chunk(void *arg, struct rdb_chunk *c) {
     const struct loader *from = arg;
     struct rdb_load_opts o = *from->o;
-    struct loader l = { .ks = from->ks, .locked = from->locked, .gates = from->gates, .o = &o, .found = &c->found, .db = c->db };
+    struct loader l = {
+        .ks = from->ks, .locked = from->locked, .gates = from->split_gates, .o = &o, .found = &c->found, .db = c->db
+    };
     o.progress = NULL;
     o.note = NULL;
     o.visit = NULL;
@@ -583,8 +592,8 @@ static void take_outcome(struct loader *l, const struct rdb_chunk *c) {
     f->keys += c->found.keys;
     f->expired += c->found.expired;
     if (c->found.keys) f->last_db = c->db;
-    for (const char *p = c->empty.data, *end = p + c->empty.len; p < end && f->empty < EMPTY_NOTED; p += strlen(p) + 1)
-        note_empty(l, slice_cstr(p));
+    for (size_t at = 0; at < c->empty.len && f->empty < EMPTY_NOTED; at += strlen(c->empty.data + at) + 1)
+        note_empty(l, slice_cstr(c->empty.data + at));
     f->empty = empty;
     if (!c->result || l->result) return;
     fail(l, c->result, "%s", c->err);
@@ -607,8 +616,13 @@ static void give_chunk(struct loader *l, bool is_last) {
     if (!c || c->bytes.len == 0) return;
     c->db = l->db;
     c->found = (struct rdb_file_found){ .type = -1, .doing = "start" };
-    rdb_split_put(l->split, is_last);
+    bool are_short = l->o->n_threads < MANY_THREADS && c->bytes.len < l->in_chunk * SHORT_KEY;
+    rdb_split_put(l->split, is_last || are_short);
     while (rdb_split_is_full(l->split)) retire_one(l);
+    l->in_chunk = 0;
+    if (is_last || !are_short) return;
+    l->is_direct = true;
+    l->alone = ALONE_KEYS;
 }
 
 /* Afterwards all that was given away is in the keyspace, or l->result says why not. */
@@ -673,6 +687,7 @@ static void give_key(struct loader *l, unsigned op) {
     if (!l->mark) l->mark = l->in.p - 1;
     l->record = l->chunk->bytes.len + (size_t)(l->in.p - 1 - l->mark);
     if (pass_key(&l->in, op)) {
+        l->in_chunk++;
         if (l->chunk->bytes.len + (size_t)(l->in.p - l->mark) >= CHUNK_BYTES) give_chunk(l, false);
         return;
     }
@@ -703,22 +718,23 @@ static void load_or_give(struct loader *l, unsigned op) {
         if (l->result) return;
         uint64_t seen = l->n_keys_read;
         load_item(l, op);
+        if (l->n_keys_read == seen || (l->alone > 0 && --l->alone > 0)) return;
+        l->is_direct = false;
         put_batch(l);
-        if (l->n_keys_read > seen) l->is_direct = false;
     }
 }
 
 static void start_threads(struct loader *l) {
     const struct rdb_load_opts *o = l->o;
     if (o->n_threads < 2 || !l->ks || o->allow_dup || o->key_delay_us > 0 || (o->visit && o->visit->key)) return;
-    l->gates = ks_gates_new();
+    l->split_gates = ks_gates_new();
     l->split = rdb_split_new(o->n_threads, load_chunk, l);
 }
 
 static void end_threads(struct loader *l) {
     drain(l);
     l->split = rdb_split_free(l->split);
-    l->gates = ks_gates_free(l->gates);
+    l->split_gates = ks_gates_free(l->split_gates);
 }
 
 static void load_header(struct loader *l) {

@@ -12,19 +12,6 @@
 
 #define NOW_MS 1700000000000LL
 
-/* The way several threads take, with the same outcome; files as short as these start none. */
-static void load_split(const unsigned char *data, size_t size, size_t each, int want, const struct rdb_file_found *want_found) {
-    struct rdb_file_found found;
-    struct keyspace *ks = keyspace();
-    ks_lock(ks, 3);
-    int r = load(ks, data, size, each, false, 2, &found);
-    ks_unlock(ks, 3);
-    if ((r == 0) != (want == 0)) abort();
-    if (r == 0 && (found.keys != want_found->keys || found.expired != want_found->expired || found.bytes != want_found->bytes))
-        abort();
-    ks_free(ks);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct pieces {
