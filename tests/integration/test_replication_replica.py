@@ -90,8 +90,8 @@ def test_file_of_a_synchronization_that_cannot_be_read(make_peer, env, transport
         follow(replica, primary)
         replica.wait_log("Failed trying to load the MASTER synchronization DB")
         replica.wait_log("Removing the RDB file obtained from the master")
-        with replica.connect() as c:
-            c.ok("REPLICAOF", "NO", "ONE")
+        with replica.connect() as c:  # refused while the next attempt is loading
+            wait_for(lambda: c("REPLICAOF", "NO", "ONE") == "OK", env.timeout(20), what="REPLICAOF to be taken")
         wait_for(lambda: not os.path.exists(os.path.join(replica.dir, "dump.rdb")), what="the file to be gone")
 
 
