@@ -206,7 +206,7 @@ static void make_contexts(void) {
 
 static int conn_setup(void **state) {
     kind = *(const enum kind *)*state;
-    alarm(60);
+    alarm(240);
     assert_int_equal(loop_new(backend, &loop), 0);
     assert_int_equal(conn_thread_init(&thread, loop), 0);
     memset(&app, 0, sizeof(app));

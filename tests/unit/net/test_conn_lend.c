@@ -22,7 +22,7 @@ static void queue_pattern(struct app *a, size_t from, size_t n) {
 static _Noreturn void write_in_child(int fd, bool for_ever) {
     static char data[65536];
     signal(SIGPIPE, SIG_IGN);
-    alarm(60);
+    alarm(240);
     close_range(3, (unsigned)fd - 1, 0); /* the peer's end is among them */
     close_range((unsigned)fd + 1, ~0U, 0);
     for (size_t done = 0; for_ever || done < LENT;) {

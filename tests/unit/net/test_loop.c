@@ -12,7 +12,7 @@ static struct loop *loop;
 
 static int setup(void **state) {
     (void)state;
-    alarm(60);
+    alarm(240);
     return loop_new(backend, &loop);
 }
 

@@ -14,7 +14,7 @@ static struct loop *loop;
 
 static int setup(void **state) {
     (void)state;
-    alarm(120);
+    alarm(300);
     return loop_new(backend, &loop);
 }
 

@@ -271,8 +271,8 @@ static void test_interrupted(void **state) {
     (void)state;
     STEPS(CONNECT, { "a", "" });
     pthread_t th;
-    pthread_create(&th, NULL, interrupt_soon, ls);
     int64_t t0 = clock_mono_us();
+    pthread_create(&th, NULL, interrupt_soon, ls);
     assert_int_equal(say(ls, "a", 1), MIGRATE_READING);
     assert_in_range(clock_mono_us() - t0, 40000, 4000000);
     pthread_join(th, NULL);
