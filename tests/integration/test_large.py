@@ -92,7 +92,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("how", sorted(CHANGES))
-def test_value_stays_valid_while_it_is_sent(server, how):
+def test_value_stays_valid_while_it_is_sent(server, env, how):
     value = os.urandom(MIB) * 8
     with server.connect(timeout=60) as conn:
         conn.ok("FLUSHALL")
@@ -100,7 +100,7 @@ def test_value_stays_valid_while_it_is_sent(server, how):
         readers = slow_readers(server, 3)
         for reader in readers:
             reader.send(encode("GET", "big") + encode("GET", "big") + encode("GETRANGE", "big", 1, 100))
-        time.sleep(0.1)
+        wait_for(lambda: conn.ok("CLIENT", "LIST").count(b"cmd=getrange") == len(readers), env.timeout(10), what="the requests to be run")
         CHANGES[how](conn)
         conn.ok("SET", "filler", b"w" * 8 * MIB)  # takes the memory if it was given back
         for reader in readers:
