@@ -60,7 +60,8 @@ def digest(server):
         reply = c("DEBUG", "DIGEST")
         if isinstance(reply, resp.ReplyError) and str(reply).startswith("LOADING"):
             return object()
-        return c.ok("DEBUG", "DIGEST") if isinstance(reply, resp.ReplyError) else reply
+        assert not isinstance(reply, resp.ReplyError), reply
+        return reply
 
 
 def wait_same(primary, replica, timeout=60):

@@ -134,6 +134,27 @@ static size_t peer_read_upto(struct peer *p, char *buf, size_t n) {
     return p->got;
 }
 
+/* So many bytes come, and are the beginning of the pattern. */
+MAYBE_UNUSED static bool peer_takes_pattern(struct peer *p, size_t n) {
+    char *data = malloc(n);
+    bool ok = peer_read_upto(p, data, n) == n && is_pattern(data, 0, n);
+    free(data);
+    return ok;
+}
+
+/* Whatever comes, to the end. */
+MAYBE_UNUSED static void peer_drain(struct peer *p) {
+    char data[16384];
+    while (peer_read(p, data, sizeof(data)) > 0) {
+    }
+}
+
+/* Without a word. */
+MAYBE_UNUSED static void peer_leave(struct peer *p) {
+    close(p->fd);
+    p->fd = -1;
+}
+
 /* The clean end of this side's stream. */
 MAYBE_UNUSED static void peer_finish(struct peer *p) {
     if (p->ssl) SSL_shutdown(p->ssl);
@@ -225,10 +246,25 @@ static int conn_teardown(void **state) {
     return 0;
 }
 
+/* A test over one kind of transport, as an element of a table of tests. */
+MAYBE_UNUSED static const enum kind kinds[] = { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS, KIND_KTLS_TX };
+#define over(f, name, i)                                                                                                         \
+    { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
+#define over_all(f) over(f, "tcp", 0), over(f, "unix", 1), over_tls(f)
+#define over_tls(f) over(f, "user_tls", 2), over(f, "ktls", 3), over(f, "ktls_tx", 4)
+
 #define NEED_KIND()                                                                                                              \
     do {                                                                                                                         \
         if (is_kernel_tls()) NEED_KERNEL_TLS();                                                                                  \
     } while (0)
+
+MAYBE_UNUSED static void queue_pattern(struct app *a, size_t from, size_t n) {
+    char *data = malloc(n);
+    fill_pattern(data, from, n);
+    obuf_append(&a->c.out, data, n);
+    free(data);
+    conn_flush_later(&a->c);
+}
 
 static void unix_pair(int *server, int *client) {
     char dir[] = "/tmp/kettle-net-XXXXXX";

@@ -539,11 +539,7 @@ static void test_replies_wait_for_the_gate(void **state) {
     assert_int_equal(atomic_load(&gate.open), atomic_load(&log_end));
 }
 
-static const enum kind kinds[] = { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS, KIND_KTLS_TX };
-#define over(f, name, i)                                                                                                         \
-    { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
-#define over_all(f) over(f, "tcp", 0), over(f, "unix", 1), over(f, "user_tls", 2), over(f, "ktls", 3), over(f, "ktls_tx", 4)
-#define over_tcp(f) over(f, "tcp", 0), over(f, "user_tls", 2), over(f, "ktls", 3), over(f, "ktls_tx", 4)
+#define over_tcp(f) over(f, "tcp", 0), over_tls(f)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

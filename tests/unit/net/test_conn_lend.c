@@ -8,14 +8,6 @@ enum { BEFORE = 100000, LENT = (8 << 20) + 321, AFTER = 50000, TOTAL = BEFORE + 
 
 static pid_t child;
 
-static void queue_pattern(struct app *a, size_t from, size_t n) {
-    char *data = malloc(n);
-    fill_pattern(data, from, n);
-    obuf_append(&a->c.out, data, n);
-    free(data);
-    conn_flush_later(&a->c);
-}
-
 /* ---- the other process ---- */
 
 /* The part of the stream that is its own; for ever: until the socket fails. Exit status 0: all is written. */
@@ -146,12 +138,8 @@ static void lend_for_ever(struct app *a) {
 }
 
 static int leaving_peer(struct peer *p) {
-    char *data = malloc(BEFORE + 200000);
-    size_t n = peer_read_upto(p, data, BEFORE + 200000);
-    bool ok = n == BEFORE + 200000 && is_pattern(data, 0, n);
-    free(data);
-    close(p->fd);
-    p->fd = -1;
+    bool ok = peer_takes_pattern(p, BEFORE + 200000);
+    peer_leave(p);
     return ok;
 }
 
@@ -170,13 +158,9 @@ static void test_peer_that_closes_ends_the_other_process_too(void **state) {
 
 /* The peer says that it has said everything, and reads on: the connection ends, since the answer cannot be waited for. */
 static int finishing_peer(struct peer *p) {
-    char *data = malloc(BEFORE + 200000);
-    size_t n = peer_read_upto(p, data, BEFORE + 200000);
-    bool ok = n == BEFORE + 200000 && is_pattern(data, 0, n);
+    bool ok = peer_takes_pattern(p, BEFORE + 200000);
     peer_finish(p);
-    while (peer_read(p, data, BEFORE) > 0) {
-    }
-    free(data);
+    peer_drain(p);
     return ok;
 }
 
@@ -201,12 +185,8 @@ static void close_on_data(struct app *a, char *data, size_t len) {
 }
 
 static int provoking_peer(struct peer *p) {
-    char *data = malloc(BEFORE + 200000);
-    size_t n = peer_read_upto(p, data, BEFORE + 200000);
-    bool ok = n == BEFORE + 200000 && is_pattern(data, 0, n) && peer_write(p, "x", 1);
-    while (peer_read(p, data, BEFORE) > 0) {
-    }
-    free(data);
+    bool ok = peer_takes_pattern(p, BEFORE + 200000) && peer_write(p, "x", 1);
+    peer_drain(p);
     return ok;
 }
 
@@ -252,9 +232,6 @@ static void test_userspace_tls_cannot_lend(void **state) {
     assert_int_equal(p.result, 1);
 }
 
-static const enum kind kinds[] = { KIND_TCP, KIND_UNIX, KIND_USER, KIND_KTLS, KIND_KTLS_TX };
-#define over(f, name, i)                                                                                                         \
-    { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
 #define over_lent(f) over(f, "tcp", 0), over(f, "unix", 1), over(f, "ktls", 3), over(f, "ktls_tx", 4)
 
 int main(void) {

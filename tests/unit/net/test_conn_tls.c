@@ -496,27 +496,22 @@ static void test_crowd_does_not_hold_up_the_connected(void **state) {
     close(pinger_fd);
 }
 
-static const enum kind kinds[] = { KIND_USER, KIND_KTLS, KIND_KTLS_TX };
-#define over(f, name, i)                                                                                                         \
-    { #f "_over_" name, f, conn_setup, conn_teardown, (void *)(uintptr_t)&kinds[i] }
-#define over_each(f) over(f, "user_tls", 0), over(f, "ktls", 1), over(f, "ktls_tx", 2)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        over_each(test_silent_peer_times_out),
-        over_each(test_dripping_peer_times_out),
-        over_each(test_plaintext_to_a_tls_port),
-        over_each(test_peer_gone_before_the_handshake),
-        over_each(test_truncation_is_told_from_a_clean_end),
-        over_each(test_empty_records_are_no_end),
-        over_each(test_data_right_behind_finished_is_not_lost),
-        over_each(test_forged_record_ends_with_an_alert),
-        over_each(test_key_update_from_the_peer),
-        over_each(test_key_update_while_the_socket_is_full),
-        over_each(test_texts),
-        over_each(test_handshakes_are_spread_over_turns),
-        over_each(test_half_a_record_does_not_spin),
-        over_each(test_crowd_does_not_hold_up_the_connected),
+        over_tls(test_silent_peer_times_out),
+        over_tls(test_dripping_peer_times_out),
+        over_tls(test_plaintext_to_a_tls_port),
+        over_tls(test_peer_gone_before_the_handshake),
+        over_tls(test_truncation_is_told_from_a_clean_end),
+        over_tls(test_empty_records_are_no_end),
+        over_tls(test_data_right_behind_finished_is_not_lost),
+        over_tls(test_forged_record_ends_with_an_alert),
+        over_tls(test_key_update_from_the_peer),
+        over_tls(test_key_update_while_the_socket_is_full),
+        over_tls(test_texts),
+        over_tls(test_handshakes_are_spread_over_turns),
+        over_tls(test_half_a_record_does_not_spin),
+        over_tls(test_crowd_does_not_hold_up_the_connected),
     };
     return run_on_both_backends(tests);
 }
