@@ -50,23 +50,16 @@ void rdb_skip_string(struct rdb_in *in) {
     if (!in->err) skip_bytes(in, n);
 }
 
-/* So many items, each of them `strings` strings, then `bytes` bytes. */
-static void skip_items(struct rdb_in *in, unsigned strings, unsigned bytes) {
-    for (uint64_t n = rdb_get_len(in, NULL); n > 0 && !in->err; n--) {
-        for (unsigned i = 0; i < strings && !in->err; i++) rdb_skip_string(in);
-        if (bytes && !in->err) skip_bytes(in, bytes);
-    }
-}
-
 static void skip_lens(struct rdb_in *in, unsigned n) {
     while (n-- > 0 && !in->err) rdb_get_len(in, NULL);
 }
 
-/* A length, then a string, of each. */
-static void skip_nodes(struct rdb_in *in) {
+/* So many items, each of them `lens` lengths, `strings` strings, then `bytes` bytes. */
+static void skip_items(struct rdb_in *in, unsigned lens, unsigned strings, unsigned bytes) {
     for (uint64_t n = rdb_get_len(in, NULL); n > 0 && !in->err; n--) {
-        rdb_get_len(in, NULL);
-        if (!in->err) rdb_skip_string(in);
+        skip_lens(in, lens);
+        for (unsigned i = 0; i < strings && !in->err; i++) rdb_skip_string(in);
+        if (bytes && !in->err) skip_bytes(in, bytes);
     }
 }
 
@@ -75,14 +68,6 @@ static void skip_old_zset(struct rdb_in *in) {
         rdb_skip_string(in);
         uint8_t len = in->err ? 0 : rdb_get_u8(in);
         if (len < 253) skip_bytes(in, len); /* else: infinite, or no number */
-    }
-}
-
-static void skip_timed_hash(struct rdb_in *in) {
-    skip_bytes(in, 8);
-    for (uint64_t n = in->err ? 0 : rdb_get_len(in, NULL); n > 0 && !in->err; n--) {
-        rdb_get_len(in, NULL);
-        for (int i = 0; i < 2 && !in->err; i++) rdb_skip_string(in);
     }
 }
 
@@ -96,12 +81,12 @@ static void skip_group(struct rdb_in *in, unsigned type) {
     for (uint64_t n = in->err ? 0 : rdb_get_len(in, NULL); n > 0 && !in->err; n--) { /* consumers */
         rdb_skip_string(in);
         if (!in->err) skip_bytes(in, type == RDB_STREAM_3 ? 16 : 8);
-        if (!in->err) skip_items(in, 0, RAW_ID_BYTES);
+        if (!in->err) skip_items(in, 0, 0, RAW_ID_BYTES);
     }
 }
 
 static void skip_stream(struct rdb_in *in, unsigned type) {
-    skip_items(in, 2, 0);
+    skip_items(in, 0, 2, 0);
     skip_lens(in, type == RDB_STREAM ? 3 : 8); /* length, IDs, entries added */
     for (uint64_t n = in->err ? 0 : rdb_get_len(in, NULL); n > 0 && !in->err; n--) skip_group(in, type);
 }
@@ -126,22 +111,23 @@ bool rdb_skip_value(struct rdb_in *in, unsigned type) {
     case RDB_LIST:
     case RDB_SET:
     case RDB_LIST_QUICKLIST:
-        skip_items(in, 1, 0);
+        skip_items(in, 0, 1, 0);
         break;
     case RDB_HASH:
-        skip_items(in, 2, 0);
+        skip_items(in, 0, 2, 0);
         break;
     case RDB_ZSET_2:
-        skip_items(in, 1, 8);
+        skip_items(in, 0, 1, 8);
         break;
     case RDB_ZSET:
         skip_old_zset(in);
         break;
     case RDB_LIST_QUICKLIST_2:
-        skip_nodes(in);
+        skip_items(in, 1, 1, 0); /* nodes: what is in them, and that */
         break;
     case RDB_HASH_METADATA:
-        skip_timed_hash(in);
+        skip_bytes(in, 8);
+        if (!in->err) skip_items(in, 1, 2, 0);
         break;
     case RDB_STREAM:
     case RDB_STREAM_2:
