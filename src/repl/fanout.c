@@ -130,13 +130,18 @@ static void wait_for_room(struct fanout *f) {
 /* A socket alone is given the bytes from where they lie: nobody needs them after it. */
 static int write_straight(struct fanout *f, const char *p, size_t n) {
     struct fanout_sink *s = f->sink;
+    if (s->pos > f->end) { /* it has the first of them */
+        size_t has = s->pos - f->end < n ? (size_t)(s->pos - f->end) : n;
+        f->end += has;
+        p += has;
+        n -= has;
+    }
     while (n > 0 && !s->err) {
         if (is_behind(f, s)) { /* what came in small pieces before */
             wait_for_room(f);
             continue;
         }
-        ssize_t r = s->pos > f->end ? (ssize_t)(s->pos - f->end < n ? s->pos - f->end : n) /* it has these */
-                                    : send(s->fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t r = send(s->fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (r < 0 && errno == EINTR) continue;
         if (r < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             struct pollfd room = { .fd = s->fd, .events = POLLOUT };
@@ -145,17 +150,15 @@ static int write_straight(struct fanout *f, const char *p, size_t n) {
         } else if (r < 0) {
             give_up(s, errno);
         } else {
-            if (s->pos == f->end) {
-                s->pos += (uint64_t)r;
-                s->sent += (uint64_t)r;
-            }
+            s->pos += (uint64_t)r;
+            s->sent += (uint64_t)r;
+            s->progress_us = clock_mono_us();
+            f->end += (uint64_t)r;
             p += r;
             n -= (size_t)r;
-            f->end += (uint64_t)r;
-            f->pushed = f->end;
-            s->progress_us = clock_mono_us();
         }
     }
+    f->pushed = f->end;
     s->progress_us = clock_mono_us(); /* it waits for us */
     return s->err ? -EPIPE : 0;
 }
