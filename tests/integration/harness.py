@@ -45,6 +45,12 @@ def tls_stat():
         return {}
 
 
+def in_user_mode_linux():
+    """There a system call is a switch between two processes of the host, and one processor has both ends of each connection."""
+    with open("/proc/cpuinfo") as handle:
+        return "User Mode Linux" in handle.read()
+
+
 class Env:
     """What one test session runs against."""
 
@@ -54,7 +60,7 @@ class Env:
             found = os.path.abspath(server) if os.path.exists(server) else shutil.which(server) or found
         self.server = found
         self.exists = os.access(found, os.X_OK)
-        self.factor = 6.0 if sanitizer else 1.0
+        self.factor = 6.0 if sanitizer else 4.0 if in_user_mode_linux() else 1.0
         self.sanitizer = sanitizer
         self.certs = certs
         self.event_loop = event_loop

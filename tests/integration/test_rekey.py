@@ -6,7 +6,6 @@ done with openssl s_client and gnutls-cli.
 """
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
@@ -15,6 +14,7 @@ import time
 import pytest
 
 from harness import wait_for
+from interactive import gnutls_argv, s_client, s_client_argv, talk
 
 pytestmark = pytest.mark.transports("tls-user", "tls-kernel")
 
@@ -201,36 +201,6 @@ def test_kernel_only_and_userspace_contradict(make_server, transport):
 
 # ---- peers that change keys themselves
 
-def talk(server, argv, lines, timeout=20):
-    env = server.env
-    proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        time.sleep(0.4 * env.factor)
-        for line in lines:
-            proc.stdin.write(line.encode())
-            proc.stdin.flush()
-            time.sleep(0.1 * env.factor)
-        out = proc.communicate(timeout=env.timeout(timeout))[0]
-    except BrokenPipeError:
-        out = proc.communicate(timeout=env.timeout(timeout))[0]
-    except subprocess.TimeoutExpired:
-        proc.kill()
-        out = proc.communicate()[0]
-    return out.decode("utf-8", "replace")
-
-
-def s_client_argv(server, *extra):
-    env = server.env
-    return ["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.tls_port, "-CAfile", env.cert("ca.crt"), "-cert",
-            env.cert("client.crt"), "-key", env.cert("client.key"), "-tls1_3", *extra]
-
-
-def gnutls_argv(server, *extra):
-    env = server.env
-    return ["gnutls-cli", "127.0.0.1", "-p", str(server.tls_port), "--x509cafile", env.cert("ca.crt"), "--x509certfile",
-            env.cert("client.crt"), "--x509keyfile", env.cert("client.key"), "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.3", *extra]
-
-
 def test_openssl_changes_keys_too(make_server):
     """Ours by the limit and theirs by k and K cross each other."""
     server = make_server(directives={"ktls-rekey-after-records": "4"})
@@ -238,7 +208,7 @@ def test_openssl_changes_keys_too(make_server):
     lines = []
     for i in range(12):
         lines += ["ECHO step-%d\r\n" % i, ("k", "K")[i % 2] + "\n"]
-    out = talk(server, s_client_argv(server), lines + ["quit\r\n"])
+    out = s_client(server, lines + ["quit\r\n"], "-tls1_3")
     assert all("step-%d" % i in out for i in range(12)) and "+OK" in out, out[-2000:]
     info = tls_info(server)
     assert info["tls_key_updates_in"] >= 12 and info["tls_key_updates_out"] >= 6, info
@@ -254,7 +224,7 @@ def test_gnutls_changes_keys_too(make_server):
         lines.append("ECHO step-%d\r\n" % i)
         if i == 5:
             lines.append("^rekey^\n")
-    out = talk(server, gnutls_argv(server, "--inline-commands"), lines + ["quit\r\n"])
+    out = talk(server.env, gnutls_argv(server, "NORMAL:-VERS-ALL:+VERS-TLS1.3", "--inline-commands"), lines + ["quit\r\n"])
     assert all("step-%d" % i in out for i in range(12)) and "+OK" in out, out[-2000:]
     info = tls_info(server)
     assert info["tls_key_updates_in"] >= 1 and info["tls_rekeys_by_limit"] >= 2, info
@@ -263,7 +233,7 @@ def test_gnutls_changes_keys_too(make_server):
 def test_flood_of_key_updates(make_server):
     server = make_server()
     need_rekey(server)
-    proc = subprocess.Popen(s_client_argv(server), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    proc = subprocess.Popen(s_client_argv(server, "-tls1_3"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         time.sleep(0.4 * server.env.factor)
         end = time.monotonic() + server.env.timeout(10)

@@ -16,6 +16,7 @@ import pytest
 import harness
 import resp
 from harness import wait_for
+from interactive import gnutls_argv, s_client, talk
 from resp import encode, run
 
 pytestmark = pytest.mark.transports("tls-user", "tls-kernel")
@@ -241,32 +242,6 @@ def test_prefer_server_ciphers(make_server):
         assert conn.sock.cipher()[0] == SUITES_12[1]
 
 
-def s_client(server, lines, *extra, delay=0.3, timeout=15):
-    """Runs openssl s_client, feeds it lines one by one, returns its output.
-
-    A line that starts with Q, R, k or K is an order to s_client itself.
-    """
-    env = server.env
-    proc = subprocess.Popen(
-        ["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.tls_port, "-CAfile", env.cert("ca.crt"),
-         "-cert", env.cert("client.crt"), "-key", env.cert("client.key"), *extra],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        time.sleep(delay * env.factor)
-        for line in lines:
-            try:
-                proc.stdin.write(line.encode())
-                proc.stdin.flush()
-            except BrokenPipeError:
-                break
-            time.sleep(delay * env.factor)
-        out = proc.communicate(timeout=env.timeout(timeout))[0]
-    except subprocess.TimeoutExpired:
-        proc.kill()
-        out = proc.communicate()[0]
-    return out.decode("utf-8", "replace")
-
-
 @pytest.mark.parametrize("args,version", [(("-tls1_2",), "TLSv1.2"), (("-tls1_3",), "TLSv1.3")],
                          ids=["tls12", "tls13"])
 def test_openssl_s_client(server, args, version):
@@ -294,24 +269,8 @@ def test_gnutls_client(server, priority):
     """The other implementation: catches what two OpenSSLs would agree to get wrong."""
     if not shutil.which("gnutls-cli"):
         pytest.skip("no gnutls-cli")
-    env = server.env
-    proc = subprocess.Popen(
-        ["gnutls-cli", "127.0.0.1", "-p", str(server.tls_port), "--x509cafile", env.cert("ca.crt"),
-         "--x509certfile", env.cert("client.crt"), "--x509keyfile", env.cert("client.key"), "--priority", priority],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     value = "x" * 9000
-    try:
-        time.sleep(0.3 * env.factor)
-        proc.stdin.write(b"PING\r\n")
-        proc.stdin.write(b"SET gnutls " + value.encode() + b"\r\n")
-        proc.stdin.write(b"GET gnutls\r\nSTRLEN gnutls\r\nQUIT\r\n")
-        proc.stdin.flush()
-        time.sleep(0.5 * env.factor)
-        out = proc.communicate(timeout=env.timeout(15))[0].decode("utf-8", "replace")
-    finally:
-        if proc.poll() is None:
-            proc.kill()
-            proc.wait()
+    out = talk(server.env, gnutls_argv(server, priority), ["PING\r\nSET gnutls " + value + "\r\nGET gnutls\r\nSTRLEN gnutls\r\n", "QUIT\r\n"])
     assert "+PONG" in out and value in out and ":9000" in out, out[-3000:]
 
 
@@ -606,13 +565,15 @@ def test_a_thousand_half_open_handshakes(make_server):
             if i % 2:
                 sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
             socks.append(sock)
-        worst = 0.0
+        waits = []
         for _ in range(100):
             started = time.monotonic()
             with server.connect() as conn:
                 assert conn("PING") == "PONG"
-            worst = max(worst, time.monotonic() - started)
-        assert worst < server.env.timeout(1.5), "a client waited %.2f s" % worst
+            waits.append(time.monotonic() - started)
+        waits.sort()
+        assert waits[50] < server.env.timeout(0.5), "half of the clients waited %.2f s and more" % waits[50]
+        assert waits[-1] < server.env.timeout(5), "a client waited %.2f s" % waits[-1]
         if server.env.is_kettle:
             wait_for(lambda: len(os.listdir("/proc/%d/fd" % server.proc.pid)) <= before + 3, server.env.timeout(10),
                      step=0.1, what="half-open handshakes to be ended")

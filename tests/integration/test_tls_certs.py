@@ -14,7 +14,8 @@ import pytest
 import harness
 import resp
 from harness import wait_for
-from test_tls import V12, V13, exercise, path_name, refused, s_client, tls_field, tls_info
+from interactive import s_client
+from test_tls import V12, V13, exercise, path_name, refused, tls_field, tls_info
 
 pytestmark = pytest.mark.transports("tls-user", "tls-kernel")
 
@@ -50,7 +51,7 @@ def served(server, name=None, **kwargs):
 
 def subject_for(server, *args):
     """The subject that openssl s_client is shown."""
-    out = s_client(server, ["PING\r\n", "quit\r\n"], *args, delay=0.4)
+    out = s_client(server, ["PING\r\n", "quit\r\n"], *args)
     assert "+PONG" in out, out
     return re.search(r"^subject=.*CN = (\S+)", out, re.M).group(1)
 
@@ -82,7 +83,7 @@ def test_two_kinds_of_certificate(make_server, env, version):
     server = make_server(directives={**NO_CLIENT_CERT, "tls-alt-cert-file": env.cert("server-rsa.crt"),
                                      "tls-alt-key-file": env.cert("server-rsa.key")})
     for sigalgs, key in (("ECDSA+SHA256", "EC"), ("RSA-PSS+SHA256:RSA+SHA256", "RSA")):
-        out = s_client(server, ["PING\r\n", "quit\r\n"], version, "-sigalgs", sigalgs, delay=0.4)
+        out = s_client(server, ["PING\r\n", "quit\r\n"], version, "-sigalgs", sigalgs)
         assert "+PONG" in out, out
         assert ("Peer signature type: %s" % ("ECDSA" if key == "EC" else "RSA")) in out, out
     info = tls_info(server)
@@ -93,14 +94,14 @@ def test_two_kinds_of_certificate(make_server, env, version):
 
 def test_alternative_certificate_comes_and_goes(make_server, env):
     server = make_server(directives=NO_CLIENT_CERT)
-    assert "handshake failure" in s_client(server, [], *RSA_ONLY, delay=0.4).lower()
+    assert "handshake failure" in s_client(server, [], *RSA_ONLY).lower()
     set_refused(server, "without a key file", "tls-alt-cert-file", env.cert("server-rsa.crt"))
     set_ok(server, "tls-alt-cert-file", env.cert("server-rsa.crt"), "tls-alt-key-file", env.cert("server-rsa.key"))
-    assert "+PONG" in s_client(server, ["PING\r\n", "quit\r\n"], *RSA_ONLY, delay=0.4)
+    assert "+PONG" in s_client(server, ["PING\r\n", "quit\r\n"], *RSA_ONLY)
     set_refused(server, "are both of type EC", "tls-alt-cert-file", env.cert("server2.crt"), "tls-alt-key-file",
                 env.cert("server2.key"))
     set_ok(server, "tls-alt-cert-file", "", "tls-alt-key-file", "")
-    assert "handshake failure" in s_client(server, [], *RSA_ONLY, delay=0.4).lower()
+    assert "handshake failure" in s_client(server, [], *RSA_ONLY).lower()
 
 
 def test_encrypted_alternative_key(make_server, env, tmp_path):
@@ -109,7 +110,7 @@ def test_encrypted_alternative_key(make_server, env, tmp_path):
                     "-out", key], check=True)
     server = make_server(directives={**NO_CLIENT_CERT, "tls-alt-cert-file": env.cert("server-rsa.crt"), "tls-alt-key-file": key,
                                      "tls-alt-key-file-pass": "other words"})
-    assert "+PONG" in s_client(server, ["PING\r\n", "quit\r\n"], *RSA_ONLY, delay=0.4)
+    assert "+PONG" in s_client(server, ["PING\r\n", "quit\r\n"], *RSA_ONLY)
     set_refused(server, "is the passphrase right", "tls-alt-key-file-pass", "wrong")
 
 
@@ -214,8 +215,7 @@ def test_revoked_client(make_server, env, version):
     assert not refused(server, minimum=version, maximum=version)
     assert refused(server, cert="revoked-client", minimum=version, maximum=version)
     server.wait_log(r"certificate verify failed: certificate revoked \(CN=Revoked,O=Kettle Test, serial [0-9A-F]+\)")
-    out = s_client(server, ["PING\r\n"], flag, "-cert", env.cert("revoked-client.crt"), "-key", env.cert("revoked-client.key"),
-                   delay=0.4)
+    out = s_client(server, ["PING\r\n"], flag, "-cert", env.cert("revoked-client.crt"), "-key", env.cert("revoked-client.key"))
     assert "alert certificate revoked" in out and "+PONG" not in out, out
     assert int(tls_info(server)["tls_handshakes_failed_verify"]) >= 2
 
@@ -254,9 +254,9 @@ def test_bad_crl_files(make_server, env, tmp_path):
 def test_ocsp_response_is_stapled(make_server, env, version):
     server = make_server(directives={"tls-ocsp-file": env.cert("server.ocsp"),
                                      "tls-sni-cert": sni_entry(env, "a.example.org", "sni-a")})
-    out = s_client(server, ["PING\r\n", "quit\r\n"], "-status", version, delay=0.4)
+    out = s_client(server, ["PING\r\n", "quit\r\n"], "-status", version)
     assert "OCSP Response Status: successful" in out and "Cert Status: good" in out and "+PONG" in out, out
-    out = s_client(server, ["quit\r\n"], "-status", version, "-servername", "a.example.org", delay=0.4)
+    out = s_client(server, ["quit\r\n"], "-status", version, "-servername", "a.example.org")
     assert "OCSP response: no response sent" in out, out
     assert tls_info(server)["tls_cert0_ocsp"] == "stapled"
 
@@ -275,12 +275,12 @@ def test_wrong_ocsp_responses(make_server, env):
 def test_groups(make_server):
     server = make_server(directives={"tls-groups": "P-384:?X25519MLKEM768:X25519"})
     for group, shown in (("P-384", "secp384r1"), ("X25519", "X25519")):
-        out = s_client(server, ["PING\r\n", "quit\r\n"], "-groups", group, delay=0.4)
+        out = s_client(server, ["PING\r\n", "quit\r\n"], "-groups", group)
         assert "+PONG" in out and re.search(r"Server Temp Key: .*%s" % shown, out), out
-    assert "handshake failure" in s_client(server, [], "-groups", "P-521", delay=0.4)
+    assert "handshake failure" in s_client(server, [], "-groups", "P-521")
     set_refused(server, "key exchange group 'P-999' is not known", "tls-groups", "X25519:P-999")
     set_ok(server, "tls-groups", "")
-    assert "+PONG" in s_client(server, ["PING\r\n", "quit\r\n"], "-groups", "P-521", delay=0.4)
+    assert "+PONG" in s_client(server, ["PING\r\n", "quit\r\n"], "-groups", "P-521")
 
 
 @pytest.mark.parametrize("name,value,flags,shown", [
@@ -289,10 +289,10 @@ def test_groups(make_server):
 ], ids=["tls13", "tls12"])
 def test_ccm_is_on_by_directive(make_server, transport, name, value, flags, shown):
     server = make_server(directives={name: value + ":" + ("TLS_AES_256_GCM_SHA384" if shown[:3] == "TLS" else "ECDHE+AESGCM")})
-    out = s_client(server, ["PING\r\n", "CLIENT INFO\r\n", "quit\r\n"], *flags, delay=0.2)
+    out = s_client(server, ["PING\r\n", "CLIENT INFO\r\n", "quit\r\n"], *flags)
     assert "+PONG" in out and re.search(r"tls=%s:TLSv1\.\d:%s" % (path_name(transport), shown), out), out
     set_ok(server, name, "")
-    assert "+PONG" not in s_client(server, ["PING\r\n"], *flags, delay=0.4)
+    assert "+PONG" not in s_client(server, ["PING\r\n"], *flags)
 
 
 def test_chacha_first(make_server):
@@ -300,7 +300,7 @@ def test_chacha_first(make_server):
     server = make_server(directives={"tls-prefer-chacha": "yes"})
 
     def chosen(*flags):
-        out = s_client(server, ["CLIENT INFO\r\n", "quit\r\n"], *flags, delay=0.4)
+        out = s_client(server, ["CLIENT INFO\r\n", "quit\r\n"], *flags)
         return re.search(r"tls=[\w-]+:TLSv1\.\d:(\S+)", out).group(1)
     assert chosen("-ciphersuites", suites) == "TLS_CHACHA20_POLY1305_SHA256"
     assert chosen("-tls1_2", "-cipher", "ECDHE+AESGCM:ECDHE+CHACHA20") == "ECDHE-ECDSA-CHACHA20-POLY1305"
@@ -333,7 +333,7 @@ def test_user_name_with_blanks_stays_one_word(make_server, env, tmp_path):
     subprocess.run(["openssl", "x509", "-req", "-in", csr, "-CA", env.cert("ca.crt"), "-CAkey", env.cert("ca.key"),
                     "-set_serial", "77", "-out", crt], check=True, stderr=subprocess.DEVNULL)
     server = make_server(directives={"tls-auth-clients-user": "CN"})
-    out = s_client(server, ["CLIENT INFO\r\n", "quit\r\n"], "-cert", crt, delay=0.4)
+    out = s_client(server, ["CLIENT INFO\r\n", "quit\r\n"], "-cert", crt)
     assert r" tls-user=a\x20b\x20tls-user=root\xc3\xa9" in out, out
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import harness
 from harness import wait_for
+from interactive import s_client_argv
 
 pytestmark = pytest.mark.transports("tls-user", "tls-kernel")
 
@@ -176,9 +177,7 @@ def test_session_without_a_certificate_does_not_serve_when_one_is_asked_for(make
 # ---- other clients
 
 def run_openssl(server, version, *more):
-    argv = ["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.tls_port, version, "-CAfile", server.env.cert("ca.crt"),
-            "-cert", server.env.cert("client.crt"), "-key", server.env.cert("client.key"), "-ign_eof"] + list(more)
-    return subprocess.run(argv, input=b"PING\r\nQUIT\r\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    return subprocess.run(s_client_argv(server, version, "-ign_eof", *more), input=b"PING\r\nQUIT\r\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           timeout=server.env.timeout(20)).stdout
 
 

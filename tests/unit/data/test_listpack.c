@@ -174,7 +174,7 @@ static void test_listpack_find_skips(void **state) {
 
 static void test_listpack_counts_beyond_65535(void **state) {
     (void)state;
-    unsigned char *lp = lp_new(0), *other = lp_new(0);
+    unsigned char *lp = lp_new(400000), *other = lp_new(0);
     for (int i = 0; i < 65534; i++) lp = lp_append_int(lp, i);
     assert_int_equal(lp_count(lp), 65534);
     for (int i = 0; i < 10; i++) lp = lp_append_int(lp, i);
