@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Test certificates: scripts/gen-test-certs.sh where it provides a file, openssl for whatever is missing."""
+"""Test certificates: scripts/gen-test-certs.sh where it provides a file, openssl for whatever is missing.
+
+    certs.py FOLDER     makes them once for several runs of the tests: KETTLE_TEST_CERTS=FOLDER. Making them takes half a minute in
+                        User-Mode Linux.
+"""
 import os
+import shutil
 import subprocess
+import sys
 
 NAMES = ["ca", "server", "client", "server-rsa", "expired", "rogue-client", "server-enc"]
 
@@ -44,6 +50,8 @@ def _leaf(directory, name, ca, subject, kind="ec", expired=False):
 
 def make(directory, script=None):
     """Fills directory; returns it."""
+    if os.environ.get("KETTLE_TEST_CERTS"):
+        return shutil.copytree(os.environ["KETTLE_TEST_CERTS"], directory, dirs_exist_ok=True)
     if script and os.access(script, os.X_OK):
         subprocess.run([script, directory], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120)
     has = lambda name: os.path.exists(os.path.join(directory, name))
@@ -68,3 +76,9 @@ def make(directory, script=None):
     # A second certificate for the same names, to see a live change.
     _leaf(directory, "server2", "ca", "/O=Kettle Test/CN=server2")
     return directory
+
+
+if __name__ == "__main__":
+    os.environ.pop("KETTLE_TEST_CERTS", None)
+    os.makedirs(sys.argv[1], exist_ok=True)
+    make(sys.argv[1], os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "gen-test-certs.sh"))

@@ -578,6 +578,7 @@ def annoy(server, consumers, stop, with_kills, errors):
         errors.append(exc)
 
 
+@pytest.mark.slow
 def test_who_is_killed_has_no_place_any_more(make_server):
     """From the reply of CLIENT KILL on, whichever threads the two are on; and what it sends behind is not run."""
     server = make_server(directives={"io-threads": "4"})

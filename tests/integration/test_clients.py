@@ -294,6 +294,7 @@ def test_password(make_server):
         client(server).ping()
 
 
+@pytest.mark.slow
 def test_connection_pool_of_threads(r, server):
     pool = client(server, max_connections=20)
     errors = []

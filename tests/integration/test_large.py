@@ -50,6 +50,7 @@ def read_bulk(conn, size):
     return bytes(out[len(head):-2])
 
 
+@pytest.mark.slow
 def test_memory_is_flat_while_many_read_a_large_value(make_server, env):
     count, size = (10, 2 * MIB) if env.sanitizer else (100, 8 * MIB)
     server = make_server(directives={"io-threads": "1"} if env.is_kettle else {})
@@ -91,7 +92,10 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("how", sorted(CHANGES))
+NOT_SLOW = ("changed in place", "deleted", "overwritten")
+
+
+@pytest.mark.parametrize("how", [how if how in NOT_SLOW else pytest.param(how, marks=pytest.mark.slow) for how in sorted(CHANGES)])
 def test_value_stays_valid_while_it_is_sent(server, env, how):
     value = os.urandom(MIB) * 8
     with server.connect(timeout=60) as conn:
@@ -126,6 +130,7 @@ def test_reader_that_leaves_in_the_middle(server, env):
         assert conn("STRLEN", "big") == len(value)
 
 
+@pytest.mark.slow
 def test_set_of_a_large_value_is_held_once(make_server, env):
     server = make_server(directives={"io-threads": "1"} if env.is_kettle else {})
     size = 64 * MIB

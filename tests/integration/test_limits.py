@@ -141,6 +141,7 @@ def slow_connection(server):
     return conn
 
 
+@pytest.mark.slow
 def test_quit_behind_a_large_reply_waits_for_a_slow_reader(make_server):
     server = make_server()
     size = 12000000
@@ -151,6 +152,7 @@ def test_quit_behind_a_large_reply_waits_for_a_slow_reader(make_server):
         assert drip(slow, len(reply) + size + 2 + 5, 4) == len(reply) + size + 2 + 5
 
 
+@pytest.mark.slow
 def test_timeout_spares_a_client_that_still_reads(make_server):
     server = make_server()
     size = 24000000
@@ -475,6 +477,7 @@ def test_plain_and_tls_ports_together(make_server):
             assert secure.info("tls")["tls_port"] == str(server.tls_port)
 
 
+@pytest.mark.slow
 def test_many_connections(server, env):
     count = 300 if env.sanitizer else 1000
     conns = []
@@ -493,6 +496,7 @@ def test_many_connections(server, env):
         wait_for(lambda: int(conn.info("clients")["connected_clients"]) < 20, env.timeout(10), what="closed clients to go")
 
 
+@pytest.mark.slow
 def test_connection_churn_leaks_no_descriptor(server, env):
     def descriptors():
         return len(os.listdir("/proc/%d/fd" % server.proc.pid))

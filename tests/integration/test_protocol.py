@@ -126,6 +126,7 @@ def test_http_is_refused(fresh, server):
     server.wait_log("Possible SECURITY ATTACK detected")
 
 
+@pytest.mark.slow
 def test_pipeline_of_100000(conn):
     count = 100000
     replies = []
@@ -177,6 +178,7 @@ def test_requests_in_random_pieces(conn):
     assert [conn.read().py for _ in want] == want
 
 
+@pytest.mark.slow
 def test_bulk_of_64_megabytes(conn):
     chunk = os.urandom(1 << 20)
     value = chunk * 64

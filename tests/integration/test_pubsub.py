@@ -328,6 +328,7 @@ def test_what_was_published_comes_before_the_next_reply(threaded):
         listener.close()
 
 
+@pytest.mark.slow
 def test_who_is_killed_is_gone_with_the_reply(threaded):
     """Neither counted nor shown nor written to after the answer of CLIENT KILL, whichever threads the two of them are on."""
     with threaded.connect() as admin, threaded.connect() as stays:
@@ -366,6 +367,7 @@ def test_who_is_killed_is_gone_with_the_reply(threaded):
             pushed(stays, b"pmessage", b"p*", b"pp", b"after")
 
 
+@pytest.mark.slow
 def test_who_subscribes_while_others_are_killed_hears_all(threaded):
     """The killed ones leave their threads' tables late: that must not take the channel from the others of the thread."""
     stop, errors = threading.Event(), []

@@ -112,6 +112,7 @@ def test_full_sync_under_load_and_partial_resync(make_primary, make_replica, pee
         assert line in log
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", sorted(HOW))
 def test_several_replicas_at_once(make_primary, make_replica, how):
@@ -128,6 +129,7 @@ def test_several_replicas_at_once(make_primary, make_replica, how):
     assert stats(primary, "sync_full") == 3, primary.log()
 
 
+@pytest.mark.slow
 def test_replica_that_comes_while_a_file_is_written_gets_the_same_one(make_primary, make_replica, any_peer):
     primary = make_primary("disk", rdb_key_save_delay="500")
     populate(primary, 10000)
@@ -149,6 +151,7 @@ def wait_gone(path, env, what):
     harness.wait_for(lambda: not os.path.exists(path), env.timeout(30), 0.05, what)
 
 
+@pytest.mark.slow
 def test_file_that_is_only_for_replicas_is_removed(make_primary, make_replica, any_peer, env):
     """rdb-del-sync-files: when the last one has it, and not before; and not one that is there for another reason."""
     primary = make_primary("disk", rdb_del_sync_files="yes", rdb_key_save_delay="500")
@@ -180,6 +183,7 @@ def test_file_that_is_only_for_replicas_is_removed(make_primary, make_replica, a
     assert primary.log().count("Removing the RDB file") == 1
 
 
+@pytest.mark.slow
 def test_file_of_a_replica_that_reads_slowly_stays_till_it_has_it(make_primary, env):
     """Another file that has taken its name is left alone, and the end of the server removes what is left."""
     for then in ("closes", "saves", "ends"):
@@ -269,6 +273,7 @@ def test_sub_replica(make_primary, make_replica, any_peer):
     wait_same(primary, [middle, last])
 
 
+@pytest.mark.slow
 def test_keys_that_expire_and_are_evicted(make_primary, make_replica, any_peer):
     primary = make_primary()
     replica = make_replica(any_peer, primary)
@@ -290,6 +295,7 @@ def test_keys_that_expire_and_are_evicted(make_primary, make_replica, any_peer):
 
 # ---- replicas that do not keep up ----
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", sorted(HOW))
 def test_frozen_replica_does_not_stop_the_others(make_primary, make_replica, any_peer, how):
     primary = make_primary(how, repl_diskless_sync_delay="2", repl_timeout="8", rdbcompression="no")
@@ -612,6 +618,7 @@ def test_wait(make_primary, make_replica, any_peer):
         assert conn.err("WAITAOF", "1", "0", "0").startswith("ERR WAITAOF cannot be used when numlocal is set")
 
 
+@pytest.mark.slow
 def test_min_replicas(make_primary, make_replica, any_peer):
     primary = make_primary(min_replicas_to_write="1", min_replicas_max_lag="2", repl_timeout="60")
     with primary.connect(timeout=60) as conn:

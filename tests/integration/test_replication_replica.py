@@ -95,6 +95,7 @@ def test_file_of_a_synchronization_that_cannot_be_read(make_peer, env, transport
         wait_for(lambda: not os.path.exists(os.path.join(replica.dir, "dump.rdb")), what="the file to be gone")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_hundred_megabytes(make_peer):
     primary, replica = make_peer("redis"), make_peer()
@@ -638,6 +639,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name,load", [(name, "disabled") for name in sorted(GARBAGE)] +
                          [(name, "swapdb") for name in sorted(GARBAGE) if GARBAGE[name][0] == "rdb"])
 def test_a_primary_that_talks_nonsense(make_peer, env, transport, name, load):
@@ -668,6 +670,7 @@ def test_a_primary_that_talks_nonsense(make_peer, env, transport, name, load):
 EMPTY_RDB = b"REDIS0009\xff" + b"\0" * 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["-ERR unknown command 'PSYNC'", "-NOPERM this user may not"])
 def test_a_primary_that_knows_only_sync(make_peer, env, transport, error):
     """Full each time, without acknowledgements; replicas of this server go on by a history that is its own."""

@@ -113,6 +113,7 @@ def sentinels():
         sentinel.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("redis-server") and not shutil.which("redis-sentinel"), reason="no redis-sentinel")
 @pytest.mark.timeout(600)  # three sentinels, three servers and a client on a machine of one processor
 def test_failover(env, transport, make_server, sentinels):

@@ -142,6 +142,7 @@ def test_mixed_commands(make_server, env):
         conn.close()
 
 
+@pytest.mark.slow
 def test_flush_and_swap_under_load(make_server, env):
     """Commands that lock everything, against many that lock one shard: no deadlock, no crash."""
     server = make_server()
@@ -181,6 +182,7 @@ def test_flush_and_swap_under_load(make_server, env):
     assert not errors, errors[0]
 
 
+@pytest.mark.slow
 def test_pipelines_on_shared_keys(make_server, env):
     """Rows of commands on one key, from several threads, with what comes in between: waiting clients, pauses, transactions,
     commands on everything, refusals, eviction. Nothing is lost, counted twice or stuck."""
@@ -255,6 +257,7 @@ def test_pipelines_on_shared_keys(make_server, env):
         assert int(admin.ok("GET", "hot")) == sum(mine[0] for mine in counts)
 
 
+@pytest.mark.slow
 def test_kill_clients_under_load(make_server, env):
     server = make_server()
     stop = threading.Event()

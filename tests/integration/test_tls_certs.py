@@ -458,6 +458,7 @@ def test_config_set_counts_as_a_reload(make_server, env):
     assert served(server) == "localhost" and tls_info(server)["tls_reloads_ok"] == "2"
 
 
+@pytest.mark.slow
 def test_nobody_is_dropped_while_files_change(make_server, env, tmp_path):
     """Two established clients talk without a pause and others come and go, while certificates change ten times."""
     files = Files(env, tmp_path)

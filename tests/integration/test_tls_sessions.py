@@ -214,6 +214,7 @@ def test_gnutls_cli(make_server, version):
 
 # ---- our own tools
 
+@pytest.mark.slow
 def test_benchmark_that_reconnects_resumes(env, make_server):
     server = make_server()
     argv = [env.tool("kettle-benchmark")] + server.cli_args() + ["-t", "ping_mbulk", "-n", "300", "-c", "5", "-k", "0"]
