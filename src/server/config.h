@@ -91,10 +91,9 @@ struct config {
     char *dbfilename, *appendfilename, *appenddirname;
     /* replication */
     cfg_int replica_ignore_disk_write_errors, replica_announced, repl_diskless_sync, repl_diskless_sync_delay,
-        repl_diskless_sync_period, repl_diskless_sync_max_replicas, repl_diskless_load, repl_timeout, repl_disable_tcp_nodelay,
-        repl_backlog_size, repl_backlog_ttl, replica_serve_stale_data, replica_read_only, replica_ignore_maxmemory,
-        replica_priority, replica_announce_port, repl_ping_replica_period, min_replicas_to_write, min_replicas_max_lag,
-        replica_lazy_flush;
+        repl_diskless_sync_max_replicas, repl_diskless_load, repl_timeout, repl_disable_tcp_nodelay, repl_backlog_size,
+        repl_backlog_ttl, replica_serve_stale_data, replica_read_only, replica_ignore_maxmemory, replica_priority,
+        replica_announce_port, repl_ping_replica_period, min_replicas_to_write, min_replicas_max_lag, replica_lazy_flush;
     char *masterauth, *masteruser, *replica_announce_ip;
     /* everything of redis.conf whose subsystem is not part of this build yet: known, checked for type, kept for GET and REWRITE.
      * Index: the directive's place in the table. */

@@ -280,7 +280,6 @@ const struct directive directives[] = {
     BOOLD("replica-announced", F(replica_announced), "yes", 0),
     BOOLD("repl-diskless-sync", F(repl_diskless_sync), "yes", 0),
     INTD("repl-diskless-sync-delay", F(repl_diskless_sync_delay), 0, INT_MAX, "5", 0),
-    INTD("repl-diskless-sync-period", F(repl_diskless_sync_period), 0, INT_MAX, "0", 0),
     INTD("repl-diskless-sync-max-replicas", F(repl_diskless_sync_max_replicas), 0, INT_MAX, "0", 0),
     ENUMD("repl-diskless-load", F(repl_diskless_load), diskless_load, "disabled", 0),
     ALIAS("repl-ping-slave-period", .name = "repl-ping-replica-period", .kind = DIR_INT, .off = F(repl_ping_replica_period),
