@@ -50,7 +50,7 @@ enum cmd_flag {
     CMD_NEVER_QUEUED = 1 << 27, /* runs at once inside MULTI (EXEC, DISCARD, WATCH, MULTI, QUIT, RESET) */
     CMD_IS_EXEC = 1 << 28,
     CMD_SYSCMD = 1 << 30,   /* COMMAND DOCS: for those who work on the server itself */
-    CMD_PROTECTED = 1 << 29 /* refused unless enabled by configuration (DEBUG); the `before` hook decides */
+    CMD_PROTECTED = 1 << 29 /* refused unless enabled by configuration (DEBUG, MODULE LOAD); the `before` hook decides */
 };
 
 /* ACL categories. */

@@ -543,6 +543,23 @@ void client_pause_end(struct server *srv, int64_t now_ms) {
     pthread_mutex_unlock(&srv->pause_lock);
 }
 
+static bool is_loopback_peer(const struct client *c) {
+    return c->kind == LISTEN_UNIX || strncmp(c->addr, "127.", 4) == 0 || strncmp(c->addr, "[::1]", 5) == 0;
+}
+
+#define PROTECTED_TEXT(name, option)                                                                                             \
+    "ERR " name " command not allowed. If the " option " option is set to \"local\", you can run it from a local connection, "   \
+    "otherwise you need to set this option in the configuration file, and then restart the server."
+
+/* DEBUG, and MODULE's subcommands that change what is loaded. NULL: allowed. */
+static const char *protected_refusal(const struct client *c, const struct cmd *cmd) {
+    const struct config *cfg = c->srv->cfg;
+    bool is_module = cmd->parent; /* DEBUG's subcommands are its own business */
+    int64_t mode = cfg_get(is_module ? &cfg->enable_module_command : &cfg->enable_debug_command);
+    if (mode == 1 || (mode == 2 && is_loopback_peer(c))) return NULL;
+    return is_module ? PROTECTED_TEXT("MODULE", "enable-module-command") : PROTECTED_TEXT("DEBUG", "enable-debug-command");
+}
+
 const char *client_before_command(void *arg, struct session *s, const struct cmd *cmd, int argc, const struct slice *argv,
                                   bool *ret_postpone) {
     struct server *srv = arg;
@@ -553,13 +570,8 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
         return NULL;
     }
     if (cmd->flags & CMD_PROTECTED) {
-        int64_t mode = cfg_get(&srv->cfg->enable_debug_command);
-        struct client *c = client_of(s);
-        bool local = c->kind == LISTEN_UNIX || strncmp(c->addr, "127.", 4) == 0 || strncmp(c->addr, "[::1]", 5) == 0;
-        if (mode == 0 || (mode == 2 && !local))
-            return "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a "
-                   "local connection, "
-                   "otherwise you need to set this option in the configuration file, and then restart the server.";
+        const char *refusal = protected_refusal(client_of(s), cmd);
+        if (refusal) return refusal;
     }
     /* EXEC is what its queue is. While a transaction is queued anything is refused that would make the queue grow. */
     unsigned flags = cmd->flags & CMD_IS_EXEC ? s->queue_flags : cmd->flags;
@@ -592,10 +604,6 @@ void client_after_command(void *arg, struct cmd_ctx *ctx, uint64_t usec) {
 }
 
 /* ---- life of a connection ---- */
-
-static bool is_loopback_peer(const struct client *c) {
-    return c->kind == LISTEN_UNIX || strncmp(c->addr, "127.", 4) == 0 || strncmp(c->addr, "[::1]", 5) == 0;
-}
 
 static const char protected_text[] =
     "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. "

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "server/client.h"
 #include "server/monitor.h"
+#include "server/replication.h"
 #include "server/tracking.h"
 
 static bool try_auth(struct cmd_ctx *c, struct slice user, struct slice pass) {
@@ -54,6 +55,7 @@ static bool set_name(struct cmd_ctx *c, struct slice name) {
 }
 
 static void hello_reply(struct cmd_ctx *c) {
+    struct server *srv = c->eng->server;
     reply_map(c->r, 7);
     reply_bulk_cstr(c->r, "server");
     reply_bulk_cstr(c->r, "redis");
@@ -66,7 +68,7 @@ static void hello_reply(struct cmd_ctx *c) {
     reply_bulk_cstr(c->r, "mode");
     reply_bulk_cstr(c->r, "standalone");
     reply_bulk_cstr(c->r, "role");
-    reply_bulk_cstr(c->r, "master");
+    reply_bulk_cstr(c->r, repl_is_replica(srv->repl) ? "replica" : "master");
     reply_bulk_cstr(c->r, "modules");
     reply_array(c->r, 0);
 }

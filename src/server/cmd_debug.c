@@ -293,6 +293,8 @@ static void debug_protocol(struct cmd_ctx *c) {
     } else if (slice_ieq(type, "push") && c->r->resp < 3) {
         reply_error(c->r, "ERR RESP2 is not supported by this command");
     } else if (slice_ieq(type, "push")) {
+        /* The reply first: what is pushed because of a command comes behind its reply, as in Redis 7.2. */
+        reply_bulk_cstr(c->r, "Some real reply following the push reply");
         reply_push(c->r, 2);
         reply_bulk_cstr(c->r, "server-cpu-usage");
         reply_int(c->r, 42);

@@ -522,9 +522,9 @@ void info_append(struct server *srv, struct buf *out, int n, const struct slice 
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
         bool want = n == 0 && sections[i].by_default;
         for (int k = 0; k < n && !want; k++) {
-            want = slice_ieq(names[k], sections[i].name) || slice_ieq(names[k], "everything") ||
+            /* "all" leaves out what modules say of themselves, not the section that lists them. */
+            want = slice_ieq(names[k], sections[i].name) || slice_ieq(names[k], "everything") || slice_ieq(names[k], "all") ||
                    (slice_ieq(names[k], "default") && sections[i].by_default);
-            want |= slice_ieq(names[k], "all") && strcmp(sections[i].name, "modules") != 0;
         }
         if (!want) continue;
         if (!first) buf_append_cstr(out, "\r\n");

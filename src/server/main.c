@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/rand.h"
+#include "cluster/cluster.h"
 #include "server/child.h"
 #include "server/client.h"
 #include "server/loading.h"
@@ -69,8 +70,13 @@ static void print_usage(FILE *f) {
 
 static void register_commands(struct server *srv) {
     const struct cmd_spec *const families[] = {
-        cmd_specs_connection, cmd_specs_acl,      cmd_specs_client,  cmd_specs_server,      cmd_specs_config,    cmd_specs_pubsub,
-        cmd_specs_observe,    cmd_specs_snapshot, cmd_specs_migrate, cmd_specs_replication, cmd_specs_replicaof, NULL,
+        cmd_specs_connection, cmd_specs_acl,
+        cmd_specs_client,     cmd_specs_server,
+        cmd_specs_config,     cmd_specs_pubsub,
+        cmd_specs_observe,    cmd_specs_snapshot,
+        cmd_specs_migrate,    cmd_specs_replication,
+        cmd_specs_replicaof,  cmd_specs_module,
+        cmd_specs_cluster,    NULL,
     };
     srv->table = cmd_table_new();
     cmd_table_register_data(srv->table);

@@ -177,7 +177,8 @@ void cron_start(struct io_thread *th); /* every thread: idle clients; thread 0: 
 
 /* ---- registration of commands that live here ---- */
 extern const struct cmd_spec cmd_specs_acl[], cmd_specs_client[], cmd_specs_server[], cmd_specs_config[], cmd_specs_pubsub[],
-    cmd_specs_observe[], cmd_specs_snapshot[], cmd_specs_migrate[], cmd_specs_replication[], cmd_specs_replicaof[];
+    cmd_specs_observe[], cmd_specs_snapshot[], cmd_specs_migrate[], cmd_specs_replication[], cmd_specs_replicaof[],
+    cmd_specs_module[];
 
 /* ---- cmd_config.c ---- */
 const char *server_apply_config(void *srv, const char *const *names, int n,

@@ -7,7 +7,7 @@ import pytest
 
 import harness
 from harness import wait_for
-from resp import run
+from resp import encode, run
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,25 @@ def test_subcommands(c):
     assert b"number of elements: 300" in c.ok("DEBUG", "HTSTATS-KEY", "s")
     assert b"number of elements: 7" in c.ok("DEBUG", "HTSTATS", "0")
     assert any("DIGEST" in str(line) for line in c.ok("DEBUG", "HELP"))
+
+
+def test_protocol_push_and_attribute(c):
+    """A client that leaves out pushes and attributes still gets a reply to wait for; the push comes behind it."""
+    if c.proto == 2:
+        run(c, """
+            DEBUG PROTOCOL push => -ERR RESP2 is not supported by this command
+            DEBUG PROTOCOL attrib => "Some real reply following the attribute"
+            PING => +PONG
+        """)
+        return
+    got = {node.kind: node.render() for node in (c.node("DEBUG", "PROTOCOL", "push"), c.read())}
+    assert got == {"$": '"Some real reply following the push reply"', ">": '>["server-cpu-usage", :42]'}
+    attribute, reply = c.node("DEBUG", "PROTOCOL", "attrib"), c.read()
+    assert attribute.kind == "|" and [(k.py, v.py) for k, v in attribute.value] == [(b"key-popularity", [b"key:123", 90])]
+    assert reply.py == b"Some real reply following the attribute"
+    c.send(encode("DEBUG", "PROTOCOL", "push") + encode("PING"))
+    kinds = [c.read().kind for _ in range(3)]
+    assert kinds in (["$", ">", "+"], [">", "$", "+"])  # redis-server 7.0 pushes before the reply
 
 
 def test_scripts_may_be_allowed_more(c):

@@ -394,6 +394,11 @@ def test_roles_and_figures(make_peer):
     assert (info["role"], info["master_host"], int(info["master_port"])) == ("slave", primary.host, primary.any_port())
     assert info["slave_priority"] == "42" and info["slave_read_only"] == "1" and info["master_sync_in_progress"] == "0"
     assert info["master_replid"] == replication(primary)["master_replid"]
+    for proto in (2, 3):
+        with primary.connect() as one, replica.connect() as other:
+            shown = [{k.py: v.py for k, v in n.value} if n.kind == "%" else dict(zip(*[iter(x.py for x in n.value)] * 2))
+                     for n in (one.node("HELLO", str(proto)), other.node("HELLO", str(proto)))]
+            assert [s[b"role"] for s in shown] == [b"master", b"replica"]
     with replica.connect() as c:
         role = c.ok("ROLE")
         assert role[:4] == [b"slave", primary.host.encode(), primary.any_port(), b"connected"]
@@ -401,6 +406,8 @@ def test_roles_and_figures(make_peer):
         lines = c.ok("CLIENT", "LIST").decode().splitlines()
         assert sum(" flags=M " in line for line in lines) == 1
         assert c.ok("REPLICAOF", primary.host, str(primary.any_port())) == "OK Already connected to specified master"
+        c.ok("REPLICAOF", "NO", "ONE")
+        assert c.ok("HELLO", "2")[11] == b"master"
 
 
 def test_getack_is_answered_at_once(make_peer):

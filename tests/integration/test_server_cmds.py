@@ -2,11 +2,13 @@
 """Server commands: COMMAND *, CONFIG *, INFO, TIME, LOLWUT, DEBUG, MEMORY, SHUTDOWN."""
 import os
 import re
+import shutil
 import signal
 import time
 
 import pytest
 
+import harness
 from harness import wait_for
 from resp import ReplyError, encode, run
 
@@ -15,6 +17,15 @@ SYNTAX = "-ERR syntax error"
 
 def arity(name):
     return "-ERR wrong number of arguments for '%s' command" % name
+
+
+@pytest.fixture(scope="module")
+def redis_server(env):
+    if not shutil.which("redis-server"):
+        pytest.skip("no redis-server to compare with")
+    instance = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
+    yield instance
+    instance.stop()
 
 
 # Everything this stage of Kettle has, with arity and flags as Redis gives them.
@@ -113,6 +124,90 @@ def test_command_info_in_resp3(server):
         assert entry[9].kind == "~"
         assert conn.node("COMMAND", "LIST").kind == "*"
         assert conn.node("COMMAND", "LIST", "FILTERBY", "PATTERN", "get").kind == "*"
+
+
+def entries(conn, *names):
+    """COMMAND INFO of commands and their subcommands, by full name, whatever the order of flags, categories and subcommands."""
+    out = {}
+
+    def add(entry):
+        out[entry[0].decode()] = (entry[1], sorted(map(str, entry[2])), entry[3:6], sorted(map(str, entry[6])),
+                                  sorted(map(str, entry[7])), entry[8])
+        for one in entry[9]:
+            add(one)
+    for entry in conn.ok("COMMAND", "INFO", *names):
+        add(entry)
+    return out
+
+
+def test_commands_of_clusters_and_modules_are_those_of_redis(conn, redis_server):
+    names = ("asking", "cluster", "module", "readonly", "readwrite")
+    ours = entries(conn, *names)
+    myshardid = ours.pop("cluster|myshardid", None)  # 7.2's
+    assert myshardid is None or myshardid[:2] == (2, ["stale"])
+    with redis_server.connect() as reference:
+        theirs = entries(reference, *names)
+        assert ours == theirs
+        for category in ("connection", "dangerous", "admin", "slow", "fast"):
+            mine, his = (set(c.ok("ACL", "CAT", category)) for c in (conn, reference))
+            assert {n for n in mine if n.decode().split("|")[0] in names} - {b"cluster|myshardid"} == {
+                n for n in his if n.decode().split("|")[0] in names}
+
+
+DISABLED = "-ERR This instance has cluster support disabled"
+NO_MODULES = ('-ERR MODULE command not allowed. If the enable-module-command option is set to "local", you can run it from a local '
+              'connection, otherwise you need to set this option in the configuration file, and then restart the server.')
+
+
+def test_cluster_commands_without_a_cluster(c):
+    run(c, f"""
+        CLUSTER INFO => {DISABLED}
+        CLUSTER SLOTS => {DISABLED}
+        CLUSTER SHARDS => {DISABLED}
+        CLUSTER NODES => {DISABLED}
+        CLUSTER KEYSLOT a => {DISABLED}
+        CLUSTER HELP => {DISABLED}
+        CLUSTER MEET 127.0.0.1 1 => {DISABLED}
+        READONLY => {DISABLED}
+        READWRITE => {DISABLED}
+        ASKING => {DISABLED}
+        READONLY x => {arity('readonly')}
+        CLUSTER => {arity('cluster')}
+        CLUSTER KEYSLOT => {arity('cluster|keyslot')}
+        CLUSTER SLOTS x => {arity('cluster|slots')}
+        CLUSTER NOSUCH => -ERR unknown subcommand 'NOSUCH'. Try CLUSTER HELP.
+        MULTI => +OK
+        READONLY => +QUEUED
+        CLUSTER INFO => +QUEUED
+        EXEC => [{DISABLED}, {DISABLED}]
+    """)
+
+
+def test_module_commands(c):
+    run(c, f"""
+        MODULE LIST => []
+        MODULE LOAD /nosuch.so => {NO_MODULES}
+        MODULE LOADEX /nosuch.so CONFIG a b => {NO_MODULES}
+        MODULE UNLOAD nosuch => {NO_MODULES}
+        MODULE LIST x => {arity('module|list')}
+        MODULE LOAD => {arity('module|load')}
+        MODULE => {arity('module')}
+        MODULE NOSUCH => -ERR unknown subcommand 'NOSUCH'. Try MODULE HELP.
+        MODULE HELP => /MODULE <subcommand>/
+    """)
+
+
+@pytest.mark.parametrize("allowed", ["yes", "local"])
+def test_modules_cannot_be_loaded(make_server, allowed):
+    server = make_server(directives={"enable-module-command": allowed})
+    with server.connect() as conn:
+        run(conn, """
+            MODULE LOAD /nosuch.so => -ERR Error loading the extension. Please check the server logs.
+            MODULE LOADEX /nosuch.so CONFIG a b ARGS c => -ERR Error loading the extension. Please check the server logs.
+            MODULE UNLOAD nosuch => -ERR Error unloading module: no such module with that name
+            MODULE LIST => []
+        """)
+    server.wait_log("Module /nosuch.so failed to load")
 
 
 def plain(node):
@@ -423,7 +518,7 @@ def test_info_sections_selection(server, conn, env):
     assert [s for s in got if s in default] == [s for s in default if s in got]
     assert {b"Server", b"Clients", b"Memory", b"Stats", b"Replication", b"CPU", b"Keyspace"} <= set(got)
     assert sections("default") == sections()
-    assert {b"Commandstats", b"Latencystats"} <= set(sections("all"))
+    assert {b"Commandstats", b"Latencystats", b"Modules"} <= set(sections("all"))
     assert {b"Commandstats", b"Latencystats", b"Errorstats"} <= set(sections("everything"))
     assert sections("server", "clients") == [b"Server", b"Clients"]
     assert sections("clients", "SERVER", "clients") == [b"Server", b"Clients"]
