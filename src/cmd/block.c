@@ -167,7 +167,7 @@ static void serve(void *arg, struct ks_wait *wait) {
     w->ticks = clock_ticks() - c.start;
     w->usec = c.usec;
     if (!c.blocked) {
-        figures_count(sv->eng->figures, sv->slot);
+        figures_count(sv->eng->figures, sv->slot, w->ticks);
         ks_wait_remove(sv->eng->ks, wait);
     }
     int serving = BLOCK_SERVING; /* or DROPPED by now: its thread frees it, when it gets the locks */
@@ -225,7 +225,7 @@ void block_free(struct cmd_waiter *w) {
 
 static void count_unblocked(struct cmd_waiter *w, const struct session *s) {
     figures_note(w->eng->figures, s->slot, w->cmd, clock_ticks_us(w->ticks));
-    figures_count(w->eng->figures, s->slot);
+    figures_count(w->eng->figures, s->slot, w->ticks);
 }
 
 static void tell_after(struct cmd_waiter *w, struct session *s) {

@@ -93,6 +93,8 @@ static struct obj *load_payload(struct cmd_ctx *c, struct slice payload) {
     struct rdb_in in = { .p = p, .end = p + body.len };
     unsigned type = rdb_get_u8(&in);
     struct obj *o = rdb_load_value(&in, type, 0);
+    if (type >= RDB_HASH_ZIPMAP && type != RDB_HASH_METADATA)
+        atomic_fetch_add_explicit(&c->eng->n_payloads_checked, 1, memory_order_relaxed);
     if (o && in.p != in.end) {
         rdb_fail(&in, "something follows the value");
         o = obj_unref(o);

@@ -66,6 +66,8 @@ void generic_object_encoding_command(struct cmd_ctx *c);
 void generic_object_freq_command(struct cmd_ctx *c);
 void generic_object_idletime_command(struct cmd_ctx *c);
 void generic_object_refcount_command(struct cmd_ctx *c);
+/* The value is one of those that redis-server has once for all keys, and says INT_MAX of. The key's shard is locked. */
+bool generic_is_shared_integer(const struct keyspace *ks, const struct obj *o);
 void generic_object_help_command(struct cmd_ctx *c);
 
 void generic_dbsize_command(struct cmd_ctx *c);

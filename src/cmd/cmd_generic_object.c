@@ -25,14 +25,17 @@ void generic_object_encoding_command(struct cmd_ctx *c) {
     if (o != NULL) reply_bulk_cstr(c->r, obj_encoding_name(o));
 }
 
+/* Under LFU every value has a counter of its own, so redis-server shares none. */
+bool generic_is_shared_integer(const struct keyspace *ks, const struct obj *o) {
+    return o->type == OBJ_STRING && o->enc == OBJ_ENC_INT && o->u.integer >= 0 && o->u.integer < SHARED_INTEGERS &&
+           !ks_uses_lfu(ks);
+}
+
 void generic_object_refcount_command(struct cmd_ctx *c) {
     const struct obj *o = object_lookup(c, NULL);
     if (o == NULL) return;
-    /* Under LFU every value has a counter of its own, so redis-server shares none. References held by replies on their way out
-     * are no user's business. */
-    bool is_shared = o->type == OBJ_STRING && o->enc == OBJ_ENC_INT && o->u.integer >= 0 && o->u.integer < SHARED_INTEGERS &&
-                     !ks_uses_lfu(c->ks);
-    reply_int(c->r, is_shared ? INT_MAX : 1);
+    /* References held by replies on their way out are no user's business. */
+    reply_int(c->r, generic_is_shared_integer(c->ks, o) ? INT_MAX : 1);
 }
 
 #define POLICY_NOTE " Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."

@@ -70,7 +70,7 @@ static void run_queue(struct cmd_ctx *c) {
         sub.start = clock_ticks();
         if (!still_permitted(&sub)) continue;
         dispatch_run(&sub);
-        figures_count(c->eng->figures, s->slot);
+        figures_count(c->eng->figures, s->slot, 0);
     }
 }
 

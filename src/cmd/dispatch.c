@@ -118,6 +118,7 @@ void engine_reset_stats(struct engine *e) {
     memset(e->errors->stat, 0, sizeof e->errors->stat);
     pthread_mutex_unlock(&e->errors->lock);
     atomic_store_explicit(&e->n_error_replies, 0, memory_order_relaxed);
+    atomic_store_explicit(&e->n_payloads_checked, 0, memory_order_relaxed);
 }
 
 static void note_errors(struct engine *e, struct session *s) {
@@ -296,7 +297,7 @@ static bool finish(struct cmd_ctx *c, enum dispatch_result *ret) {
     if (c->blocked)
         *ret = DISPATCH_BLOCKED;
     else
-        figures_count(e->figures, c->s->slot);
+        figures_count(e->figures, c->s->slot, c->end - c->start);
     if (e->hooks.after) e->hooks.after(e->hooks.arg, c, c->usec);
     return true;
 }

@@ -92,6 +92,7 @@ struct engine {
     _Atomic bool lazy_user_del, lazy_expire, lazy_server_del, lazy_user_flush;
     /* counters, relaxed */
     _Atomic uint64_t n_error_replies;
+    _Atomic uint64_t n_payloads_checked; /* of RESTORE, in a packed form: redis-server calls that sanitizing */
 };
 
 enum dispatch_result {

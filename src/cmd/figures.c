@@ -8,6 +8,7 @@
 #include "cmd/figures.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/counter.h"
 
 struct cmd_figures {
@@ -18,7 +19,7 @@ struct cmd_figures {
 struct slot {
     char apart[64]; /* from whatever the allocator put before it */
     _Atomic unsigned epoch;
-    _Atomic uint64_t commands, dirty;
+    _Atomic uint64_t commands, ticks, dirty;
     struct cmd_figures cmds[];
 };
 
@@ -54,6 +55,7 @@ static struct slot *slot_make(struct figures *f, unsigned slot) {
 
 static void slot_clear(struct figures *f, struct slot *s, unsigned epoch) {
     atomic_store_explicit(&s->commands, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->ticks, 0, memory_order_relaxed);
     for (int i = 0; i < f->n_cmds; i++) {
         atomic_store_explicit(&s->cmds[i].calls, 0, memory_order_relaxed);
         atomic_store_explicit(&s->cmds[i].usec, 0, memory_order_relaxed);
@@ -84,8 +86,10 @@ void figures_note(struct figures *f, unsigned slot, const struct cmd *cmd, uint6
     hist_add_own(h, usec);
 }
 
-void figures_count(struct figures *f, unsigned slot) {
-    counter_add(&slot_of(f, slot)->commands, 1);
+void figures_count(struct figures *f, unsigned slot, uint64_t ticks) {
+    struct slot *s = slot_of(f, slot);
+    counter_add(&s->commands, 1);
+    counter_add(&s->ticks, ticks);
 }
 
 void figures_add_dirty(struct figures *f, unsigned slot, uint64_t n) {
@@ -139,6 +143,15 @@ uint64_t figures_commands(const struct figures *f) {
         if (s) n += counter_get(&s->commands);
     }
     return n;
+}
+
+uint64_t figures_usec(const struct figures *f) {
+    uint64_t ticks = 0;
+    for (int i = 0; i < FIGURES_SLOTS; i++) {
+        const struct slot *s = readable(f, i);
+        if (s) ticks += counter_get(&s->ticks);
+    }
+    return clock_ticks_us(ticks);
 }
 
 void figures_reset(struct figures *f) {

@@ -16,8 +16,9 @@ struct figures *figures_new(int n_cmds); /* n_cmds: struct cmd.id is below it */
 struct figures *figures_free(struct figures *f);
 /* One call of cmd. By the thread that owns the slot (0..FIGURES_SLOTS-1), no other. */
 void figures_note(struct figures *f, unsigned slot, const struct cmd *cmd, uint64_t usec);
-/* A command carried out; EXEC counts once, and so does each command in it for itself. As figures_note. */
-void figures_count(struct figures *f, unsigned slot);
+/* A command carried out; EXEC counts once, and so does each command in it for itself. ticks: of the clock (base/clock.h), 0 for
+ * what is part of another command. As figures_note. */
+void figures_count(struct figures *f, unsigned slot, uint64_t ticks);
 /* Changes to the data set. As figures_note. */
 void figures_add_dirty(struct figures *f, unsigned slot, uint64_t n);
 uint64_t figures_dirty(const struct figures *f);
@@ -26,6 +27,7 @@ uint64_t figures_dirty_of(const struct figures *f, unsigned slot); /* of one thr
 void figures_of(const struct figures *f, const struct cmd *cmd, uint64_t *ret_calls, uint64_t *ret_usec);
 void figures_latency(const struct figures *f, const struct cmd *cmd, struct hist *into); /* adds to it; microseconds */
 uint64_t figures_commands(const struct figures *f);
+uint64_t figures_usec(const struct figures *f); /* the time all of them took */
 /* Everything from zero. Takes effect for a slot when its thread writes next; readers see zeros at once. */
 void figures_reset(struct figures *f);
 

@@ -291,6 +291,7 @@ void ks_set_child_active(struct keyspace *ks, bool active);
 
 struct ks_stats {
     uint64_t hits, misses, expired, expired_fields;
+    uint64_t own_expires; /* times that a replica has set itself, as of the last expire cycles */
     uint64_t lazyfree_pending, lazyfreed;
 };
 void ks_stats_get(const struct keyspace *ks, struct ks_stats *ret); /* relaxed sums */

@@ -82,6 +82,7 @@ struct shard {
     struct watch_table watches;
     int64_t now_ms; /* the latest now_ms given to ks_find: the clock of new entries */
     _Atomic uint64_t hits, misses, expired, expired_fields;
+    _Atomic uint64_t own_expires; /* in the heaps `own` of its databases, when the last expire cycle began */
 };
 
 struct keyspace {

@@ -240,6 +240,7 @@ void ks_stats_get(const struct keyspace *ks, struct ks_stats *ret) {
         ret->misses += atomic_load_explicit(&s->misses, memory_order_relaxed);
         ret->expired += atomic_load_explicit(&s->expired, memory_order_relaxed);
         ret->expired_fields += atomic_load_explicit(&s->expired_fields, memory_order_relaxed);
+        ret->own_expires += atomic_load_explicit(&s->own_expires, memory_order_relaxed);
     }
 }
 
@@ -300,8 +301,16 @@ static unsigned expire_shard(struct keyspace *ks, int shard, int64_t now_ms, uns
     return n;
 }
 
+/* Counted here, and not with each change, since only a replica with writers of its own has any. */
+static void publish_own(struct shard *s) {
+    uint64_t n = 0;
+    for (const struct shard_db *sd = s->all_dbs; sd; sd = sd->next) n += sd->own.n;
+    atomic_store_explicit(&s->own_expires, n, memory_order_relaxed);
+}
+
 unsigned ks_expire_cycle(struct keyspace *ks, int shard, int64_t now_ms, unsigned max_keys, bool *ret_more) {
     *ret_more = false;
+    publish_own(&ks->shards[shard]);
     bool is_off = !atomic_load_explicit(&ks->active_expire, memory_order_relaxed) || (ks_keeps(ks) & KS_KEEP_ALL);
     if (is_off || !max_keys) return 0;
     KS_ASSERT_LOCKED(ks, shard);

@@ -41,6 +41,9 @@ void loop_stop(struct loop *l); /* any thread, signal handlers too */
 void loop_post(struct loop *l, struct inbox_msg *msg_take);
 void loop_set_owner(struct loop *l, void *owner);
 int64_t loop_now_us(const struct loop *l); /* monotonic, taken once a turn */
+/* Turns so far, and the microseconds they took: from the end of a wait to the beginning of the next. What io_uring submits with
+ * the wait counts as waiting. Any thread. */
+void loop_figures(const struct loop *l, uint64_t *ret_turns, uint64_t *ret_busy_us);
 /* Called once before each wait, after all events of the turn: the place to flush batched output. */
 void loop_set_before_sleep(struct loop *l, void (*fn)(void *arg), void *arg);
 /* Other threads of the process run loops too: a loop that was busy a moment ago lets others have the processor before it waits.

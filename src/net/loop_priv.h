@@ -44,6 +44,7 @@ struct loop {
     int64_t now_us;
     int uring_errno; /* LOOP_AUTO: why it is not io_uring */
     unsigned turn_no;
+    _Atomic uint64_t turns, busy_us; /* loop_figures; the loop's thread writes */
     bool yields;
     unsigned n_events;     /* of the last turn that had any; the back end's to set */
     int64_t yield_from_us; /* not before */

@@ -98,6 +98,9 @@ static void publish(struct client *c) {
     atomic_store_explicit(&c->out_bytes, c->conn.out.bytes, memory_order_relaxed);
     atomic_store_explicit(&c->out_mem, c->conn.out.mem, memory_order_relaxed);
     atomic_store_explicit(&c->multi_mem, c->s.queue_bytes, memory_order_relaxed);
+    atomic_store_explicit(&c->out_segs, c->conn.out.nsegs, memory_order_relaxed);
+    atomic_store_explicit(&c->out_batch, c->conn.out.own > c->conn.out.before ? c->conn.out.own : c->conn.out.before,
+                          memory_order_relaxed);
     if (cfg_get(&c->srv->cfg->maxmemory_clients)) count_memory(c);
 }
 
@@ -428,6 +431,7 @@ static void send_if_much(struct client *c) {
 
 /* The primary's stream: to be parsed and counted elsewhere. */
 static void on_stream(struct client *c, char *data, size_t len) {
+    atomic_fetch_add_explicit(&c->srv->repl->bytes_in, len, memory_order_relaxed);
     resp_parser_borrow(&c->parser, &c->th->argv);
     repl_apply_data(c, data, len);
     resp_parser_trim(&c->parser, &c->th->argv);
@@ -900,6 +904,12 @@ static const char *flags_text(struct client *c, char *out) {
     return out;
 }
 
+void client_note_argv(struct client *c, int argc, const struct slice *argv) {
+    size_t bytes = 0;
+    for (int i = 0; i < argc; i++) bytes += argv[i].len;
+    atomic_store_explicit(&c->argv_mem, bytes, memory_order_relaxed);
+}
+
 #define RLX(x) atomic_load_explicit(&(x), memory_order_relaxed)
 
 void client_format(struct client *c, struct buf *out) {
@@ -907,6 +917,8 @@ void client_format(struct client *c, struct buf *out) {
     int64_t now = clock_mono_us();
     const struct cmd *last = RLX(c->s.last_cmd);
     size_t qbuf = RLX(c->qbuf_len), qfree = RLX(c->qbuf_free), omem = RLX(c->out_mem), mmem = RLX(c->multi_mem);
+    size_t argv_mem = RLX(c->argv_mem);
+    unsigned segs = RLX(c->out_segs);
     buf_printf(
         out, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d sub=%u psub=%u ssub=%u multi=%d watch=%d",
         (unsigned long long)c->s.id, c->addr, c->laddr, c->fd, c->name ? c->name : "",
@@ -915,9 +927,9 @@ void client_format(struct client *c, struct buf *out) {
         RLX(c->s.multi_count), RLX(c->s.watch_count));
     buf_printf(
         out,
-        " qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=%zu rbp=%zu obl=%zu oll=0 omem=%zu tot-mem=%zu events=%s cmd=%s",
-        qbuf, qfree, mmem, omem, omem, RLX(c->out_bytes), omem, sizeof *c + qbuf + qfree + omem + mmem,
-        RLX(c->out_bytes) ? "rw" : "r", last ? last->full_name : "NULL");
+        " qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=%zu rbs=%zu rbp=%u obl=%zu oll=%u omem=%zu tot-mem=%zu events=%s cmd=%s",
+        qbuf, qfree, argv_mem, mmem, omem, RLX(c->out_batch), RLX(c->out_bytes), segs ? segs - 1 : 0, omem,
+        sizeof *c + qbuf + qfree + argv_mem + omem + mmem, RLX(c->out_bytes) ? "rw" : "r", last ? last->full_name : "NULL");
     buf_printf(out, " user=%s redir=%lld resp=%d lib-name=%s lib-ver=%s tls=%s", c->s.user ? c->s.user : "(superuser)",
                tracking_flags(c) & TRACKING_ON ? (long long)tracking_redirect(c) : -1, RLX(c->s.resp),
                c->lib_name ? c->lib_name : "", c->lib_ver ? c->lib_ver : "", c->tls_text ? c->tls_text : "no");

@@ -71,7 +71,9 @@ struct client {
     _Atomic unsigned flags;
     _Atomic unsigned sub_count[PUBSUB_KINDS];
     _Atomic size_t qbuf_len, qbuf_free, out_bytes, out_mem, multi_mem;
-    _Atomic int64_t mem_counted; /* of it, in th->clients_mem */
+    _Atomic size_t argv_mem;              /* of the command that waits, or lists the clients: others are not under way for long */
+    _Atomic unsigned out_segs, out_batch; /* of conn.out: its pieces; bytes of replies that left together, lately */
+    _Atomic int64_t mem_counted;          /* of it, in th->clients_mem */
 };
 
 void client_ids_init(struct io_thread *th); /* start-up */
@@ -81,6 +83,7 @@ static inline size_t client_memory(struct client *c) {
            atomic_load_explicit(&c->qbuf_free, memory_order_relaxed) + atomic_load_explicit(&c->out_mem, memory_order_relaxed) +
            atomic_load_explicit(&c->multi_mem, memory_order_relaxed);
 }
+void client_note_argv(struct client *c, int argc, const struct slice *argv); /* argv_mem; argc 0: none. Owner */
 void client_accept(struct io_thread *th, int fd, enum listener_kind kind);
 /* Thread 0: the connection to this server's primary, made elsewhere, becomes a client: its commands are applied, without replies
  * or limits (repl_apply.c). tls_take: NULL without TLS. */

@@ -48,6 +48,7 @@ static void arm(struct client *c, int64_t deadline_us) {
 /* No longer blocked, whatever comes next; s.waiter is still there. */
 static void leave(struct client *c) {
     set_blocked(c, NULL);
+    client_note_argv(c, 0, NULL);
     atomic_fetch_and(&c->flags, ~(unsigned)CLIENT_BLOCKED);
     loop_timer_cancel(c->th->loop, &c->block_timer);
 }
@@ -77,6 +78,7 @@ void client_block_end(struct client *c) {
 
 void client_block(struct client *c) {
     struct cmd_waiter *w = c->s.waiter;
+    client_note_argv(c, w->argc, w->argv);
     set_blocked(c, w);
     atomic_fetch_or(&c->flags, CLIENT_BLOCKED);
     if (!w->deadline_us) return;

@@ -124,15 +124,19 @@ void client_list_command(struct cmd_ctx *c) {
         cmd_syntax_error(c);
         return;
     }
+    client_note_argv(client_of(c->s), c->argc, c->argv);
     list_reply(c, &f);
+    client_note_argv(client_of(c->s), 0, NULL);
 }
 
 void client_info_command(struct cmd_ctx *c) {
     struct client *cl = client_of(c->s);
     struct buf out = { 0 };
+    client_note_argv(cl, c->argc, c->argv);
     pthread_mutex_lock(&cl->th->registry_lock);
     client_format(cl, &out);
     pthread_mutex_unlock(&cl->th->registry_lock);
+    client_note_argv(cl, 0, NULL);
     buf_append_char(&out, '\n');
     reply_verbatim(c->r, out.data, out.len, "txt");
     buf_done(&out);

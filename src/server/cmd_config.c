@@ -243,8 +243,9 @@ static void config_resetstat_command(struct cmd_ctx *c) {
                                      &s->evicted_keys,        &s->evicted_clients,
                                      &s->eviction_us };
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) atomic_store(counters[i], 0);
-    _Atomic uint64_t *of_repl[] = { &srv->repl->n_full, &srv->repl->n_partial_ok, &srv->repl->n_partial_err,
-                                    &srv->repl->bytes_out };
+    _Atomic uint64_t *of_repl[] = { &srv->repl->n_full,    &srv->repl->n_partial_ok, &srv->repl->n_partial_err,
+                                    &srv->repl->bytes_out, &srv->repl->bytes_in,     &srv->repl->file_bytes_in };
+    struct server_turns turns;
     for (size_t i = 0; i < sizeof of_repl / sizeof *of_repl; i++) atomic_store(of_repl[i], 0);
     for (int t = 0; t < srv->n_threads; t++) {
         struct io_thread *th = &srv->threads[t];
@@ -253,6 +254,9 @@ static void config_resetstat_command(struct cmd_ctx *c) {
         atomic_store(&th->reads, 0);
         atomic_store(&th->writes, 0);
     }
+    server_turns_get(srv, &turns); /* the loops' own counters are their threads' */
+    atomic_store(&s->turns_from, turns.n);
+    atomic_store(&s->busy_us_from, turns.busy_us);
     hist_reset(srv->tls.handshake_us);
     child_figures_reset(srv);
     reply_ok(c->r);

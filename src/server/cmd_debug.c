@@ -2,6 +2,7 @@
  * DEBUG: what test suites of clients and operators use. Runs on the client's I/O thread; takes locks itself (CMD_SELF_LOCK).
  * Refused unless enable-debug-command allows it.
  */
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "cmd/cmd_generic.h"
 #include "data/list.h"
 #include "data/listpack.h"
 #include "data/hash.h"
@@ -96,7 +98,7 @@ static void debug_object(struct cmd_ctx *c) {
         struct obj *o = entry_value(e);
         struct buf line = { 0 };
         buf_printf(&line, "Value at:%p refcount:%u encoding:%s serializedlength:%zu lru:%u lru_seconds_idle:%u", (const void *)o,
-                   obj_refs(o), obj_encoding_name(o), debug_saved_len(o),
+                   generic_is_shared_integer(c->ks, o) ? INT_MAX : obj_refs(o), obj_encoding_name(o), debug_saved_len(o),
                    (unsigned)((c->now_ms / 1000 - entry_idle_s(e, c->now_ms)) & 0xffffff), entry_idle_s(e, c->now_ms));
         debug_append_facts(&line, o);
         reply_simple(c->r, buf_cstr(&line));

@@ -401,7 +401,7 @@ static void answer(struct cmd_ctx *c, struct migration *m) {
         atomic_fetch_add_explicit(&((struct cmd *)(uintptr_t)m->cmd)->failed, 1, memory_order_relaxed);
     }
     figures_note(f, m->s.slot, m->cmd, usec);
-    figures_count(f, m->s.slot);
+    figures_count(f, m->s.slot, m->ticks);
     if (!w) return;
     w->job_dropped = NULL;                                     /* the migration ends before the waiter does */
     if (block_claim(w, BLOCK_SERVED) != BLOCK_WAITING) return; /* killed, and about to be closed */

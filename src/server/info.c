@@ -79,6 +79,8 @@ static void section_server(struct server *srv, struct buf *o) {
     listener_line(srv, o, 0, "tcp", cfg_get(&srv->cfg->port));
     unix_listener_line(srv, o, 1);
     listener_line(srv, o, 2, "tls", cfg_get(&srv->cfg->tls_port));
+    int64_t until = atomic_load(&srv->repl->shutdown_until_us), left = until - clock_mono_us();
+    if (until) buf_printf(o, "shutdown_in_milliseconds:%lld\r\n", (long long)(left > 0 ? left / 1000 : 0));
 }
 
 static void section_clients(struct server *srv, struct buf *o) {
@@ -101,11 +103,12 @@ static void section_clients(struct server *srv, struct buf *o) {
         timers += counter_get(&th->n_block_timers);
     }
     ks_blocked_keys(srv->ks, &keys, &nokey_keys);
+    int64_t connected = atomic_load(&srv->n_clients) - atomic_load(&srv->repl->n_replicas); /* they have a count of their own */
     buf_printf(
         o,
         "# "
-        "Clients\r\nconnected_clients:%llu\r\ncluster_connections:0\r\nmaxclients:%lld\r\nclient_recent_max_input_buffer:%zu\r\n",
-        RLX(srv->n_clients), (long long)cfg_get(&srv->cfg->maxclients), in_max);
+        "Clients\r\nconnected_clients:%lld\r\ncluster_connections:0\r\nmaxclients:%lld\r\nclient_recent_max_input_buffer:%zu\r\n",
+        (long long)(connected > 0 ? connected : 0), (long long)cfg_get(&srv->cfg->maxclients), in_max);
     buf_printf(
         o,
         "client_recent_max_output_buffer:%zu\r\nblocked_clients:%llu\r\ntracking_clients:%llu\r\npubsub_clients:%llu\r\nwatching_"
@@ -196,23 +199,31 @@ static void section_persistence(struct server *srv, struct buf *o) {
     aof_info(srv, o);
 }
 
-struct traffic {
-    unsigned long long in, out, reads, writes, io_reads, io_writes;
-};
-
-static struct traffic traffic_of(struct server *srv) {
-    struct traffic sum = { 0 };
+void server_traffic_get(struct server *srv, struct server_traffic *ret) {
+    uint64_t file_in = RLX(srv->repl->file_bytes_in);
+    *ret = (struct server_traffic){ .in = file_in, /* read by a thread that is no I/O thread */
+                                    .repl_in = RLX(srv->repl->bytes_in) + file_in,
+                                    .repl_out = RLX(srv->repl->bytes_out) };
     for (int t = 0; t < srv->n_threads; t++) {
         struct io_thread *th = &srv->threads[t];
-        sum.in += RLX(th->bytes_in);
-        sum.out += RLX(th->bytes_out);
-        sum.reads += RLX(th->reads);
-        sum.writes += RLX(th->writes);
+        ret->in += RLX(th->bytes_in);
+        ret->out += RLX(th->bytes_out);
+        ret->reads += RLX(th->reads);
+        ret->writes += RLX(th->writes);
         if (t == 0) continue; /* the main thread */
-        sum.io_reads += RLX(th->reads);
-        sum.io_writes += RLX(th->writes);
+        ret->io_reads += RLX(th->reads);
+        ret->io_writes += RLX(th->writes);
     }
-    return sum;
+}
+
+void server_turns_get(const struct server *srv, struct server_turns *ret) {
+    *ret = (struct server_turns){ 0 };
+    for (int t = 0; t < srv->n_threads; t++) {
+        uint64_t n, busy_us;
+        loop_figures(srv->threads[t].loop, &n, &busy_us);
+        ret->n += n;
+        ret->busy_us += busy_us;
+    }
 }
 
 static void stats_of_keys(struct server *srv, struct buf *o) {
@@ -239,8 +250,9 @@ static void stats_of_keys(struct server *srv, struct buf *o) {
     child_figures_get(srv, &f);
     buf_printf(o, "latest_fork_usec:%llu\r\ntotal_forks:%llu\r\n", (unsigned long long)f.fork_usec, (unsigned long long)f.forks);
     buf_printf(o, "migrate_cached_sockets:%d\r\n", migrate_cached_links(srv));
+    buf_printf(o, "slave_expires_tracked_keys:%llu\r\n", (unsigned long long)ks.own_expires);
     /* Of subsystems this version lacks. */
-    buf_append_cstr(o, "slave_expires_tracked_keys:0\r\nactive_defrag_hits:0\r\n"
+    buf_append_cstr(o, "active_defrag_hits:0\r\n"
                        "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n"
                        "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\n");
     buf_printf(o, "tracking_total_keys:%llu\r\ntracking_total_items:%llu\r\ntracking_total_prefixes:%llu\r\n",
@@ -249,27 +261,42 @@ static void stats_of_keys(struct server *srv, struct buf *o) {
                (unsigned long long)prefixes_count(srv->tracking->prefixes));
 }
 
+static void stats_of_loops(struct server *srv, struct buf *o) {
+    const struct server_stats *s = &srv->stats;
+    struct server_turns turns;
+    server_turns_get(srv, &turns);
+    buf_printf(o,
+               "eventloop_cycles:%llu\r\neventloop_duration_sum:%llu\r\neventloop_duration_cmd_sum:%llu\r\n"
+               "instantaneous_eventloop_cycles_per_sec:%llu\r\ninstantaneous_eventloop_duration_usec:%llu\r\n",
+               (unsigned long long)turns.n - RLX(s->turns_from), (unsigned long long)turns.busy_us - RLX(s->busy_us_from),
+               (unsigned long long)figures_usec(srv->eng.figures), RLX(s->inst_turns), RLX(s->inst_turn_us));
+}
+
 static void section_stats(struct server *srv, struct buf *o) {
     struct server_stats *s = &srv->stats;
-    struct traffic t = traffic_of(srv);
+    struct server_traffic t;
+    server_traffic_get(srv, &t);
     buf_printf(
         o, "# Stats\r\ntotal_connections_received:%llu\r\ntotal_commands_processed:%llu\r\ninstantaneous_ops_per_sec:%llu\r\n",
         RLX(s->connections), (unsigned long long)figures_commands(srv->eng.figures), RLX(s->inst_ops));
     buf_printf(o,
-               "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\ntotal_net_repl_input_bytes:0\r\n"
+               "total_net_input_bytes:%llu\r\ntotal_net_output_bytes:%llu\r\ntotal_net_repl_input_bytes:%llu\r\n"
                "total_net_repl_output_bytes:%llu\r\n",
-               t.in, t.out, RLX(srv->repl->bytes_out));
+               (unsigned long long)t.in, (unsigned long long)t.out, (unsigned long long)t.repl_in,
+               (unsigned long long)t.repl_out);
     buf_printf(o,
-               "instantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\ninstantaneous_input_repl_kbps:0.00\r\n"
-               "instantaneous_output_repl_kbps:0.00\r\nrejected_connections:%llu\r\n",
-               (double)RLX(s->inst_in) / 1024, (double)RLX(s->inst_out) / 1024, RLX(s->rejected));
+               "instantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\ninstantaneous_input_repl_kbps:%.2f\r\n"
+               "instantaneous_output_repl_kbps:%.2f\r\nrejected_connections:%llu\r\n",
+               (double)RLX(s->inst_in) / 1024, (double)RLX(s->inst_out) / 1024, (double)RLX(s->inst_repl_in) / 1024,
+               (double)RLX(s->inst_repl_out) / 1024, RLX(s->rejected));
     stats_of_keys(srv, o);
-    buf_printf(o, "unexpected_error_replies:0\r\ntotal_error_replies:%llu\r\ndump_payload_sanitizations:0\r\n",
-               RLX(srv->eng.n_error_replies));
+    buf_printf(o, "unexpected_error_replies:0\r\ntotal_error_replies:%llu\r\ndump_payload_sanitizations:%llu\r\n",
+               RLX(srv->eng.n_error_replies), RLX(srv->eng.n_payloads_checked));
     buf_printf(o,
                "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\nio_threaded_reads_processed:%llu\r\nio_threaded_"
                "writes_processed:%llu\r\n",
-               t.reads, t.writes, t.io_reads, t.io_writes);
+               (unsigned long long)t.reads, (unsigned long long)t.writes, (unsigned long long)t.io_reads,
+               (unsigned long long)t.io_writes);
     buf_printf(o,
                "client_query_buffer_limit_disconnections:%llu\r\nclient_output_buffer_limit_disconnections:%llu\r\n"
                "reply_buffer_shrinks:0\r\nreply_buffer_expands:0\r\n",
@@ -281,6 +308,7 @@ static void section_stats(struct server *srv, struct buf *o) {
                (unsigned long long)acl_n_denied(a, ACL_DENIED_AUTH), (unsigned long long)acl_n_denied(a, ACL_DENIED_CMD),
                (unsigned long long)acl_n_denied(a, ACL_DENIED_KEY), (unsigned long long)acl_n_denied(a, ACL_DENIED_CHANNEL),
                (unsigned long long)acl_n_denied(a, ACL_DENIED_CERT));
+    stats_of_loops(srv, o);
 }
 
 static void section_replication(struct server *srv, struct buf *o) {

@@ -51,8 +51,9 @@ static struct repl_link *link_of(const struct repl_attempt *a) {
 
 /* ---- bytes ---- */
 
-static void note_received(struct repl_attempt *a) {
+static void note_received(struct repl_attempt *a, size_t n) {
     struct repl_link *l = link_of(a);
+    atomic_fetch_add_explicit(&a->srv->repl->file_bytes_in, n, memory_order_relaxed);
     int64_t now = clock_mono_us();
     atomic_store_explicit(&l->transfer_read, a->framing.got, memory_order_relaxed);
     atomic_store_explicit(&l->transfer_io_us, now, memory_order_relaxed);
@@ -66,7 +67,7 @@ static ssize_t receive(struct repl_attempt *a, char *buf, size_t cap) {
     ssize_t n = syncio_read_some(&a->io, buf, want, attempt_deadline(a));
     if (n > 0) {
         rdb_framing_took(&a->framing, buf, (size_t)n);
-        note_received(a);
+        note_received(a, (size_t)n);
         return n;
     }
     if (n == -ETIMEDOUT)
@@ -106,7 +107,7 @@ static void note_announcement(struct repl_attempt *a) {
     struct repl_link *l = link_of(a);
     const char *to = a->load == LOAD_DISK ? "disk" : "parser";
     atomic_store(&l->transfer_total, a->framing.total);
-    note_received(a);
+    note_received(a, 0);
     if (a->framing.by_mark)
         log_notice("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to %s", to);
     else

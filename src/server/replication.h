@@ -58,6 +58,7 @@ struct repl {
     unsigned cron_turns;
     _Atomic uint64_t n_full, n_partial_ok, n_partial_err; /* INFO stats sync_* */
     _Atomic uint64_t bytes_out;                           /* given to replicas: streams and files */
+    _Atomic uint64_t bytes_in, file_bytes_in;             /* of the primary: its stream, its files */
 };
 
 struct repl *repl_new(struct server *srv); /* start-up: a new id, no history */

@@ -100,7 +100,19 @@ struct server_stats { /* relaxed atomics */
     _Atomic uint64_t evicted_keys, evicted_clients, eviction_us; /* eviction_us: all the time above maxmemory */
     _Atomic int64_t eviction_since_us;                           /* monotonic; 0: not above it */
     _Atomic uint64_t inst_ops, inst_in, inst_out;                /* per second, sampled by the cron */
+    _Atomic uint64_t inst_repl_in, inst_repl_out, inst_turns;    /* the same */
+    _Atomic uint64_t inst_turn_us;                               /* a turn of an event loop, on average */
+    _Atomic uint64_t turns_from, busy_us_from;                   /* of the event loops, at CONFIG RESETSTAT */
     _Atomic int64_t input_buffer_max, output_buffer_max;
+};
+
+/* Of all threads, since the start or (traffic) CONFIG RESETSTAT. */
+struct server_traffic {
+    uint64_t in, out, repl_in, repl_out; /* bytes; those of replication are in the others, too */
+    uint64_t reads, writes, io_reads, io_writes;
+};
+struct server_turns { /* of the event loops, net/loop.h */
+    uint64_t n, busy_us;
 };
 
 struct server {
@@ -152,7 +164,9 @@ struct server {
     int exit_status;                        /* of main(); thread 0 */
     _Atomic int threads_running;
     /* cron's memory for instantaneous figures; thread 0 only */
-    uint64_t last_ops, last_in, last_out;
+    uint64_t last_ops;
+    struct server_traffic last_traffic;
+    struct server_turns last_turns;
     int64_t last_sample_us;
     int cron_loops;
     _Atomic bool cron_paused; /* DEBUG PAUSE-CRON */
@@ -204,7 +218,9 @@ void server_users_changed(struct server *srv, struct session *me, bool deleted);
 /* ---- info.c ---- */
 /* Appends the sections asked for, in Redis's order. n 0: the default ones. */
 void info_append(struct server *srv, struct buf *out, int n, const struct slice *sections);
-void info_tls_certificates(struct server *srv, struct buf *out); /* info_tls.c: the lines about them in section tls */
+void server_traffic_get(struct server *srv, struct server_traffic *ret);   /* any thread */
+void server_turns_get(const struct server *srv, struct server_turns *ret); /* any thread */
+void info_tls_certificates(struct server *srv, struct buf *out);           /* info_tls.c: the lines about them in section tls */
 
 /* ---- process.c ---- */
 void process_daemonize(void);

@@ -258,6 +258,34 @@ def test_client_info_and_list_fields(server, conn, transport):
         assert re.fullmatch(pattern[transport], info["tls"]), info["tls"]
 
 
+def test_client_list_shows_what_arguments_and_replies_hold(server, conn, other, env):
+    assert fields(conn.ok("CLIENT", "INFO"))["argv-mem"] == "10"
+    ident = str(other("CLIENT", "ID"))
+
+    def shown():
+        return next(entry for entry in client_list(conn) if entry["id"] == ident)
+    assert shown()["argv-mem"] == "0" and shown()["oll"] == "0" and shown()["obl"] == "0"
+    assert next(e for e in client_list(conn) if e["cmd"] == "client|list")["argv-mem"] == "10"
+    other.send(encode("BLPOP", "nolist", "0"))
+    wait_for(lambda: "b" in shown()["flags"], env.timeout(20), what="the client to be blocked")
+    assert shown()["argv-mem"] == "12" and int(shown()["tot-mem"]) > 12
+    conn.ok("RPUSH", "nolist", "x")
+    assert other.read().py == [b"nolist", b"x"]
+    assert shown()["argv-mem"] == "0"
+    if not env.is_kettle:
+        return
+    conn.ok("SET", "large", "x" * 4000000)
+    other.ok("ECHO", "y" * 300)
+    assert int(shown()["rbp"]) >= 300
+    other.send(encode("GET", "large") * 8)
+    wait_for(lambda: int(shown()["obl"]) > 1000000, env.timeout(20), what="replies to wait")
+    entry = shown()
+    assert int(entry["oll"]) >= 1 and int(entry["omem"]) >= int(entry["obl"]) and entry["events"] == "rw", entry
+    for _ in range(8):
+        assert len(other.read().py) == 4000000
+    wait_for(lambda: shown()["obl"] == shown()["oll"] == "0", env.timeout(20), what="nothing to be left")
+
+
 def test_client_list_filters(server, conn, other):
     ids = [str(x("CLIENT", "ID")) for x in (conn, other)]
     assert sorted(e["id"] for e in client_list(conn, "ID", *ids)) == sorted(ids)

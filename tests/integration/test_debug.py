@@ -81,9 +81,12 @@ def test_subcommands(c):
         assert not c.node("DEBUG", "PROTOCOL", kind).render().startswith("-")
     c.ok("RPUSH", "l", *["x" * 500 for _ in range(100)])
     c.ok("SADD", "s", *["m%d" % i for i in range(300)])
+    c.ok("SET", "small", "9999")
+    c.ok("SET", "not", "10000")
+    assert " refcount:2147483647 " in c.ok("DEBUG", "OBJECT", "small") and " refcount:1 " in c.ok("DEBUG", "OBJECT", "not")
     assert "ql_nodes:7 " in c.ok("DEBUG", "OBJECT", "l") and "encoding:quicklist" in c.ok("DEBUG", "OBJECT", "l")
     assert b"number of elements: 300" in c.ok("DEBUG", "HTSTATS-KEY", "s")
-    assert b"number of elements: 7" in c.ok("DEBUG", "HTSTATS", "0")
+    assert b"number of elements: 9" in c.ok("DEBUG", "HTSTATS", "0")
     assert any("DIGEST" in str(line) for line in c.ok("DEBUG", "HELP"))
 
 

@@ -185,12 +185,13 @@ def test_shutdown_waits_for_replicas(make_ours, how):
             primary.wait_log("Waiting for replicas before shutting down")
             assert other.ok("SHUTDOWN", "ABORT") == "OK"
             assert conn.read().render() == "-ERR Errors trying to SHUTDOWN. Check logs."
-            assert other.ok("SET", "k", "w") == "OK"
+            assert other.ok("SET", "k", "w") == "OK" and "shutdown_in_milliseconds" not in other.info("server")
             conn.send(encode("SHUTDOWN"))
             harness.wait_for(lambda: primary.log().count("Waiting for replicas before shutting down") == 2, 20, what="the second wait")
         else:
             primary.proc.send_signal(signal.SIGTERM)
             primary.wait_log("Waiting for replicas before shutting down")
+        assert 0 < int(other.info("server")["shutdown_in_milliseconds"]) <= 60000
         other.send(encode("SET", "late", "1"))
         assert other.silent(0.3)
         replica.proc.send_signal(signal.SIGCONT)

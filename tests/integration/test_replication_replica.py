@@ -259,6 +259,8 @@ def test_times_that_clients_set_on_a_writable_replica(make_peer, env, kind):
         wait_for(lambda: c.ok("DBSIZE") == 4, env.timeout(20), what="the replica's own keys to be gone")
         assert c.ok("MGET", "theirs", "both", "lasting", "mine", "kept") == [None, None, b"1", b"1", b"1"]
         assert int(c.info("stats")["expired_keys"]) == 5
+        wait_for(lambda: c.info("stats")["slave_expires_tracked_keys"] == "1", env.timeout(20), what="one of them to be left")
+        assert top.info("stats")["slave_expires_tracked_keys"] == "0"
         if kind == "redis":
             return
         c.ok("SET", "both", "1", "PX", "100")  # a key of its own, until the stream says otherwise
@@ -268,6 +270,7 @@ def test_times_that_clients_set_on_a_writable_replica(make_peer, env, kind):
         assert c.ok("GET", "both") is None and c.ok("DBSIZE") == 5
         c.ok("REPLICAOF", "NO", "ONE")
         wait_for(lambda: c.ok("DBSIZE") == 3, env.timeout(20), what="the others, which now are its own too")
+        wait_for(lambda: c.info("stats")["slave_expires_tracked_keys"] == "0", env.timeout(20), what="a primary's figure")
 
 
 def test_own_keys_of_a_writable_replica_end_in_its_file(make_peer, env):
@@ -408,6 +411,36 @@ def test_roles_and_figures(make_peer):
         assert c.ok("REPLICAOF", primary.host, str(primary.any_port())) == "OK Already connected to specified master"
         c.ok("REPLICAOF", "NO", "ONE")
         assert c.ok("HELLO", "2")[11] == b"master"
+
+
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+def test_figures_of_what_replication_sends(make_peer, env, diskless):
+    primary, replica = make_peer(repl_diskless_sync=diskless), make_peer()
+    with primary.connect() as top, replica.connect() as c:
+        top.ok("SET", "big", os.urandom(1000000))
+        before = top.info("clients")["connected_clients"]
+        follow(replica, primary)
+        wait_same(primary, replica)
+        wait_for(lambda: top.info("clients")["connected_clients"] == before, env.timeout(20), what="the others to be gone")
+        assert top.info("replication")["connected_slaves"] == "1"
+        out, come = int(top.info("stats")["total_net_repl_output_bytes"]), int(c.info("stats")["total_net_repl_input_bytes"])
+        assert 1000000 < out < 1100000 and 1000000 < come < 1100000, (out, come)
+        assert int(c.info("stats")["total_net_input_bytes"]) > come
+        value = os.urandom(300000)
+
+        def rates():
+            top.ok("SET", "big", value)
+            return (float(top.info("stats")["instantaneous_output_repl_kbps"]),
+                    float(c.info("stats")["instantaneous_input_repl_kbps"]))
+        wait_for(lambda: min(rates()) > 0, env.timeout(30), step=0.1, what="both rates to show")
+        wait_same(primary, replica)
+        sent, taken = int(top.info("stats")["total_net_repl_output_bytes"]), int(c.info("stats")["total_net_repl_input_bytes"])
+        assert sent >= out + 300000 and taken >= come + 300000
+        assert top.info("stats")["total_net_repl_input_bytes"] == c.info("stats")["total_net_repl_output_bytes"] == "0"
+        top.ok("CONFIG", "RESETSTAT")
+        c.ok("CONFIG", "RESETSTAT")
+        assert int(top.info("stats")["total_net_repl_output_bytes"]) < 100000
+        assert int(c.info("stats")["total_net_repl_input_bytes"]) < 100000
 
 
 def test_getack_is_answered_at_once(make_peer):

@@ -478,6 +478,51 @@ def test_info_values(server, conn, env):
     assert int(after["total_net_output_bytes"]) > int(before["total_net_output_bytes"])
 
 
+def loops(conn):
+    stats = conn.info("stats")
+    return [int(stats["eventloop_" + name]) for name in ("cycles", "duration_sum", "duration_cmd_sum")]
+
+
+def test_info_of_event_loops(conn, env):
+    if env.is_redis70:
+        pytest.skip("fields of 7.2")
+    conn.ok("CONFIG", "RESETSTAT")
+    assert loops(conn)[1] < 1000000
+    before, began = loops(conn), time.monotonic()
+    for _ in range(50):
+        conn.ok("PING")
+    middle = loops(conn)
+    assert middle[0] - before[0] >= 50
+    conn.ok("DEBUG", "SLEEP", "0.3")
+    conn.ok("MULTI")
+    conn.ok("DEBUG", "SLEEP", "0.2")
+    conn.ok("EXEC")
+    after = loops(conn)
+    spent, elapsed = after[2] - middle[2], (time.monotonic() - began) * 1e6
+    assert 500000 <= spent < elapsed  # what EXEC runs is not counted twice
+    assert after[1] - middle[1] >= 500000
+    time.sleep(0.3)
+    idle = loops(conn)
+    assert idle[2] - after[2] < 250000 and idle[0] > after[0]
+    # a busy second shows, and a turn is short in it
+    wait_for(lambda: conn.ok("PING") and int(conn.info("stats")["instantaneous_eventloop_cycles_per_sec"]) > 0, env.timeout(20),
+             what="a rate to show")
+    assert int(conn.info("stats")["instantaneous_eventloop_duration_usec"]) < 10000000
+    conn.ok("CONFIG", "RESETSTAT")
+    assert loops(conn)[0] < idle[0] and loops(conn)[2] < 500000
+
+
+def test_info_counts_payloads_that_were_checked(conn, env):
+    if not env.is_kettle:
+        pytest.skip("redis-server checks them if it is told to")
+    conn.ok("CONFIG", "RESETSTAT")
+    conn.ok("SET", "s", "x")
+    conn.ok("RPUSH", "l", "a", "b")
+    for i, key in enumerate(("s", "l", "l")):
+        assert conn.ok("RESTORE", "to%d" % i, "0", conn.ok("DUMP", key)) == "OK"
+    assert conn.info("stats")["dump_payload_sanitizations"] == "2"
+
+
 def test_info_commandstats_errorstats_latencystats(conn):
     conn.ok("CONFIG", "RESETSTAT")
     for _ in range(3):

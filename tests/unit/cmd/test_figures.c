@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/clock.h"
 #include "cmd/figures.h"
 
 enum { THREADS = 4, CALLS = 50000 };
@@ -22,7 +23,7 @@ static void *write_some(void *arg) {
     unsigned slot = (unsigned)(uintptr_t)arg;
     for (int i = 0; i < CALLS; i++) {
         figures_note(figures, slot, &cmds[1], 3);
-        figures_count(figures, slot);
+        figures_count(figures, slot, 1000);
         figures_add_dirty(figures, slot, 2);
     }
     return NULL;
@@ -50,6 +51,7 @@ static void test_figures_of_threads_add_up(void **state) {
     assert_int_equal(usec, THREADS * CALLS * 3);
     assert_int_equal(calls_of(0, &usec), 0);
     assert_int_equal(figures_commands(figures), THREADS * CALLS);
+    assert_int_equal(figures_usec(figures), clock_ticks_us(1000ULL * THREADS * CALLS));
     assert_int_equal(figures_dirty(figures), THREADS * CALLS * 2);
     struct hist *h = hist_new();
     figures_latency(figures, &cmds[1], h);
@@ -65,7 +67,7 @@ static void test_figures_reset(void **state) {
     figures = figures_new(2);
     figures_note(figures, 5, &cmds[0], 100);
     figures_note(figures, 63, &cmds[0], 100);
-    figures_count(figures, 5);
+    figures_count(figures, 5, 1);
     figures_add_dirty(figures, 5, 1);
     figures_reset(figures);
     assert_int_equal(calls_of(0, &usec), 0);

@@ -108,6 +108,35 @@ static void test_timer_rearmed_for_the_past_does_not_starve(void **state) {
     assert_int_equal(rearmed, 100);
 }
 
+static void work_10_ms(struct loop_timer *t) {
+    (void)t;
+    for (int64_t until = clock_mono_us() + 10000; clock_mono_us() < until;) {
+    }
+}
+
+/* Works for 10 of 60 ms. What it did not count as busy. */
+static int64_t wait_of_a_run(void) {
+    struct loop_timer stop, work = { .fn = work_10_ms };
+    uint64_t turns, busy_us, turns_before, busy_us_before;
+    loop_figures(loop, &turns_before, &busy_us_before);
+    int64_t start = clock_mono_us();
+    loop_timer_set(loop, &work, start + 5000);
+    stop_after_ms(&stop, 60);
+    loop_run(loop);
+    int64_t took = clock_mono_us() - start;
+    loop_figures(loop, &turns, &busy_us);
+    assert_true(turns - turns_before >= 2);
+    assert_in_range(busy_us - busy_us_before, 10000, took);
+    return took - (int64_t)(busy_us - busy_us_before);
+}
+
+static void test_figures_leave_out_the_waiting(void **state) {
+    (void)state;
+    int64_t waited = 0;
+    for (int i = 0; i < 50 && waited < 30000; i++) waited = wait_of_a_run(); /* on a busy machine the work takes longer */
+    assert_true(waited >= 30000);
+}
+
 /* ---- inbox ---- */
 
 enum { PRODUCERS = 4, PER_PRODUCER = 20000 };
@@ -632,6 +661,7 @@ int main(void) {
         loop_test(test_timers_fire_in_order),
         loop_test(test_timer_is_not_early),
         loop_test(test_timer_rearmed_for_the_past_does_not_starve),
+        loop_test(test_figures_leave_out_the_waiting),
         loop_test(test_inbox_from_many_threads),
         loop_test(test_inbox_left_over_is_run_at_free),
         loop_test(test_stop_from_another_thread),
