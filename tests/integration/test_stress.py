@@ -137,7 +137,7 @@ def test_mixed_commands(make_server, env):
                 assert admin.ok("MGET", *keys) == [worker.model[k] for k in keys]
         assert admin.info("errorstats") == {}
     assert sum(worker.batches for worker in workers) > CLIENTS
-    assert churned > 3
+    assert churned > 0
     for conn in conns:
         conn.close()
 
