@@ -585,11 +585,14 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
     const char *refusal = refusal_of(srv, cmd, flags, ret_postpone);
     if (!refusal) refusal = pubsub_refusal(client_of(s), cmd);
     if (refusal) return refusal;
-    if ((atomic_load_explicit(&client_of(s)->flags, memory_order_relaxed) & (CLIENT_MONITOR | CLIENT_REPLICA)) &&
-        (flags & (CMD_WRITE | CMD_READONLY | CMD_MAY_REPLICATE)))
-        return "ERR Replica can't interact with the keyspace"; /* what redis-server calls a monitor, too */
+    /* What redis-server calls a replica: a monitor, too. */
+    bool is_replica = atomic_load_explicit(&client_of(s)->flags, memory_order_relaxed) & (CLIENT_MONITOR | CLIENT_REPLICA);
+    if (is_replica && (flags & (CMD_WRITE | CMD_READONLY | CMD_MAY_REPLICATE)))
+        return "ERR Replica can't interact with the keyspace";
     bool sends_mail = flags & (CMD_WRITE | CMD_MAY_REPLICATE);
-    *ret_postpone = *ret_postpone || client_pause_covers(srv, flags) || (sends_mail && mail_is_backed_up(client_of(s)->th));
+    /* A replica is never paused: without its REPLCONF ACK it would seem to lag, and be given up after repl-timeout. */
+    *ret_postpone =
+        *ret_postpone || (!is_replica && client_pause_covers(srv, flags)) || (sends_mail && mail_is_backed_up(client_of(s)->th));
     return NULL;
 }
 

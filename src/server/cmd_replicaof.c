@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "server/client.h"
+#include "server/repl_failover.h"
 #include "server/repl_link.h"
 
 static void describe(struct client *c, struct buf *text) {
@@ -58,38 +59,51 @@ static bool is_host(struct slice s) {
     return s.len > 0 && s.len <= 255;
 }
 
+/* redis-server takes a monitor for a replica, too. */
+static bool is_replicas(struct cmd_ctx *c) {
+    return atomic_load_explicit(&client_of(c->s)->flags, memory_order_relaxed) & (CLIENT_MONITOR | CLIENT_REPLICA);
+}
+
+/* FAILOVER is about to change what is followed, or back again: its pause would never end. */
+static bool is_failing_over(struct cmd_ctx *c, struct server *srv) {
+    if (!repl_failover_is_on(srv->repl)) return false;
+    reply_error(c->r, "ERR REPLICAOF not allowed while failing over.");
+    return true;
+}
+
+/* False: there is nothing to do but the reply, which is written. */
+static bool has_new_primary(struct cmd_ctx *c, struct server *srv, int64_t *ret_port) {
+    if (is_replicas(c)) {
+        reply_error(c->r, "ERR Command is not valid when client is a replica.");
+        return false;
+    }
+    if (!cmd_arg_ll_range(c, c->argv[2], 0, 65535, ret_port, "ERR Invalid master port")) return false;
+    if (!is_host(c->argv[1])) {
+        reply_error(c->r, "ERR Invalid master host");
+        return false;
+    }
+    if (!is_followed(srv, c->argv[1], (int)*ret_port)) return true;
+    log_notice("REPLICAOF would result into synchronization with the master we are already connected with. No operation "
+               "performed.");
+    reply_simple(c->r, "OK Already connected to specified master");
+    return false;
+}
+
 static void replicaof_command(struct cmd_ctx *c) {
     struct server *srv = c->eng->server;
     bool no_one = slice_ieq(c->argv[1], "no") && slice_ieq(c->argv[2], "one");
     int64_t port = 0;
-    if (!no_one) {
-        if (!cmd_arg_ll(c, c->argv[2], &port, NULL)) return;
-        if (port < 0 || port > 65535) {
-            reply_error(c->r, "ERR Invalid master port");
-            return;
-        }
-        if (!is_host(c->argv[1])) {
-            reply_error(c->r, "ERR Invalid master host");
-            return;
-        }
-        if (is_followed(srv, c->argv[1], (int)port)) {
-            log_notice("REPLICAOF would result into synchronization with the master we are already connected with. No operation "
-                       "performed.");
-            reply_simple(c->r, "OK Already connected to specified master");
-            return;
-        }
-    }
+    if (is_failing_over(c, srv) || (!no_one && !has_new_primary(c, srv, &port))) return;
     if (!dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) {
         dispatch_reply_busy(c);
         return;
     }
-    if (no_one)
-        end_replication(c, srv);
-    else
-        follow(c, srv, c->argv[1], (int)port);
+    bool refused = is_failing_over(c, srv); /* it may have begun before the locks were taken */
+    if (!refused && no_one) end_replication(c, srv);
+    if (!refused && !no_one) follow(c, srv, c->argv[1], (int)port);
     atomic_fetch_add_explicit(&c->eng->gate, 1, memory_order_release); /* what was let through under the old role asks again */
     dispatch_unlock(c);
-    reply_ok(c->r);
+    if (!refused) reply_ok(c->r);
 }
 
 #define FLAGS (CMD_ADMIN | CMD_NOSCRIPT | CMD_STALE | CMD_NO_ASYNC_LOADING | CMD_SELF_LOCK)

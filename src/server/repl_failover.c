@@ -54,9 +54,9 @@ static bool leave(struct repl *r, enum failover_state from) {
 static void log_abort(struct repl *r, const char *why) {
     pthread_mutex_lock(&r->lock);
     if (r->failover.host)
-        log_notice("FAILOVER to %s:%d %s.", r->failover.host, r->failover.port, why);
+        log_notice("FAILOVER to %s:%d aborted: %s", r->failover.host, r->failover.port, why);
     else
-        log_notice("FAILOVER %s.", why);
+        log_notice("FAILOVER to any replica aborted: %s", why);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -125,7 +125,7 @@ static bool hand_over(struct repl *r, bool forced) {
     int waiting = FAILOVER_WAIT_FOR_SYNC;
     if (found && atomic_compare_exchange_strong(&r->failover.state, &waiting, FAILOVER_IN_PROGRESS)) {
         if (forced)
-            log_notice("Failover to %s:%d time out exceeded, failing over.", host, port);
+            log_notice("FAILOVER to %s:%d time out exceeded, failing over.", host, port);
         else
             log_notice("Failover target %s:%d is synced, failing over.", host, port);
         repl_link_follow(r->srv, slice_cstr(host), port, true);
@@ -203,6 +203,7 @@ static const char *check(struct repl *r, const struct request *q) {
     return why;
 }
 
+/* All shards are locked. */
 static void begin(struct cmd_ctx *c, struct repl *r, const struct request *q) {
     struct server *srv = r->srv;
     struct repl_failover *f = &r->failover;
@@ -215,14 +216,28 @@ static void begin(struct cmd_ctx *c, struct repl *r, const struct request *q) {
     if (f->host)
         log_notice("FAILOVER requested to %s:%d.", f->host, f->port);
     else
-        log_notice("FAILOVER requested.");
+        log_notice("FAILOVER requested to any replica.");
     pthread_mutex_unlock(&r->lock);
     f->before_until_ms = atomic_load(&srv->pause_until_ms);
     f->before_all = atomic_load(&srv->pause_all);
     client_pause_begin(srv, clock_wall_ms() + PAUSE_MS, false);
-    dispatch_close_gate(c);
     atomic_store(&f->state, FAILOVER_WAIT_FOR_SYNC);
-    reply_ok(c->r);
+    atomic_fetch_add_explicit(&c->eng->gate, 1, memory_order_release); /* what was let through before the pause looks again */
+}
+
+/* With all shards locked, as REPLICAOF changes the role: so of the two, and of two FAILOVERs, the later one sees the other. */
+static void request(struct cmd_ctx *c, struct repl *r, const struct request *q) {
+    if (!dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) {
+        dispatch_reply_busy(c);
+        return;
+    }
+    const char *why = repl_failover_is_on(r) ? "ERR FAILOVER already in progress." : check(r, q);
+    if (!why) begin(c, r, q);
+    dispatch_unlock(c);
+    if (why)
+        reply_error(c->r, why);
+    else
+        reply_ok(c->r);
 }
 
 void failover_command(struct cmd_ctx *c) {
@@ -234,17 +249,9 @@ void failover_command(struct cmd_ctx *c) {
             reply_ok(c->r);
         else
             reply_error(c->r, "ERR No failover in progress.");
-        return;
+    } else {
+        request(c, r, &q);
     }
-    if (repl_failover_is_on(r)) {
-        reply_error(c->r, "ERR FAILOVER already in progress.");
-        return;
-    }
-    const char *why = check(r, &q);
-    if (why)
-        reply_error(c->r, why);
-    else
-        begin(c, r, &q);
 }
 
 /* ---- on the target ---- */

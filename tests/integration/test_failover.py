@@ -131,8 +131,44 @@ def test_abort_and_timeout(make_ours):
         finally:
             replica.proc.send_signal(signal.SIGCONT)
         wait_equal(primary, replica)
-    assert "FAILOVER Failover manually aborted." in primary.log()
-    assert "FAILOVER Replica never caught up before timeout." in primary.log()
+    assert "FAILOVER requested to any replica." in primary.log()
+    assert "FAILOVER to any replica aborted: Failover manually aborted" in primary.log()
+    assert "FAILOVER to any replica aborted: Replica never caught up before timeout" in primary.log()
+
+
+def test_replicaof_meanwhile_is_refused(make_ours):
+    primary = make_ours()
+    replica = make_ours(primary)
+    wait_link(replica)
+    wait_online(primary)
+    replica.proc.send_signal(signal.SIGSTOP)
+    target = ["TO", "127.0.0.1", str(replica.any_port())]
+    with primary.connect(timeout=60) as conn, primary.connect(timeout=60) as writer:
+        try:
+            conn.ok("SET", "k", "1")
+            conn.ok("FAILOVER", *target)
+            for command in (("REPLICAOF", "127.0.0.1", "1"), ("SLAVEOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")):
+                assert conn.err(*command) == "ERR REPLICAOF not allowed while failing over."
+            assert conn.info("replication")["role"] == "master"
+            writer.send(encode("SET", "k", "2"))
+            assert writer.silent(0.3)
+            conn.ok("FAILOVER", "ABORT")
+            assert writer.read().render() == "+OK"
+            # What is forced goes on without the replica, which does not answer yet: the second state.
+            conn.ok("FAILOVER", *target, "FORCE", "TIMEOUT", "200")
+            harness.wait_for(lambda: conn.info("replication")["master_failover_state"] == "failover-in-progress", 20, what="its turn")
+            assert conn.err("REPLICAOF", "NO", "ONE") == "ERR REPLICAOF not allowed while failing over."
+            conn.ok("FAILOVER", "ABORT")
+            assert conn.ok("SET", "k", "3") == "OK" and conn.info("replication")["role"] == "master"
+            conn.ok("REPLICAOF", "NO", "ONE")
+        finally:
+            replica.proc.send_signal(signal.SIGCONT)
+        wait_link(replica)
+        wait_equal(primary, replica)
+    where = "127.0.0.1:" + target[2]
+    assert "FAILOVER requested to %s." % where in primary.log()
+    assert "FAILOVER to %s aborted: Failover manually aborted" % where in primary.log()
+    assert "FAILOVER to %s time out exceeded, failing over." % where in primary.log()
 
 
 @pytest.mark.parametrize("name", ["redis-server", "valkey-server"])

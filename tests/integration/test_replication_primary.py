@@ -618,6 +618,44 @@ def test_wait(make_primary, make_replica, any_peer):
         assert conn.err("WAITAOF", "1", "0", "0").startswith("ERR WAITAOF cannot be used when numlocal is set")
 
 
+@pytest.mark.parametrize("mode", ["ALL", "WRITE"])
+def test_replicas_are_not_paused(make_primary, make_replica, any_peer, mode):
+    """Their acknowledgements are read on during CLIENT PAUSE, so that they do not seem to lag, and are not given up."""
+    primary = make_primary(repl_timeout="2", repl_ping_replica_period="1")
+    replica = make_replica(any_peer, primary)
+    replica.wait_online()
+    wait_state(primary, "online")
+    with primary.connect(timeout=60) as conn, primary.connect(timeout=60) as writer:
+        conn.ok("SET", "k", "v")
+        conn.ok("CLIENT", "PAUSE", "4000", mode)
+        begin = time.monotonic()
+        writer.send(encode("SET", "k", "w"))
+        assert writer.read().render() == "+OK"
+        assert time.monotonic() - begin > 2
+        info = conn.info("replication")
+        assert re.search(r"state=online,.*lag=[01]$", info["slave0"]), info
+        assert conn.ok("WAIT", "1", "20000") == 1
+        writer.ok("SET", "k", "x")
+        assert writer.ok("WAIT", "1", "20000") == 1
+    assert stats(primary, "sync_full") == 1 and stats(primary, "sync_partial_ok") == 0
+
+
+def test_replicaof_errors(make_primary):
+    primary = make_primary()
+    with primary.connect() as conn:
+        for port in ("x", "-1", "65536", "1.5", ""):
+            assert conn.err("REPLICAOF", "127.0.0.1", port) == "ERR Invalid master port"
+        conn.ok("REPLICAOF", "NO", "ONE")
+    with primary.connect() as monitor, primary.connect() as replica:
+        monitor.ok("MONITOR")
+        assert monitor.err("REPLICAOF", "127.0.0.1", "1") == "ERR Command is not valid when client is a replica."
+        begin_sync(replica)
+        replica.send(encode("REPLICAOF", "127.0.0.1", "1"))
+        assert replica.closed()
+    assert "Replica generated a reply to command 'replicaof', disconnecting it" in primary.log()
+    assert replication(primary)["role"] == "master"
+
+
 @pytest.mark.slow
 def test_min_replicas(make_primary, make_replica, any_peer):
     primary = make_primary(min_replicas_to_write="1", min_replicas_max_lag="2", repl_timeout="60")
