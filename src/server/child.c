@@ -41,7 +41,8 @@ struct children {
     _Atomic int state; /* enum child_kind; CHILD_NONE: none, starting or running */
     _Atomic pid_t pid; /* 0: none runs */
     pid_t parent;
-    void (*done)(void *arg, int pid, int status); /* of the one that runs; thread 0 reads it when pid is set */
+    void (*collected)(void *arg, int status); /* of the one that runs; thread 0 reads these when pid is set */
+    void (*done)(void *arg, int pid, int status);
     void *arg;
     struct report *report;
     struct loop_timer timer; /* thread 0's */
@@ -209,6 +210,7 @@ static pid_t fork_locked(struct server *srv, const struct child_opts *o) {
     latency_note(srv, "fork", took);
     ks_set_child_active(srv->ks, true);
     if (o->forked) o->forked(o->arg, &pt);
+    ch->collected = o->collected;
     ch->done = o->done;
     ch->arg = o->arg;
     atomic_store(&ch->pid, pid);
@@ -239,6 +241,7 @@ static void collected(struct server *srv, pid_t pid, int status) {
     enum child_kind kind = child_kind_now(srv);
     void (*done)(void *arg, int pid, int status) = ch->done;
     void *arg = ch->arg;
+    if (ch->collected) ch->collected(arg, status);
     atomic_store(&ch->last_cow[kind], atomic_load(&ch->report->cow_peak));
     atomic_store(&ch->report->cow, 0);
     ks_set_child_active(srv->ks, false);

@@ -30,7 +30,9 @@ struct child_opts {
     int (*run)(void *arg, const struct propagate_point *pt);
     /* In the parent, right after the fork, still under the locks; may be NULL. */
     void (*forked)(void *arg, const struct propagate_point *pt);
-    /* In the parent, on thread 0, once it has ended: waitpid's status. It is not active any more. */
+    /* In the parent, on thread 0, once it has ended: waitpid's status. `collected` while it still counts as active, so that no
+     * SAVE has replaced the file it has written; it starts no child. May be NULL. `done` when it is not active any more. */
+    void (*collected)(void *arg, int status);
     void (*done)(void *arg, int pid, int status);
     void *arg;
 };

@@ -23,14 +23,18 @@ static bool lock_all(struct cmd_ctx *c) {
     return false;
 }
 
+static bool is_saving(struct cmd_ctx *c) {
+    if (child_kind_now(server_of(c)) != CHILD_RDB) return false;
+    reply_error(c->r, "ERR Background save already in progress");
+    return true;
+}
+
 static void save_command(struct cmd_ctx *c) {
-    if (child_kind_now(server_of(c)) == CHILD_RDB) {
-        reply_error(c->r, "ERR Background save already in progress");
-        return;
-    }
-    if (!lock_all(c)) return;
-    bool ok = snapshot_save(server_of(c));
+    if (is_saving(c) || !lock_all(c)) return;
+    bool saving = is_saving(c); /* a child may have been forked before the locks were taken: both write the same file */
+    bool ok = !saving && snapshot_save(server_of(c));
     dispatch_unlock(c);
+    if (saving) return;
     if (ok)
         reply_ok(c->r);
     else

@@ -35,7 +35,7 @@ static struct repl_sync *sync_new(struct server *srv) {
     struct repl_sync *sy = mem_zalloc(sizeof *sy);
     sy->srv = srv;
     sy->serial = ++serial;
-    sy->report[0] = sy->report[1] = sy->relay_fd = -1;
+    sy->report[0] = sy->report[1] = sy->relay_fd = sy->file_fd = -1;
     sy->capa = ~0u;
     return sy;
 }
@@ -56,6 +56,7 @@ struct repl_sync *repl_sync_free(struct repl_sync *sy) {
     close_fd(&sy->report[0]);
     close_fd(&sy->report[1]);
     close_fd(&sy->relay_fd);
+    close_fd(&sy->file_fd);
     if (repl->sync == sy) repl->sync = NULL;
     mem_free(sy->path);
     mem_free(sy->m);
@@ -263,24 +264,34 @@ void repl_sync_remove_file(struct repl *repl, bool at_end) {
     forget_file(f);
 }
 
+static bool is_success(int status) {
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* Later the path may lead to another file, of a SAVE on another thread, to which sy->offset does not belong. */
+static void file_collected(void *arg, int status) {
+    struct repl_sync *sy = arg;
+    if (is_success(status)) sy->file_fd = open(sy->path, O_RDONLY | O_CLOEXEC);
+    sy->file_errno = errno;
+}
+
 static void file_done(void *arg, int pid, int status) {
     struct repl_sync *sy = arg;
     struct server *srv = sy->srv;
     struct stat st;
-    bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    bool ok = is_success(status);
     snapshot_ended(srv, sy->path, pid, status);
-    int fd = ok ? open(sy->path, O_RDONLY | O_CLOEXEC) : -1;
+    errno = sy->file_errno;
     if (!ok) {
         log_warning("SYNC failed. BGSAVE child returned an error");
         repl_sync_fail(sy, false);
-    } else if (fd < 0 || fstat(fd, &st) != 0) {
+    } else if (sy->file_fd < 0 || fstat(sy->file_fd, &st) != 0) {
         log_warning("SYNC failed. Can't open/stat DB after BGSAVE: %s", strerror(errno));
         repl_sync_fail(sy, false);
     } else {
         note_file(sy, &st);
-        send_file(sy, fd, (uint64_t)st.st_size);
+        send_file(sy, sy->file_fd, (uint64_t)st.st_size);
     }
-    close_fd(&fd);
     repl_sync_free(sy);
     repl_sync_consider(srv);
 }
@@ -293,6 +304,7 @@ static bool begin_file(struct repl_sync *sy) {
                             .prepare = file_prepare,
                             .run = file_run,
                             .forked = file_forked,
+                            .collected = file_collected,
                             .done = file_done,
                             .arg = sy };
     uint64_t locked = engine_lock(&srv->eng, ks_all_mask(ks_n_shards(srv->ks)), false);

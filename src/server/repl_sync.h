@@ -48,6 +48,7 @@ struct repl_sync { /* thread 0's */
     struct loop_timer timer;
     /* what the child is to know, looked up before the fork */
     char *path;
+    int file_fd, file_errno; /* of the file at that path, once it is written; -1, and why */
     struct rdb_file_info info;
     struct rdb_save_opts opts;
     int64_t timeout_us, key_delay_us;
