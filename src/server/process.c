@@ -18,6 +18,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "server/replication.h"
 #include "server/server.h"
 
 #define RESERVED_FDS 32 /* log, /proc, certificates, what a library opens */
@@ -50,7 +51,10 @@ int process_write_pidfile(const char *path) {
 }
 
 void process_remove_pidfile_at_exit(const char *path) {
-    if (pidfile_path) unlink(pidfile_path);
+    if (pidfile_path) {
+        log_notice("Removing the pid file.");
+        unlink(pidfile_path);
+    }
     mem_free(pidfile_path);
     pidfile_path = path ? mem_strdup(path) : NULL;
 }
@@ -249,7 +253,7 @@ static bool has_env(const char *name) {
 }
 
 /* One datagram of sd_notify(3)'s protocol. */
-static void tell_systemd(const char *text) {
+static void tell_systemd(const char *text, int flags) {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
     size_t n = path ? strlen(path) : 0;
@@ -259,7 +263,7 @@ static void tell_systemd(const char *text) {
     for (size_t i = 0; i < n; i++) sa.sun_path[i] = path[i]; /* the rest is zero */
     if (*path == '@') sa.sun_path[0] = 0;
     socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
-    if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&sa, len) < 0)
+    if (sendto(fd, text, strlen(text), MSG_NOSIGNAL | flags, (struct sockaddr *)&sa, len) < 0)
         log_warning("Cannot notify the supervisor: %s", strerror(errno));
     close(fd);
 }
@@ -283,7 +287,11 @@ void process_supervise(struct server *srv) {
 }
 
 void process_notify_ready(struct server *srv) {
-    if (srv->supervised == CFG_SUPERVISED_SYSTEMD) tell_systemd("STATUS=Ready to accept connections\nREADY=1\n");
+    if (srv->supervised == CFG_SUPERVISED_SYSTEMD)
+        tell_systemd(repl_is_replica(srv->repl) ? "STATUS=Ready to accept connections in read-only mode. Waiting for MASTER <-> "
+                                                  "REPLICA sync\nREADY=1\n"
+                                                : "STATUS=Ready to accept connections\nREADY=1\n",
+                     0);
     if (srv->supervised != CFG_SUPERVISED_UPSTART) return;
     log_notice("Supervised by upstart, will stop to signal readiness.");
     unsetenv("UPSTART_JOB");
@@ -291,7 +299,14 @@ void process_notify_ready(struct server *srv) {
 }
 
 void process_notify_stopping(struct server *srv) {
-    if (srv->supervised == CFG_SUPERVISED_SYSTEMD) tell_systemd("STOPPING=1\n");
+    if (srv->supervised == CFG_SUPERVISED_SYSTEMD) tell_systemd("STOPPING=1\n", 0);
+}
+
+void process_notify_status(struct server *srv, const char *text) {
+    char line[256];
+    if (srv->supervised != CFG_SUPERVISED_SYSTEMD) return;
+    snprintf(line, sizeof line, "STATUS=%s\n", text);
+    tell_systemd(line, MSG_DONTWAIT);
 }
 
 void process_banner(struct server *srv) {

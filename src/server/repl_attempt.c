@@ -243,6 +243,8 @@ static void *thread_main(void *arg) {
         if (a->io.fd >= 0) syncio_close(&a->io, clock_mono_us());
         attempt_step(a, link_step_failed);
     }
+    if (a->data && !a->is_taken && a->load == LOAD_SWAP)
+        log_notice("MASTER <-> REPLICA sync: Discarding temporary DB in background");
     ks_free(a->data);
     a->data = NULL;
     struct repl_link *l = a->srv->repl->link;

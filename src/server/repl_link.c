@@ -245,7 +245,9 @@ static struct repl_attempt *attempt_new(struct repl_link *l) {
     return a;
 }
 
-static void begin_attempt(struct repl_link *l) {
+enum attempt_why { WHY_TIME, WHY_LOST, WHY_FAILED };
+
+static void begin_attempt(struct repl_link *l, enum attempt_why why) {
     pthread_mutex_lock(&l->repl->lock);
     if (repl_link_state(l) != LINK_CONNECT || l->attempt) {
         pthread_mutex_unlock(&l->repl->lock);
@@ -257,7 +259,8 @@ static void begin_attempt(struct repl_link *l) {
     set_state(l, LINK_CONNECTING);
     pthread_mutex_unlock(&l->repl->lock);
     take_settings(a);
-    log_notice("Connecting to MASTER %s:%d", a->host, a->port);
+    log_notice("%s to MASTER %s:%d%s", why == WHY_TIME ? "Connecting" : "Reconnecting", a->host, a->port,
+               why == WHY_FAILED ? " after failure" : "");
     int r = 0;
     if (cfg_get(&l->srv->cfg->tls_replication) && !a->tls) {
         log_warning("Unable to connect to MASTER: tls-replication is on, and TLS is not configured");
@@ -442,6 +445,7 @@ void link_step_loaded(struct repl_attempt *a) {
         repl_disconnect_replicas(r);
         return;
     }
+    if (a->load == LOAD_SWAP) log_notice("MASTER <-> REPLICA sync: Swapping active DB with loaded DB");
     with_data_locked(a, exchange_data);
     put_libraries(a);
     repl_set_id(r, a->answer.id);
@@ -451,7 +455,10 @@ void link_step_loaded(struct repl_attempt *a) {
     aof_data_replaced(srv);
     loading_end(srv);
     a->is_loading = false;
+    if (a->load == LOAD_SWAP)
+        log_notice("MASTER <-> REPLICA sync: Discarding old DB in background"); /* by the attempt's thread */
     log_notice("MASTER <-> REPLICA sync: Finished with success");
+    process_notify_status(srv, "MASTER <-> REPLICA sync: Finished with success. Ready to accept connections in read-write mode.");
     go_on_as_client(a, a->stream_db >= 0 ? a->stream_db : 0);
     client_update_expiry(srv);
 }
@@ -476,6 +483,8 @@ void link_step_continue(struct repl_attempt *a) {
     backlog_open(r->backlog);
     go_on_as_client(a, r->link->stream_db);
     log_notice("MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.");
+    process_notify_status(a->srv, "MASTER <-> REPLICA sync: Partial Resynchronization accepted. Ready to accept connections in "
+                                  "read-write mode.");
 }
 
 void link_step_failed(struct repl_attempt *a) {
@@ -484,9 +493,16 @@ void link_step_failed(struct repl_attempt *a) {
     a->is_loading = false;
     pthread_mutex_lock(&l->repl->lock);
     struct repl_attempt *mine = l->attempt == a ? take_attempt(l) : NULL;
+    bool in_transfer = mine && repl_link_state(l) == LINK_TRANSFER;
     if (mine) set_state(l, LINK_CONNECT);
     pthread_mutex_unlock(&l->repl->lock);
     if (mine && a->failover && a->is_refused) repl_failover_ended(l->repl, false);
+    /* A transfer is begun again at once, as by redis-server; but what fails at once must not have the primary save in a loop. */
+    int64_t now = clock_mono_us();
+    if (in_transfer && now - a->started_us >= RETRY_US && !a->srv->threads[0].stopping) {
+        l->cron_us = now;
+        begin_attempt(l, WHY_FAILED);
+    }
     attempt_unref(mine);
 }
 
@@ -505,7 +521,7 @@ void repl_link_lost(struct client *c) {
     log_notice("Caching the disconnected master state.");
     if (c->th->stopping) return;
     l->cron_us = clock_mono_us();
-    begin_attempt(l);
+    begin_attempt(l, WHY_LOST);
 }
 
 void repl_link_cron(struct server *srv) {
@@ -514,7 +530,7 @@ void repl_link_cron(struct server *srv) {
     if (srv->threads[0].stopping || (l->cron_us && now - l->cron_us < RETRY_US)) return;
     l->cron_us = now;
     bool is_starting = loading_is_on(srv) && !l->attempt; /* the file is read first: it may say from where to go on */
-    if (repl_link_state(l) == LINK_CONNECT && !is_starting) begin_attempt(l);
+    if (repl_link_state(l) == LINK_CONNECT && !is_starting) begin_attempt(l, WHY_TIME);
     if (!l->primary || conn_is_closing(&l->primary->conn)) return;
     if (now - atomic_load(&l->last_io_us) > cfg_get(&srv->cfg->repl_timeout) * 1000000) {
         log_warning("MASTER timeout: no data nor PING received...");

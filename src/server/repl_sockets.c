@@ -85,7 +85,8 @@ void replica_wait_for_ack(struct replica *r) {
     pthread_mutex_lock(&r->repl->lock);
     replica_name(r, name, sizeof name);
     pthread_mutex_unlock(&r->repl->lock);
-    log_notice("Streamed replication RDB with replica %s (socket). Waiting for REPLCONF ACK from replica to enable streaming",
+    log_notice("Streamed RDB transfer with replica %s succeeded (socket). Waiting for REPLCONF ACK from replica to enable "
+               "streaming",
                name);
     if (!repl_sync_file_done(r)) return;
     atomic_store(&r->ack_us, clock_mono_us());

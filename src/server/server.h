@@ -161,6 +161,7 @@ struct server {
     int listening_port, listening_tls_port; /* under config_set_lock once threads run; 0: none */
     _Atomic int shutdown_asked;             /* enum shutdown_asked */
     _Atomic unsigned shutdown_flags;        /* with SHUTDOWN_BY_COMMAND: its enum shutdown_flag */
+    _Atomic bool shutdown_is_said;          /* in the log */
     int exit_status;                        /* of main(); thread 0 */
     _Atomic int threads_running;
     /* cron's memory for instantaneous figures; thread 0 only */
@@ -236,6 +237,7 @@ void process_signals(struct server *srv);
 void process_supervise(struct server *srv); /* by `supervised` and the environment: sets srv->supervised */
 void process_notify_ready(struct server *srv);
 void process_notify_stopping(struct server *srv);
+void process_notify_status(struct server *srv, const char *text); /* what systemctl status shows. Any thread; does not wait */
 void process_banner(struct server *srv);
 void process_listen_text(struct server *srv, char *out, size_t cap); /* {listen-addr} */
 

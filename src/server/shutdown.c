@@ -44,8 +44,10 @@ static bool finish(struct server *srv, unsigned flags) {
     kill_children(srv);
     if (wants_snapshot(srv, flags)) {
         log_notice("Saving the final RDB snapshot before exiting.");
+        process_notify_status(srv, "Saving the final RDB snapshot");
         if (!snapshot_save(srv)) {
             log_warning("Error trying to save the DB, can't exit.");
+            process_notify_status(srv, "Error trying to save the DB, can't exit.");
             if (!(flags & SHUTDOWN_FORCE)) return false;
             log_warning("Exiting although the DB could not be saved (forced).");
         }
@@ -53,6 +55,11 @@ static bool finish(struct server *srv, unsigned flags) {
     refusal_set(srv, REFUSE_ENDING, true);
     atomic_fetch_add(&srv->eng.gate, 1); /* who was let through before looks again */
     return true;
+}
+
+/* Before anything is waited for or written, and once: a signal is looked at by turn after turn of cron until it is done. */
+static void log_asked(struct server *srv) {
+    if (!atomic_exchange(&srv->shutdown_is_said, true)) log_notice("User requested shutdown...");
 }
 
 /* ---- SHUTDOWN ---- */
@@ -98,6 +105,7 @@ static void end_waits(struct io_thread *th, void *arg) {
 /* It was called off, or failed: the server goes on. */
 static void call_off(struct server *srv) {
     atomic_store(&srv->shutdown_asked, SHUTDOWN_NOT_ASKED);
+    atomic_store(&srv->shutdown_is_said, false);
     repl_shutdown_cancel(srv);
     for (int t = 0; t < srv->n_threads; t++) io_thread_post(&srv->threads[t], end_waits, NULL);
 }
@@ -116,6 +124,7 @@ static void abort_shutdown(struct cmd_ctx *c, struct server *srv) {
 /* Replicas are to get what they lack first: thread 0's cron goes on when they have. */
 static void wait_for_replicas(struct cmd_ctx *c, struct server *srv, unsigned flags) {
     int none = SHUTDOWN_NOT_ASKED;
+    log_asked(srv);
     atomic_store(&srv->shutdown_flags, flags);
     atomic_compare_exchange_strong(&srv->shutdown_asked, &none, SHUTDOWN_BY_COMMAND);
     cmd_block_on_keys(c, &(struct cmd_block){ .conclude = reply_failed });
@@ -132,17 +141,21 @@ void shutdown_command(struct cmd_ctx *c) {
     } else if (!(flags & SHUTDOWN_NOW) && cmd_can_block(c) && repl_shutdown_is_wanted(srv->repl)) {
         wait_for_replicas(c, srv, flags);
     } else if ((flags & SHUTDOWN_NOSAVE) && ks_is_held(c->ks)) {
+        log_asked(srv);
         kill_children(srv); /* the script ends with the server */
         end_client(c, srv);
     } else if (!dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) {
         dispatch_reply_busy(c);
     } else {
+        log_asked(srv);
         bool done = finish(srv, flags);
         dispatch_unlock(c);
-        if (done)
+        if (done) {
             end_client(c, srv);
-        else
+        } else {
+            atomic_store(&srv->shutdown_is_said, false);
             reply_error(c->r, "ERR Errors trying to SHUTDOWN. Check logs.");
+        }
     }
 }
 
@@ -175,6 +188,7 @@ static bool finish_by_signal(struct server *srv, int asked) {
         loading_cancel(srv);
         return true;
     }
+    log_asked(srv);
     if (!(flags & SHUTDOWN_NOW) && repl_shutdown_waits(srv)) return false;
     uint64_t locked = engine_lock(&srv->eng, ks_all_mask(ks_n_shards(srv->ks)), false);
     if (!locked) { /* a script runs for long: it is waited for only if there is something to write afterwards */
@@ -194,7 +208,6 @@ void shutdown_cron(struct server *srv) {
     int asked = atomic_load(&srv->shutdown_asked);
     if (asked == SHUTDOWN_NOT_ASKED || srv->threads[0].stopping) return;
     if (asked != SHUTDOWN_READY && !finish_by_signal(srv, asked)) return;
-    log_notice("User requested shutdown...");
     process_notify_stopping(srv);
     io_threads_stop(srv);
 }

@@ -234,7 +234,10 @@ def test_shutdown_waits_for_replicas(make_ours, how):
         assert primary.wait_exit(60) == 0
     with replica.connect() as conn:
         assert conn.ok("GET", "k") in ("v", b"v", "w", b"w")
-    assert "1 of 1 replicas are in sync when shutting down." in primary.log()
+    log = primary.log()
+    assert "1 of 1 replicas are in sync when shutting down." in log
+    assert log.rindex("User requested shutdown...") < log.rindex("Waiting for replicas before shutting down")
+    assert log.count("User requested shutdown...") == log.count("Waiting for replicas before shutting down")
 
 
 def test_shutdown_does_not_wait_for_ever(make_ours):

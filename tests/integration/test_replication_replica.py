@@ -65,6 +65,8 @@ def test_full_synchronization_under_load(make_peer, kind, load, diskless):
         if kind != "redis":
             assert c.ok("FCALL", "f", "0") == 7
     assert int(stats(primary)["sync_full"]) == 1
+    for line in ("Swapping active DB with loaded DB", "Discarding old DB in background"):
+        assert ("MASTER <-> REPLICA sync: " + line in replica.log()) == (load == "swapdb")
 
 
 @pytest.mark.parametrize("save", ["", "3600 1"])
@@ -384,7 +386,7 @@ def test_sessions_are_resumed_on_reconnect(make_peer, transport):
 
 def test_roles_and_figures(make_peer):
     primary, replica = make_peer("redis"), make_peer(replica_announce_ip="127.0.0.2", replica_announce_port="7777",
-                                                      replica_priority="42")
+                                                      replica_priority="42", replica_announced="no")
     follow(replica, primary)
     wait_link(replica)
     with primary.connect() as c:
@@ -395,6 +397,7 @@ def test_roles_and_figures(make_peer):
     wait_same(primary, replica)
     info = replication(replica)
     assert (info["role"], info["master_host"], int(info["master_port"])) == ("slave", primary.host, primary.any_port())
+    assert info["replica_announced"] == "0"  # Sentinel leaves it out; the primary shows it all the same
     assert info["slave_priority"] == "42" and info["slave_read_only"] == "1" and info["master_sync_in_progress"] == "0"
     assert info["master_replid"] == replication(primary)["master_replid"]
     for proto in (2, 3):
@@ -453,6 +456,22 @@ def test_getack_is_answered_at_once(make_peer):
         for i in range(20):
             c.ok("SET", "k", str(i))
             assert c.ok("WAIT", "1", "20000") == 1
+
+
+@pytest.mark.parametrize("kind", ["valkey", "kettle"])  # redis-server 7.0 knows no WAITAOF
+def test_what_a_replica_has_synced_is_acknowledged(make_peer, kind):
+    primary, replica = make_peer(kind), make_peer(appendonly="yes", appendfsync="everysec")
+    follow(replica, primary)
+    wait_link(replica)
+    with primary.connect(timeout=60) as c, replica.connect() as other:
+        for i in range(3):
+            c.ok("SET", "k", str(i))
+            assert c.ok("WAITAOF", "0", "1", "30000") == [0, 1]
+        # Without its append-only file the replica has nothing on the disk, and does not say so.
+        other.ok("CONFIG", "SET", "appendonly", "no")
+        c.ok("SET", "k", "last")
+        assert c.ok("WAIT", "1", "20000") == 1
+        assert c.ok("WAITAOF", "0", "1", "300") == [0, 0]
 
 
 def test_auth(make_peer):
@@ -658,6 +677,7 @@ def test_a_primary_that_stalls(make_peer, env, transport):
         replica.wait_log("Timeout receiving bulk data from MASTER")
         took = time.monotonic() - primary.stalled
         assert 1.9 <= took <= 2 + env.timeout(15), took
+        replica.wait_log("Reconnecting to MASTER 127.0.0.1:%d after failure" % primary.any_port())
         with replica.connect() as c:
             c.ok("PING")
             c.ok("REPLICAOF", "NO", "ONE")
@@ -705,6 +725,8 @@ def test_a_primary_that_talks_nonsense(make_peer, env, transport, name, load):
             if load == "swapdb":
                 assert c.ok("GET", "mine") == b"1"
             c.ok("REPLICAOF", "NO", "ONE")
+    if load == "swapdb" and name == "no-rdb":
+        assert "MASTER <-> REPLICA sync: Discarding temporary DB in background" in replica.log()
 
 
 EMPTY_RDB = b"REDIS0009\xff" + b"\0" * 8

@@ -76,6 +76,25 @@ def test_supervised_by_systemd(make_server, supervisor, mode, env):
     assert server.wait_exit() == 0
 
 
+def test_supervisor_is_told_of_a_replica(make_server, supervisor, env, transport):
+    if not env.is_kettle or transport != "tcp":
+        pytest.skip("what is told does not depend on the transport")
+    primary = make_server()
+    replica = make_server(directives={"supervised": "systemd", "replicaof": ["127.0.0.1", str(primary.port)], "save": "3600 1"})
+    waits = "STATUS=Ready to accept connections in read-only mode. Waiting for MASTER <-> REPLICA sync"
+    assert supervisor.read() == [waits, "READY=1"]
+    assert supervisor.read() == ["STATUS=MASTER <-> REPLICA sync: Finished with success. Ready to accept connections in read-write mode."]
+    with primary.connect() as conn:
+        conn.ok("CLIENT", "KILL", "TYPE", "replica")
+    assert supervisor.read() == ["STATUS=MASTER <-> REPLICA sync: Partial Resynchronization accepted. Ready to accept connections in "
+                                 "read-write mode."]
+    assert "Reconnecting to MASTER 127.0.0.1:%d\n" % primary.port in replica.log()
+    replica.proc.terminate()
+    assert supervisor.read() == ["STATUS=Saving the final RDB snapshot"]
+    assert supervisor.read() == ["STOPPING=1"]
+    assert replica.wait_exit() == 0
+
+
 def test_not_supervised(make_server, supervisor):
     server = make_server()
     with server.connect() as conn:
@@ -111,6 +130,8 @@ def test_daemon(env, transport, tmp_path):
             assert conn("PING") == "PONG"
         os.kill(pid, signal.SIGTERM)
         wait_for(lambda: not pidfile.exists() and not alive(pid), env.timeout(10), what="the daemon to end")
+        said = log.read_text()
+        assert -1 < said.find("User requested shutdown...") < said.find("Removing the pid file.") < said.find("ready to exit, bye bye")
     finally:
         if pid and alive(pid):
             os.kill(pid, signal.SIGKILL)
