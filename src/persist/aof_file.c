@@ -669,6 +669,10 @@ void aof_file_state_get(struct aof_file *f, struct aof_file_state *ret) {
     };
 }
 
+void aof_file_reset_stats(struct aof_file *f) {
+    atomic_store(&f->delayed_fsyncs, 0);
+}
+
 const _Atomic uint64_t *aof_file_appended(const struct aof_file *f) {
     return &f->appended;
 }

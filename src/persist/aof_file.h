@@ -82,6 +82,7 @@ struct aof_file_state {
     int write_err, fsync_err; /* errno; 0: fine */
 };
 void aof_file_state_get(struct aof_file *f, struct aof_file_state *ret);
+void aof_file_reset_stats(struct aof_file *f);                       /* delayed_fsyncs */
 const _Atomic uint64_t *aof_file_appended(const struct aof_file *f); /* where the offset is kept */
 size_t aof_file_pending(const struct aof_file *f);                   /* bytes appended and not written; no lock */
 uint64_t aof_file_fsynced(const struct aof_file *f);

@@ -444,3 +444,7 @@ void aof_info(struct server *srv, struct buf *o) {
                (long long)st.total, (long long)atomic_load(&a->base_size), (unsigned long long)(st.appended - st.written),
                st.fsync_runs, (unsigned long long)st.delayed_fsyncs);
 }
+
+void aof_reset_stats(struct server *srv) {
+    aof_file_reset_stats(srv->aof->file);
+}

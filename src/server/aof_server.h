@@ -58,6 +58,7 @@ void debug_loadaof(struct cmd_ctx *c);
 /* ---- figures ---- */
 bool aof_is_on(const struct aof *a);                /* appendonly yes */
 void aof_info(struct server *srv, struct buf *out); /* INFO persistence: its lines */
+void aof_reset_stats(struct server *srv);           /* CONFIG RESETSTAT */
 size_t aof_buffer_bytes(const struct server *srv);  /* of used memory, for maxmemory; cheap */
 /* Bytes appended since the start that are on the disk: session.aof_offset is safe when this is as much. */
 uint64_t aof_fsynced_offset(struct aof *a);

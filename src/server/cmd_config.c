@@ -18,6 +18,8 @@
 #include "server/evict.h"
 #include "server/observe.h"
 
+#define MIN_BACKLOG 16384 /* of repl-backlog-size, when CONFIG SET sets it */
+
 static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
 }
@@ -116,7 +118,7 @@ static bool is_tls(const char *name) {
 const char *server_apply_config(void *arg, const char *const *names, int n, const char **ret_blamed) {
     struct server *srv = arg;
     struct config *cfg = srv->cfg;
-    bool tls = false, relisten = false, pass = false, title = false, clients = false, memory = false;
+    bool tls = false, relisten = false, pass = false, title = false, clients = false, memory = false, backlog = false;
     for (int i = 0; i < n; i++) {
         tls |= is_tls(names[i]);
         relisten |= wants_relisten(names[i]);
@@ -124,6 +126,7 @@ const char *server_apply_config(void *arg, const char *const *names, int n, cons
         title |= !strcmp(names[i], "proc-title-template") || wants_relisten(names[i]);
         clients |= !strcmp(names[i], "maxclients");
         memory |= !strcmp(names[i], "maxmemory");
+        backlog |= !strcmp(names[i], "repl-backlog-size");
     }
     const char *err = NULL;
     if (tls && (err = apply_tls(srv))) *ret_blamed = first_of(names, n, is_tls);
@@ -140,6 +143,8 @@ const char *server_apply_config(void *arg, const char *const *names, int n, cons
         if (p) mem_wipe(p, strlen(p));
         mem_free(p);
     }
+    /* As by redis-server: CONFIG GET shows what it was raised to; what a configuration file says is left as it is. */
+    if (backlog && cfg_get(&cfg->repl_backlog_size) < MIN_BACKLOG) atomic_store(&cfg->repl_backlog_size, MIN_BACKLOG);
     server_apply_all(srv);
     if (memory && evict_is_needed(srv))
         log_warning("WARNING: the new maxmemory value set via CONFIG SET (%lld) is smaller than the current memory usage (%zu). "
@@ -259,6 +264,7 @@ static void config_resetstat_command(struct cmd_ctx *c) {
     atomic_store(&s->busy_us_from, turns.busy_us);
     hist_reset(srv->tls.handshake_us);
     child_figures_reset(srv);
+    aof_reset_stats(srv);
     reply_ok(c->r);
 }
 

@@ -312,7 +312,7 @@ static void reply_result(struct cmd_ctx *c, const struct migration *m) {
         reply_error(c->r, "IOERR error or timeout writing to target instance");
         break;
     case MIGRATE_READING:
-        reply_error(c->r, "IOERR error or timeout reading from target instance");
+        reply_error(c->r, "IOERR error or timeout reading to target instance");
         break;
     case MIGRATE_REFUSED:
         reply_errorf(c->r, "ERR Target instance replied with error: %s", m->talk.error);

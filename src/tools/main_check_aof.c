@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "persist/aof_check.h"
+#include "tools/tool_opts.h"
 
 static void say(void *arg, const char *text) {
     (void)arg;
@@ -33,6 +34,10 @@ int main(int argc, char **argv) {
     mem_thread_begin();
     hash_seed_init();
     clock_init();
+    if (argc == 2 && (!strcmp(argv[1], "-v") || !strcmp(argv[1], "--version"))) {
+        printf("kettle-check-aof %s\n", TOOL_VERSION);
+        return 0;
+    }
     if (argc == 3 && !strcmp(argv[1], "--fix")) {
         o.fix = true;
     } else if (argc == 4 && !strcmp(argv[1], "--truncate-to-timestamp")) {

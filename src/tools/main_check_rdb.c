@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "persist/rdb_file.h"
+#include "tools/tool_opts.h"
 
 struct check {
     struct rdb_file_found found; /* kept up to date while it reads */
@@ -121,7 +122,7 @@ int main(int argc, char **argv) {
     if (argc != 2 || (argv[1][0] == '-' && argv[1][1])) {
         bool wants_help = argc == 2 && (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"));
         if (argc == 2 && (!strcmp(argv[1], "-v") || !strcmp(argv[1], "--version"))) {
-            printf("kettle-check-rdb 0.1.0\n");
+            printf("kettle-check-rdb %s\n", TOOL_VERSION);
             return 0;
         }
         fprintf(wants_help ? stdout : stderr, "Usage: %s <rdb-file-name>\n", argv[0]);

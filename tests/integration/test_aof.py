@@ -617,6 +617,8 @@ def test_everysec_does_not_wait_for_the_disk(faults):
             time.sleep(0.005)
         assert worst < 3
         assert int(conn.info("persistence")["aof_delayed_fsync"]) >= 1
+        ok(conn, "CONFIG", "RESETSTAT")
+        assert int(conn.info("persistence")["aof_delayed_fsync"]) == 0
     assert "Asynchronous AOF fsync is taking too long (disk is busy?)" in server.log()
     f.heal()
     again(server)
@@ -717,6 +719,15 @@ def tool(env, *args, stdin=""):
     assert path, "kettle-check-aof is not built"
     out = subprocess.run([path] + list(args), input=stdin.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
     return out.returncode, out.stdout.decode()
+
+
+@pytest.mark.parametrize("name", ["kettle-check-aof", "kettle-check-rdb"])
+def test_version_of_the_tools(make_server, env, name):
+    with make_server().connect() as conn:
+        version = conn.info("server")["kettle_version"]
+    for option in ("-v", "--version"):
+        out = subprocess.run([env.tool(name), option], stdout=subprocess.PIPE, timeout=60)
+        assert (out.returncode, out.stdout.decode()) == (0, "%s %s\n" % (name, version))
 
 
 def test_timestamps_and_going_back_to_one(make_server, env):

@@ -17,7 +17,7 @@ import resp
 from test_dump import KINDS, make, show
 
 IOERR_CONNECT = "IOERR error or timeout connecting to the client"
-IOERR_READ = "IOERR error or timeout reading from target instance"
+IOERR_READ = "IOERR error or timeout reading to target instance"
 
 
 find_peer = replicas.program

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """This server as a primary: Debian's redis-server and valkey-server replicate from it, in full (by a file, by sockets) and in part,
 in plaintext and over TLS, with load; WAIT, min-replicas, limits, replicas that freeze."""
+import ctypes
 import glob
 import os
 import re
@@ -439,6 +440,56 @@ def test_debug_replicate(make_primary):
     assert b"last" in written and b"NO-SUCH-COMMAND" not in written and b"nobody" not in written
 
 
+def test_diskless_sync_begins_when_there_are_enough(make_primary):
+    primary = make_primary(repl_diskless_sync_delay="600", repl_diskless_sync_max_replicas="2")
+    with primary.connect(timeout=60) as first, primary.connect(timeout=60) as second, primary.connect() as conn:
+        for replica in (first, second):
+            replica.ok("REPLCONF", "capa", "eof", "capa", "psync2")
+        first.send(encode("PSYNC", "?", "-1"))
+        primary.wait_log("Delay next BGSAVE for diskless SYNC")
+        time.sleep(1.5)  # more than one turn of cron
+        assert "Starting BGSAVE for SYNC" not in primary.log() and conn.info("stats")["total_forks"] == "0"
+        second.send(encode("PSYNC", "?", "-1"))
+        for replica in (first, second):
+            line, data = read_sync(replica)
+            assert line.startswith(b"+FULLRESYNC ") and data.startswith(b"REDIS00")
+        assert conn.info("stats")["total_forks"] == "1"
+
+
+def options_of_sockets(pid, option):
+    """By the port of the other end, one option of each of a process's TCP connections; None where the kernel does not let others look."""
+    libc, found = ctypes.CDLL(None, use_errno=True), {}
+    process = os.pidfd_open(pid)
+    try:
+        for name in os.listdir("/proc/%d/fd" % pid):
+            if not os.readlink("/proc/%d/fd/%s" % (pid, name)).startswith("socket:"):
+                continue
+            fd = libc.syscall(438, process, int(name), 0)  # pidfd_getfd
+            if fd < 0:
+                return None
+            with socket.socket(fileno=fd) as sock:
+                try:
+                    found[sock.getpeername()[1]] = sock.getsockopt(socket.IPPROTO_TCP, option)
+                except OSError:
+                    continue  # it listens
+    finally:
+        os.close(process)
+    return found
+
+
+@pytest.mark.parametrize("wanted", ["no", "yes"])
+def test_nodelay_of_a_replica(make_primary, wanted):
+    """A replica's connection, and no other, is as repl-disable-tcp-nodelay says."""
+    primary = make_primary(repl_disable_tcp_nodelay=wanted)
+    with primary.connect() as conn, primary.connect() as replica:
+        begin_sync(replica)
+        options = options_of_sockets(primary.proc.pid, socket.TCP_NODELAY)
+        if options is None:
+            pytest.skip("another process's sockets are not to be had here")
+        assert bool(options[conn.sock.getsockname()[1]])
+        assert bool(options[replica.sock.getsockname()[1]]) == (wanted == "no")
+
+
 def test_partial_resync_by_hand(make_primary):
     primary = make_primary()
     with primary.connect() as conn:
@@ -697,6 +748,11 @@ def test_backlog_size_is_changed(make_primary):
         conn.ok("CONFIG", "SET", "repl-backlog-size", "100kb")
         assert int(conn.info("replication")["repl_backlog_histlen"]) < 400000
         assert conn.info("replication")["repl_backlog_size"] == "102400"
+        conn.ok("CONFIG", "SET", "repl-backlog-size", "100")  # raised to the least that there is
+        assert conn.ok("CONFIG", "GET", "repl-backlog-size") == [b"repl-backlog-size", b"16384"]
+        assert conn.info("replication")["repl_backlog_size"] == "16384"
+        conn.ok("CONFIG", "SET", "repl-backlog-size", "16385")
+        assert conn.ok("CONFIG", "GET", "repl-backlog-size") == [b"repl-backlog-size", b"16385"]
 
 
 # ---- redis-cli ----
