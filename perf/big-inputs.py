@@ -31,7 +31,7 @@ from bench import peers  # noqa: E402
 from bench.servers import CERTS, ROOT, Program, Server, command  # noqa: E402
 
 LIMIT_MS = 50
-BATCH = 2000  # commands on their way at a time
+BATCH = 100  # commands on their way at a time: a pipeline that others wait behind is not what is measured
 MIB = 1 << 20
 
 
@@ -351,7 +351,7 @@ def main():
         subprocess.run([os.path.join(ROOT, "scripts/gen-test-certs.sh")], check=True, stdout=subprocess.DEVNULL)
     programs = []
     for name in args.servers.split(","):
-        path, libs = (os.path.join(args.build, "kettle-server"), "") if name == "kettle" else getattr(peers, name)()
+        path, libs = (os.path.join(os.path.abspath(args.build), "kettle-server"), "") if name == "kettle" else getattr(peers, name)()
         if path:
             programs.append(Program(name, path, libs))
     rows, progress = [], Progress()
