@@ -72,6 +72,10 @@ struct children *children_free(struct children *ch) {
     return NULL;
 }
 
+pid_t child_pid(const struct server *srv) {
+    return atomic_load(&srv->children->pid);
+}
+
 bool child_is_active(const struct server *srv) {
     return child_kind_now(srv) != CHILD_NONE;
 }

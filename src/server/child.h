@@ -44,6 +44,11 @@ struct children *children_free(struct children *ch);
 pid_t child_start(struct server *srv, const struct child_opts *o);
 bool child_is_active(const struct server *srv); /* any thread, also inside the child: of its parent then */
 enum child_kind child_kind_now(const struct server *srv);
+static inline bool child_is_saving(const struct server *srv) { /* an RDB, to a file or to replicas; any thread */
+    enum child_kind kind = child_kind_now(srv);
+    return kind == CHILD_RDB || kind == CHILD_REPL;
+}
+pid_t child_pid(const struct server *srv); /* any thread; 0: none runs */
 /* Ends it, without its work; `done` is called in here when this is thread 0, else soon. SHUTDOWN, FLUSHALL, REPLICAOF. Nothing
  * when there is none, or its kind is another one than `kind` (CHILD_NONE: any). */
 void child_kill(struct server *srv, enum child_kind kind);

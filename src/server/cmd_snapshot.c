@@ -17,14 +17,19 @@ static struct server *server_of(struct cmd_ctx *c) {
     return c->eng->server;
 }
 
+/* False: replied to, or LOADING began while it waited for the locks, and the command is asked for again. */
 static bool lock_all(struct cmd_ctx *c) {
-    if (dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) return true;
-    dispatch_reply_busy(c);
+    if (!dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) {
+        dispatch_reply_busy(c);
+        return false;
+    }
+    if (c->in_exec || !dispatch_is_stale(c)) return true;
+    dispatch_unlock(c);
     return false;
 }
 
 static bool is_saving(struct cmd_ctx *c) {
-    if (child_kind_now(server_of(c)) != CHILD_RDB) return false;
+    if (!child_is_saving(server_of(c))) return false;
     reply_error(c->r, "ERR Background save already in progress");
     return true;
 }

@@ -40,6 +40,7 @@ void attempt_unref(struct repl_attempt *a) {
     ktls_ctx_unref(a->tls);
     for (int i = 0; i < a->n_libraries; i++) mem_free((void *)(uintptr_t)a->libraries[i].ptr);
     mem_free(a->libraries);
+    mem_free(a->path);
     ks_free(a->data);
     pthread_mutex_destroy(&a->lock);
     pthread_cond_destroy(&a->changed);

@@ -49,7 +49,10 @@ struct repl_attempt {
     struct keyspace *data;   /* what is read, until it takes the place of the server's; then what was there before */
     struct slice *libraries; /* functions of the RDB; each from mem_alloc */
     int n_libraries;
-    int stream_db; /* selected in the stream, by the RDB; -1: not said */
+    char temp[64];  /* LOAD_DISK: the file that is received, */
+    char *path;     /* where it goes when it is whole, */
+    int keep_errno; /* and why it could not */
+    int stream_db;  /* selected in the stream, by the RDB; -1: not said */
 };
 
 /* repl_link_info.c */

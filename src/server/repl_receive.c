@@ -7,6 +7,9 @@
  *   on-empty-db            the same; into the parser, where there was no data  -
  *   swapdb                 into the parser                                     when the new data is there
  *
+ * A file takes dbfilename's place in the step that begins the loading, with all shards locked: no child of BGSAVE lives on that
+ * would put its own over it, and SAVE comes before or is refused by LOADING. It is read through the descriptor it was written by.
+ *
  * A file by length ends at the last byte that was announced, so what follows in the connection is the stream's. One that ends by
  * a mark is followed by nothing before the first REPLCONF ACK.
  *
@@ -25,6 +28,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "persist/rdb_file.h"
+#include "server/child.h"
 #include "server/loading.h"
 #include "server/repl_attempt.h"
 
@@ -205,6 +209,37 @@ static void free_old(struct repl_attempt *a) {
     a->data = NULL;
 }
 
+/* ---- the step that begins it: thread 0, all shards locked ---- */
+
+/* Whoever was let through before, SAVE among them, looks again, and finds LOADING. */
+static void begin_load(struct repl_attempt *a) {
+    link_step_begin_load(a);
+    atomic_fetch_add(&a->srv->eng.gate, 1);
+}
+
+/* A file of the data set before is not wanted any more, and its child would cost memory for each page that the new one takes. */
+static void step_begin_diskless(struct repl_attempt *a) {
+    child_kill(a->srv, CHILD_RDB);
+    begin_load(a);
+}
+
+static void end_saving(struct server *srv) {
+    if (child_kind_now(srv) != CHILD_RDB) return;
+    log_notice(
+        "Replica is about to load the RDB file received from the master, but there is a pending RDB child running. Killing "
+        "process %ld and removing its temp file to avoid any race",
+        (long)child_pid(srv));
+    child_kill(srv, CHILD_RDB);
+}
+
+static void step_begin_disk(struct repl_attempt *a) {
+    end_saving(a->srv);
+    if (rename(a->temp, a->path) == 0)
+        begin_load(a);
+    else
+        a->keep_errno = errno;
+}
+
 /* ---- diskless ---- */
 
 /* Behind the RDB there is the mark, and nothing else; or nothing, by length. */
@@ -221,7 +256,7 @@ static bool check_end(struct repl_attempt *a, struct rdb_in *in, char *chunk) {
 }
 
 static bool receive_into_parser(struct repl_attempt *a) {
-    if (!attempt_step(a, link_step_begin_load)) return false;
+    if (!attempt_step(a, step_begin_diskless)) return false;
     free_old(a);
     log_notice("MASTER <-> REPLICA sync: Loading DB in memory");
     struct source s = { .a = a, .chunk = mem_alloc(CHUNK) };
@@ -262,22 +297,22 @@ static bool receive_into_file(struct repl_attempt *a, int fd) {
     return true;
 }
 
-static bool keep_file(struct repl_attempt *a, int fd, const char *temp, const char *path) {
+/* On the disk before it takes its place; then the server loads. */
+static bool keep_file(struct repl_attempt *a, int fd) {
     if (fsync(fd) < 0)
         return failed(a, "Failed trying to sync the temp DB to disk in MASTER <-> REPLICA synchronization: %s", strerror(errno));
-    if (rename(temp, path) < 0)
-        return failed(a, "Failed trying to rename the temp DB into %s in MASTER <-> REPLICA synchronization: %s", path,
-                      strerror(errno));
-    file_sync_dir_of(path);
+    if (!attempt_step(a, step_begin_disk)) return false;
+    if (a->keep_errno)
+        return failed(a, "Failed trying to rename the temp DB into %s in MASTER <-> REPLICA synchronization: %s", a->path,
+                      strerror(a->keep_errno));
+    file_sync_dir_of(a->path);
     return true;
 }
 
-static bool load_file(struct repl_attempt *a, const char *path) {
-    if (!attempt_step(a, link_step_begin_load)) return false;
+static bool load_file(struct repl_attempt *a, int fd) {
     free_old(a);
     log_notice("MASTER <-> REPLICA sync: Loading DB in memory");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return failed(a, "Fatal error: can't open the RDB file %s for reading: %s", path, strerror(errno));
+    if (lseek(fd, 0, SEEK_SET) < 0) return failed(a, "Fatal error: can't read the RDB file %s: %s", a->path, strerror(errno));
     struct stat st = { 0 };
     struct rdb_in in;
     struct rdb_file_source s;
@@ -286,7 +321,6 @@ static bool load_file(struct repl_attempt *a, const char *path) {
     rdb_file_source_init(&s, &in, fd);
     bool ok = load(a, &in, (uint64_t)st.st_size, &has_failed);
     rdb_file_source_done(&s);
-    close(fd);
     if (!ok) failed(a, "Failed trying to load the MASTER synchronization DB from disk, check server logs.");
     return ok;
 }
@@ -296,28 +330,28 @@ static bool file_is_wanted(struct server *srv) {
     return !cfg_get(&srv->cfg->rdb_del_sync_files) || repl_has_persistence(srv);
 }
 
+/* The attempt may have been given up, and another file be in its place by now. */
+static void remove_file(struct repl_attempt *a, int fd) {
+    struct stat ours, there;
+    if (fstat(fd, &ours) != 0 || lstat(a->path, &there) != 0) return;
+    if (ours.st_dev != there.st_dev || ours.st_ino != there.st_ino) return;
+    log_notice("Removing the RDB file obtained from the master. This replica has persistence disabled");
+    unlink(a->path);
+}
+
 static bool receive_by_disk(struct repl_attempt *a) {
-    char temp[64];
-    char *path = config_str_dup(a->srv->cfg, &a->srv->cfg->dbfilename);
+    a->path = config_str_dup(a->srv->cfg, &a->srv->cfg->dbfilename);
     /* To the microsecond: an attempt that was given up may still have one, and removes it. */
-    snprintf(temp, sizeof temp, "temp-%lld.%ld.rdb", (long long)clock_wall_us(), (long)getpid());
-    unlink(temp);
-    int fd = open(temp, O_CREAT | O_WRONLY | O_EXCL | O_CLOEXEC, 0644);
-    if (fd < 0) {
-        failed(a, "Opening the temp file needed for MASTER <-> REPLICA synchronization: %s", strerror(errno));
-        mem_free(path);
-        return false;
-    }
-    bool ok = receive_into_file(a, fd) && keep_file(a, fd, temp, path);
-    close(fd);
-    if (!ok) unlink(temp);
+    snprintf(a->temp, sizeof a->temp, "temp-%lld.%ld.rdb", (long long)clock_wall_us(), (long)getpid());
+    unlink(a->temp);
+    int fd = open(a->temp, O_CREAT | O_RDWR | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) return failed(a, "Opening the temp file needed for MASTER <-> REPLICA synchronization: %s", strerror(errno));
+    bool ok = receive_into_file(a, fd) && keep_file(a, fd);
+    if (!ok) unlink(a->temp);
     bool is_to_go = ok && !file_is_wanted(a->srv);
-    ok = ok && load_file(a, path);
-    if (is_to_go) {
-        log_notice("Removing the RDB file obtained from the master. This replica has persistence disabled");
-        unlink(path);
-    }
-    mem_free(path);
+    ok = ok && load_file(a, fd);
+    if (is_to_go) remove_file(a, fd);
+    close(fd);
     return ok;
 }
 

@@ -174,7 +174,7 @@ static void sockets_done(void *arg, int pid, int status) {
     if (sy->relay) repl_relay_end(sy->relay, ok && rep[n_direct].err == 0);
     mem_free(rep);
     repl_sync_free(sy);
-    repl_sync_consider(srv);
+    repl_sync_consider_soon(srv);
 }
 
 static void let_go(struct repl_sync *sy) {

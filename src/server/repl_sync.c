@@ -17,6 +17,8 @@
 #include "base/log.h"
 #include "server/child.h"
 #include "server/client.h"
+#include "server/loading.h"
+#include "server/refusal.h"
 #include "server/snapshot.h"
 
 /* ---- making ---- */
@@ -293,7 +295,7 @@ static void file_done(void *arg, int pid, int status) {
         send_file(sy, sy->file_fd, (uint64_t)st.st_size);
     }
     repl_sync_free(sy);
-    repl_sync_consider(srv);
+    repl_sync_consider_soon(srv);
 }
 
 /* False: not now. */
@@ -366,10 +368,16 @@ static void give_up_if_alone(struct repl_sync *sy) {
     child_kill(sy->srv, CHILD_REPL);
 }
 
+/* While data is loaded it is none that a replica could go on from; replicas of the data before are being closed. */
+static bool may_begin(struct server *srv) {
+    bool is_ending = atomic_load_explicit(&srv->refusals, memory_order_relaxed) & REFUSE_ENDING;
+    return !is_ending && !loading_is_on(srv) && !loading_is_on_async(srv) && !child_is_active(srv);
+}
+
 void repl_sync_consider(struct server *srv) {
     struct repl *repl = srv->repl;
     if (repl->sync) give_up_if_alone(repl->sync);
-    if (repl->sync || child_is_active(srv)) return;
+    if (repl->sync || !may_begin(srv)) return;
     struct repl_sync *sy = sync_new(srv);
     pthread_mutex_lock(&repl->lock);
     struct candidates w = look(repl, sy);
@@ -388,6 +396,15 @@ void repl_sync_consider(struct server *srv) {
         repl_sockets_begin(sy);
     else if (!begin_file(sy))
         repl_sync_free(sy);
+}
+
+static void consider_posted(struct io_thread *th, void *arg) {
+    (void)arg;
+    repl_sync_consider(th->srv);
+}
+
+void repl_sync_consider_soon(struct server *srv) {
+    io_thread_post(&srv->threads[0], consider_posted, NULL);
 }
 
 /* A file is being written for others: it is good for this one too. */

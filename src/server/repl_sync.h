@@ -58,7 +58,9 @@ struct repl_sync { /* thread 0's */
 
 void repl_sync_wanted(struct replica *r);    /* its thread: it is in WAIT_START */
 void repl_sync_consider(struct server *srv); /* thread 0: begins one if it is time */
-void repl_sync_drained(struct replica *r);   /* its thread: nothing is queued any more */
+/* The same as a message: for a child's end, which may come with the shards locked (child_kill). Any thread. */
+void repl_sync_consider_soon(struct server *srv);
+void repl_sync_drained(struct replica *r); /* its thread: nothing is queued any more */
 /* Thread 0, or who takes the server apart: rdb-del-sync-files. at_end: no replica needs a file any more. */
 void repl_sync_remove_file(struct repl *repl, bool at_end);
 /* Between the files, thread 0: */

@@ -317,7 +317,7 @@ static bool is_due(struct server *srv, int64_t now_s) {
 void snapshot_cron(struct server *srv) {
     struct snapshot *s = srv->snapshot;
     int64_t now_s = clock_wall_ms() / 1000;
-    if (child_is_active(srv) || loading_is_on(srv) || !may_try(s, now_s)) return;
+    if (child_is_active(srv) || loading_is_on(srv) || loading_is_on_async(srv) || !may_try(s, now_s)) return;
     bool scheduled = atomic_load(&s->scheduled);
     if (!scheduled && !is_due(srv, now_s)) return;
     if (snapshot_bgsave(srv, false) == 0) atomic_store(&s->scheduled, false);

@@ -3,6 +3,7 @@
 refuses and shows, chains, changes of role, primaries that stall or talk nonsense."""
 import glob
 import os
+import re
 import socket
 import threading
 import time
@@ -95,6 +96,34 @@ def test_file_of_a_synchronization_that_cannot_be_read(make_peer, env, transport
         with replica.connect() as c:  # refused while the next attempt is loading
             wait_for(lambda: c("REPLICAOF", "NO", "ONE") == "OK", env.timeout(20), what="REPLICAOF to be taken")
         wait_for(lambda: not os.path.exists(os.path.join(replica.dir, "dump.rdb")), what="the file to be gone")
+
+
+@pytest.mark.parametrize("load", ["disabled", "swapdb"])
+def test_a_child_that_saves_is_ended_before_the_new_data(make_peer, env, load):
+    """It would put the file of the data before over the one received, later."""
+    primary = make_peer()
+    replica = make_peer(repl_diskless_load=load, save="3600 1")
+    with primary.connect() as c:
+        c.ok("SET", "theirs", 1)
+    with replica.connect() as c:
+        c.ok("DEBUG", "POPULATE", 2000, "mine")
+        c.ok("CONFIG", "SET", "rdb-key-save-delay", 100000)
+        c.ok("BGSAVE")
+        wait_for(lambda: glob.glob(os.path.join(replica.dir, "temp-*.rdb")), env.timeout(20), what="the temporary file")
+        follow(replica, primary)
+        wait_link(replica)
+        info = c.info("persistence")
+        assert info["rdb_bgsave_in_progress"] == "0" and info["rdb_last_bgsave_status"] == "ok"
+        assert c.ok("KEYS", "*") == [b"theirs"]
+    assert glob.glob(os.path.join(replica.dir, "temp-*.rdb")) == []
+    said = re.search("Replica is about to load the RDB file received from the master, but there is a pending RDB child running. "
+                     r"Killing process \d+ and removing its temp file to avoid any race", replica.log())
+    assert bool(said) == (load == "disabled")
+    if load == "disabled":
+        replica.kill()
+        replica.start()
+        with replica.connect() as c:
+            assert c.ok("KEYS", "*") == [b"theirs"]
 
 
 @pytest.mark.slow
