@@ -15,7 +15,7 @@ struct reply {
     int resp;            /* 2 or 3 */
     bool muted;          /* CLIENT REPLY OFF/SKIP: nothing is written */
     unsigned errors;     /* error replies since the caller last zeroed it */
-    char last_error[64]; /* code and start of the last error, for errorstats: "WRONGTYPE Operation..." */
+    char last_error[80]; /* code and start of the last error, for errorstats: "WRONGTYPE Operation..." */
     bool close_after;    /* the connection closes once this is sent (QUIT, protocol error) */
 };
 

@@ -53,6 +53,17 @@ static bool belongs_here(const struct cmd *cmd) {
     return false;
 }
 
+/* What was logged had been done: an error says that the file, or what came before in it, is not what was written. */
+static void warn_of_error(struct load *l, const char *command) {
+    char *text = l->s.reply.last_error;
+    if (!text[0]) return;
+    log_warning(
+        "== CRITICAL == This server is sending an error to its AOF-loading-client: '%s' after processing the command '%s'", text,
+        command);
+    atomic_fetch_add_explicit(&l->srv->stats.unexpected_errors, 1, memory_order_relaxed);
+    text[0] = '\0';
+}
+
 static bool apply(struct load *l) {
     struct engine *e = &l->srv->eng;
     const struct cmd *cmd = cmd_lookup_argv(e->table, l->r.argc, l->r.argv);
@@ -65,12 +76,13 @@ static bool apply(struct load *l) {
         return false;
     }
     if (!belongs_here(cmd)) {
-        log_debug("The append only file %s has a command that changes nothing: %s", l->name, cmd->full_name);
+        log_warning("The append only file %s has a command that changes nothing, which is left out: %s", l->name, cmd->full_name);
         return true;
     }
     enum dispatch_result d = dispatch(e, &l->s, l->r.argc, l->r.argv);
     while (d == DISPATCH_SUSPENDED) d = dispatch_continue(e, &l->s);
     obuf_clear(&l->out);
+    warn_of_error(l, cmd->full_name);
     return true;
 }
 

@@ -246,7 +246,7 @@ static void config_resetstat_command(struct cmd_ctx *c) {
                                      &s->idle_closes,         &s->tls_handshake_timeouts,
                                      &s->expire_us,           &s->expire_time_cap,
                                      &s->evicted_keys,        &s->evicted_clients,
-                                     &s->eviction_us };
+                                     &s->eviction_us,         &s->unexpected_errors };
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) atomic_store(counters[i], 0);
     _Atomic uint64_t *of_repl[] = { &srv->repl->n_full,    &srv->repl->n_partial_ok, &srv->repl->n_partial_err,
                                     &srv->repl->bytes_out, &srv->repl->bytes_in,     &srv->repl->file_bytes_in };

@@ -290,8 +290,8 @@ static void section_stats(struct server *srv, struct buf *o) {
                (double)RLX(s->inst_in) / 1024, (double)RLX(s->inst_out) / 1024, (double)RLX(s->inst_repl_in) / 1024,
                (double)RLX(s->inst_repl_out) / 1024, RLX(s->rejected));
     stats_of_keys(srv, o);
-    buf_printf(o, "unexpected_error_replies:0\r\ntotal_error_replies:%llu\r\ndump_payload_sanitizations:%llu\r\n",
-               RLX(srv->eng.n_error_replies), RLX(srv->eng.n_payloads_checked));
+    buf_printf(o, "unexpected_error_replies:%llu\r\ntotal_error_replies:%llu\r\ndump_payload_sanitizations:%llu\r\n",
+               RLX(s->unexpected_errors), RLX(srv->eng.n_error_replies), RLX(srv->eng.n_payloads_checked));
     buf_printf(o,
                "total_reads_processed:%llu\r\ntotal_writes_processed:%llu\r\nio_threaded_reads_processed:%llu\r\nio_threaded_"
                "writes_processed:%llu\r\n",

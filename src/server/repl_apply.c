@@ -84,6 +84,7 @@ static void warn_of_error(struct client *c, const char *command) {
     if (!c->s.reply.last_error[0]) return;
     log_warning("== CRITICAL == This replica is sending an error to its master: '%s' after processing the command '%s'",
                 c->s.reply.last_error, command);
+    atomic_fetch_add_explicit(&c->srv->stats.unexpected_errors, 1, memory_order_relaxed);
     c->s.reply.last_error[0] = '\0';
 }
 

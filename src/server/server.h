@@ -93,6 +93,7 @@ struct io_thread {
 struct server_stats { /* relaxed atomics */
     _Atomic uint64_t connections, rejected, query_buffer_closes, output_buffer_closes, idle_closes;
     _Atomic uint64_t tls_handshake_timeouts;
+    _Atomic uint64_t unexpected_errors; /* replied to the primary, or to an append-only file that is loaded */
     _Atomic uint64_t expire_us, expire_time_cap;
     _Atomic uint64_t main_sys_us, main_user_us; /* processor time of thread 0, sampled by its cron */
     _Atomic int64_t startup_memory;

@@ -364,6 +364,56 @@ def test_flipped_bits_never_crash(make_server):
     server.start()
 
 
+def test_errors_while_loading_are_told(make_server):
+    server = small(make_server)
+    end(server)
+    path = path_of(server, "i")
+    write(path, read(path) + b"*2\r\n$3\r\nSET\r\n$1\r\nx\r\n" + b"*3\r\n$5\r\nRPUSH\r\n$1\r\na\r\n$1\r\n1\r\n"
+          + b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n" + b"*3\r\n$3\r\nSET\r\n$1\r\nc\r\n$1\r\n3\r\n")
+    server.start()
+    log = server.log()
+    said = "== CRITICAL == This server is sending an error to its AOF-loading-client: '%s' after processing the command '%s'"
+    assert said % ("ERR wrong number of arguments for 'set' command", "set") in log
+    assert said % ("WRONGTYPE Operation against a key holding the wrong kind of value", "rpush") in log
+    assert log.count("AOF-loading-client") == 2
+    assert "The append only file appendonly.aof.1.incr.aof has a command that changes nothing, which is left out: get" in log
+    with server.connect() as conn:
+        assert conn.info("stats")["unexpected_error_replies"] == "2"
+        assert ok(conn, "MGET", "a", "b", "c") == ["1", "2", "3"]
+        ok(conn, "CONFIG", "RESETSTAT")
+        assert conn.info("stats")["unexpected_error_replies"] == "0"
+
+
+def test_flipped_bits_outside_of_keys_and_values_are_never_silent(make_server):
+    server = make_server(directives=directives())
+    with server.connect() as conn:
+        ok(conn, "SET", "a", "1")
+        ok(conn, "RPUSH", "l", "x", "y")
+        ok(conn, "SADD", "s", "m")
+    before = digest(server)
+    end(server)
+    path, rng = path_of(server, "i"), random.Random(11)
+    whole = read(path)
+    os.unlink(server.log_path)
+    places = [at for line in re.finditer(rb"[*$]\d+\r\n|SET\r\n|RPUSH\r\n|SADD\r\n", whole) for at in range(*line.span())]
+    for _ in range(FLIPS):
+        data = bytearray(whole)
+        data[rng.choice(places)] ^= 1 << rng.randrange(8)
+        write(path, bytes(data))
+        server.start(wait=False)
+        harness.wait_for(lambda: server.proc.poll() is not None or "Ready to accept" in server.log(), server.env.timeout(30))
+        if server.proc.poll() is None:
+            server.wait_ready()
+            if digest(server) != before:  # else a letter's case
+                assert re.search("== CRITICAL ==|changes nothing, which is left out", server.log()), bytes(data)
+            end(server)
+        else:
+            assert re.search("Bad file format|Unexpected end of file|Unknown command", server.log()), bytes(data)
+        os.unlink(server.log_path)
+    write(path, whole)
+    server.start()
+
+
 def test_open_transaction_is_dropped(make_server):
     server = small(make_server)
     end(server)

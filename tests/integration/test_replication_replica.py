@@ -855,6 +855,9 @@ def test_a_stream_of_nonsense(make_peer, env, transport):
         with replica.connect() as c:
             assert c.ok("MGET", "a", "b") == [b"1", b"2"]
             assert "== CRITICAL ==" in replica.log()
+            assert int(c.info("stats")["unexpected_error_replies"]) >= 1
+            c.ok("CONFIG", "RESETSTAT")
+            assert c.info("stats")["unexpected_error_replies"] == "0"
             assert int(c.info("replication")["slave_repl_offset"]) == len(
                 encode("SET", "a", "1") + encode("NOSUCH", "x") + encode("SET", "b", "2"))
             c.ok("REPLICAOF", "NO", "ONE")
