@@ -101,6 +101,7 @@ static int child_main(void *arg, const struct propagate_point *at) {
     temp_base(path, sizeof path, getpid());
     if (aof_write_base(arg, path) != 0) return 1;
     log_notice("Successfully created the temporary AOF base file %s", path);
+    child_log_cow(arg, "AOF rewrite");
     return 0;
 }
 

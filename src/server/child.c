@@ -35,6 +35,7 @@
 struct report { /* shared by parent and child */
     _Atomic uint64_t keys, cow, cow_peak;
     _Atomic int64_t cow_at_us; /* monotonic */
+    uint64_t cow_sum, n_cow;   /* the child's, for the mean */
 };
 
 struct children {
@@ -148,20 +149,38 @@ static uint64_t private_dirty(void) {
     return at ? strtoull(at + 14, NULL, 10) * 1024 : 0;
 }
 
+static void measure(struct report *r, int64_t now) {
+    uint64_t cow = private_dirty();
+    atomic_store_explicit(&r->cow, cow, memory_order_relaxed);
+    if (cow > atomic_load_explicit(&r->cow_peak, memory_order_relaxed))
+        atomic_store_explicit(&r->cow_peak, cow, memory_order_relaxed);
+    r->cow_sum += cow;
+    r->n_cow++;
+    atomic_store_explicit(&r->cow_at_us, now, memory_order_relaxed);
+}
+
 void child_note_keys(struct server *srv, uint64_t done) {
     struct report *r = srv->children->report;
     atomic_store_explicit(&r->keys, done, memory_order_relaxed);
     int64_t now = clock_mono_us(), last = atomic_load_explicit(&r->cow_at_us, memory_order_relaxed);
     if (last && now - last < COW_EVERY_US && done) return;
-    uint64_t cow = private_dirty();
-    atomic_store_explicit(&r->cow, cow, memory_order_relaxed);
-    if (cow > atomic_load_explicit(&r->cow_peak, memory_order_relaxed))
-        atomic_store_explicit(&r->cow_peak, cow, memory_order_relaxed);
-    atomic_store_explicit(&r->cow_at_us, now, memory_order_relaxed);
+    measure(r, now);
+}
+
+void child_log_cow(struct server *srv, const char *what) {
+    struct report *r = srv->children->report;
+    measure(r, clock_mono_us());
+    log_notice("Fork CoW for %s: current %llu MB, peak %llu MB, average %llu MB", what,
+               (unsigned long long)atomic_load(&r->cow) >> 20, (unsigned long long)atomic_load(&r->cow_peak) >> 20,
+               (unsigned long long)(r->cow_sum / r->n_cow) >> 20);
+}
+
+bool child_is_self(const struct server *srv) {
+    return getpid() != srv->children->parent;
 }
 
 bool child_is_orphan(const struct server *srv) {
-    return getpid() != srv->children->parent && getppid() != srv->children->parent;
+    return child_is_self(srv) && getppid() != srv->children->parent;
 }
 
 /* ---- in the parent ---- */
@@ -178,6 +197,7 @@ static void begin_report(struct server *srv) {
     atomic_store(&r->cow, 0);
     atomic_store(&r->cow_peak, 0);
     atomic_store(&r->cow_at_us, 0);
+    r->cow_sum = r->n_cow = 0;
     atomic_store(&srv->children->keys_total, count_keys(srv));
 }
 

@@ -56,8 +56,10 @@ void child_cron(struct server *srv); /* thread 0: collects it */
 bool child_was_killed(int status);   /* by child_kill, or SIGUSR1: no failure */
 
 /* ---- in the child ---- */
-void child_note_keys(struct server *srv, uint64_t done); /* now and then: how far it is; also measures what was copied */
-bool child_is_orphan(const struct server *srv);          /* the parent is gone: what is written is not wanted */
+void child_note_keys(struct server *srv, uint64_t done);  /* now and then: how far it is; also measures what was copied */
+void child_log_cow(struct server *srv, const char *what); /* at the end: what was copied, for the log */
+bool child_is_self(const struct server *srv);             /* this process is a child */
+bool child_is_orphan(const struct server *srv);           /* the parent is gone: what is written is not wanted */
 
 /* ---- figures; any thread ---- */
 struct child_figures {

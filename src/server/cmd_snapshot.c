@@ -62,7 +62,7 @@ static void bgsave_command(struct cmd_ctx *c) {
     enum child_kind kind = child_kind_now(srv);
     if (c->argc > 1 && !schedule) {
         cmd_syntax_error(c);
-    } else if (kind == CHILD_RDB) {
+    } else if (child_is_saving(srv)) {
         reply_error(c->r, "ERR Background save already in progress");
     } else if (c->in_exec || (kind != CHILD_NONE && schedule)) {
         snapshot_schedule(srv);

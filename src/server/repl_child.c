@@ -66,6 +66,7 @@ int repl_child_sockets(void *arg, const struct propagate_point *pt) {
     struct fanout *f = fanout_new(sinks, n, &o);
     int r = write_all(sy, f, head, len);
     report(sy, sinks, n);
+    if (r == 0) child_log_cow(sy->srv, "RDB");
     fanout_free(f);
     mem_free(sinks);
     return r == 0 ? 0 : 1;

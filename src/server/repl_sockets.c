@@ -28,6 +28,7 @@
 #include "server/child.h"
 #include "server/client.h"
 #include "server/repl_sync.h"
+#include "server/snapshot.h"
 
 #define HOLD_US 2000000 /* who has not got rid of what is queued by then has to wait for the next one */
 /* More under one key than TLS allows cannot be sent by the child, which knows no KeyUpdate: 2^24 records of 16 KiB are 256 GiB.
@@ -158,6 +159,7 @@ static void sockets_done(void *arg, int pid, int status) {
     bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     int n_direct = 0;
     (void)pid;
+    snapshot_transfer_ended(srv, CHILD_REPL);
     for (int i = 0; i < sy->n; i++) n_direct += sy->m[i].is_direct;
     struct sync_report *rep = mem_calloc((size_t)n_direct + 1, sizeof *rep);
     read_report(sy, rep, n_direct + 1);
@@ -209,6 +211,11 @@ static void sockets_prepare(void *arg, const struct propagate_point *pt) {
     repl_sync_look_up(arg, pt);
 }
 
+static void sockets_forked(void *arg, const struct propagate_point *pt) {
+    (void)pt;
+    snapshot_transfer_forked(((struct repl_sync *)arg)->srv);
+}
+
 static pid_t start_child(struct repl_sync *sy) {
     int *fds = mem_calloc((size_t)sy->n + 2, sizeof *fds), n = 0;
     for (int i = 0; i < sy->n; i++)
@@ -221,6 +228,7 @@ static pid_t start_child(struct repl_sync *sy) {
                             .n_keep_fds = n,
                             .prepare = sockets_prepare,
                             .run = repl_child_sockets,
+                            .forked = sockets_forked,
                             .done = sockets_done,
                             .arg = sy };
     pid_t pid = child_start(sy->srv, &o);

@@ -28,7 +28,7 @@
 
 static void kill_children(struct server *srv) {
     enum child_kind kind = child_kind_now(srv);
-    if (kind == CHILD_RDB) log_warning("There is a child saving an .rdb. Killing it!");
+    if (child_is_saving(srv)) log_warning("There is a child saving an .rdb. Killing it!");
     if (kind == CHILD_AOF) log_warning("There is a child rewriting the AOF. Killing it!");
     child_kill(srv, CHILD_NONE);
 }

@@ -35,6 +35,7 @@ struct snapshot {
     _Atomic bool failed, scheduled;
     _Atomic uint64_t saves, dirty_saved; /* dirty_saved: figures_dirty at the moment of the last snapshot */
     _Atomic uint64_t dirty_forked;       /* the same at the fork */
+    _Atomic uint64_t last_cow;           /* bytes; of the latest child, whether it wrote a file or to replicas */
     _Atomic uint64_t keys_loaded, keys_expired;
     struct rdb_file_found found; /* of the last file that was loaded */
 };
@@ -190,17 +191,27 @@ int snapshot_write_in_child(struct server *srv, const char *path, const struct r
         return 1;
     }
     log_notice("DB saved on disk");
+    child_log_cow(srv, "RDB");
+    return 0;
+}
+
+void snapshot_transfer_forked(struct server *srv) {
+    atomic_store(&srv->snapshot->began_s, clock_wall_ms() / 1000);
+}
+
+void snapshot_transfer_ended(struct server *srv, enum child_kind kind) {
+    struct snapshot *s = srv->snapshot;
     struct child_figures f;
     child_figures_get(srv, &f);
-    log_notice("Fork CoW for RDB: current %llu MB, peak %llu MB, average %llu MB", (unsigned long long)f.cow_size >> 20,
-               (unsigned long long)f.cow_peak >> 20, (unsigned long long)f.cow_size >> 20);
-    return 0;
+    atomic_store(&s->last_cow, f.last_cow[kind]);
+    atomic_store(&s->took_s, clock_wall_ms() / 1000 - atomic_load(&s->began_s));
+    atomic_store(&s->began_s, -1);
 }
 
 void snapshot_forked(struct server *srv) {
     struct snapshot *s = srv->snapshot;
     atomic_store(&s->dirty_forked, dirty_now(srv));
-    atomic_store(&s->began_s, clock_wall_ms() / 1000);
+    snapshot_transfer_forked(srv);
     atomic_store(&s->last_try_s, clock_wall_ms() / 1000);
     atomic_fetch_add(&s->saves, 1);
 }
@@ -220,8 +231,7 @@ void snapshot_ended(struct server *srv, const char *path, int pid, int status) {
         unlink(temp);
     }
     if (!child_was_killed(status)) note_outcome(srv, ok, atomic_load(&s->dirty_forked));
-    atomic_store(&s->took_s, clock_wall_ms() / 1000 - atomic_load(&s->began_s));
-    atomic_store(&s->began_s, -1);
+    snapshot_transfer_ended(srv, CHILD_RDB);
 }
 
 /* ---- BGSAVE's own child ---- */
@@ -428,7 +438,7 @@ void snapshot_info_append(struct server *srv, struct buf *o) {
     struct child_figures f;
     child_figures_get(srv, &f);
     int64_t began = atomic_load(&s->began_s);
-    bool runs = child_kind_now(srv) == CHILD_RDB;
+    bool runs = child_is_saving(srv);
     loading_lines(srv, o);
     child_lines(&f, o);
     buf_printf(o,
@@ -439,6 +449,6 @@ void snapshot_info_append(struct server *srv, struct buf *o) {
                runs && began >= 0 ? (long long)(clock_wall_ms() / 1000 - began) : -1LL);
     buf_printf(
         o, "rdb_saves:%llu\r\nrdb_last_cow_size:%llu\r\nrdb_last_load_keys_expired:%llu\r\nrdb_last_load_keys_loaded:%llu\r\n",
-        (unsigned long long)atomic_load(&s->saves), (unsigned long long)f.last_cow[CHILD_RDB],
+        (unsigned long long)atomic_load(&s->saves), (unsigned long long)atomic_load(&s->last_cow),
         (unsigned long long)atomic_load(&s->keys_expired), (unsigned long long)atomic_load(&s->keys_loaded));
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "persist/rdb_file.h"
+#include "server/child.h"
 
 struct buf;
 struct propagate_point;
@@ -32,6 +33,11 @@ void snapshot_forked(struct server *srv); /* child_opts.forked: in the parent, u
 int snapshot_write_in_child(struct server *srv, const char *path, const struct rdb_file_info *info,
                             const struct rdb_save_opts *o);
 void snapshot_ended(struct server *srv, const char *path, int pid, int status); /* child_opts.done: as BGSAVE's end */
+
+/* ---- for whoever forks a child that writes to replicas: a save like others for INFO, but for what is on the disk ---- */
+
+void snapshot_transfer_forked(struct server *srv); /* as snapshot_forked */
+void snapshot_transfer_ended(struct server *srv, enum child_kind kind);
 
 /* SAVE: the file is written by the caller, who holds all shards. False: failed, logged. */
 bool snapshot_save(struct server *srv);

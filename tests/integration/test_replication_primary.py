@@ -630,6 +630,63 @@ def test_waitaof(make_primary, make_replica, any_peer):
         assert conn.ok("WAITAOF", "1", "1", "30000") == [1, 1]
 
 
+def slow_sync(primary, conn, *options):
+    """A child is writing to, or for, that replica, and will be for long."""
+    with primary.connect() as c:
+        c.ok("DEBUG", "POPULATE", "2000")
+        c.ok("CONFIG", "SET", "rdb-key-save-delay", "50000")
+    conn.ok("REPLCONF", "listening-port", "1234", "capa", "eof", "capa", "psync2", *options)
+    conn.send(encode("PSYNC", "?", "-1"))
+    harness.wait_for(lambda: persistence(primary)["rdb_bgsave_in_progress"] == "1", primary.env.timeout(30), what="the child")
+
+
+def persistence(server):
+    with server.connect() as conn:
+        return conn.info("persistence")
+
+
+def test_a_transfer_to_sockets_shows_as_a_save(make_primary):
+    primary = make_primary()
+    with primary.connect() as replica, primary.connect() as conn:
+        before = persistence(primary)
+        slow_sync(primary, replica)
+        time.sleep(1.1)
+        now = persistence(primary)
+        assert int(now["rdb_current_bgsave_time_sec"]) >= 1
+        for command in (("BGSAVE",), ("BGSAVE", "SCHEDULE"), ("SAVE",)):
+            assert str(conn.err(*command)) == "ERR Background save already in progress"
+    # nobody is left to write to
+    harness.wait_for(lambda: persistence(primary)["rdb_bgsave_in_progress"] == "0", primary.env.timeout(30), what="the child's end")
+    now = persistence(primary)
+    assert int(now["rdb_last_bgsave_time_sec"]) >= 1 and now["rdb_current_bgsave_time_sec"] == "-1"
+    assert int(now["rdb_last_cow_size"]) > 0
+    assert {k: now[k] for k in ("rdb_saves", "rdb_last_save_time")} == {k: before[k] for k in ("rdb_saves", "rdb_last_save_time")}
+    with primary.connect() as conn:
+        conn.ok("CONFIG", "SET", "rdb-key-save-delay", "0")
+    with primary.connect() as replica:
+        begin_sync(replica)
+        primary.wait_log(r"C \d.* Fork CoW for RDB: current \d+ MB, peak \d+ MB, average \d+ MB")
+    with primary.connect() as replica:
+        slow_sync(primary, replica)
+        primary.proc.send_signal(signal.SIGTERM)
+        assert primary.wait_exit() == 0
+    assert "There is a child saving an .rdb. Killing it!" in primary.log()
+
+
+@pytest.mark.parametrize("how", sorted(HOW))
+def test_the_end_in_the_middle_of_one_with_another_to_come(make_primary, how):
+    """The child's end makes room for the next, which is not begun any more."""
+    primary = make_primary(how, io_threads="2")
+    with primary.connect() as one, primary.connect() as two:
+        slow_sync(primary, one)
+        two.ok("REPLCONF", "capa", "eof", "rdb-only", "1", "rdb-filter-only", "functions")
+        two.send(encode("PSYNC", "?", "-1"))
+        primary.wait_log("Waiting for next BGSAVE for SYNC")
+        primary.proc.send_signal(signal.SIGTERM)
+        assert primary.wait_exit() == 0
+    assert primary.log().count("Starting BGSAVE for SYNC") == 1
+
+
 def test_functions_only(make_primary):
     primary = make_primary("disk")
     populate(primary, 100)
