@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
@@ -264,6 +265,13 @@ static void write_stream(struct writer *w, const struct obj *o) {
 
 /* ---- keys ---- */
 
+static void note_key(struct writer *w) {
+    const struct rdb_progress *p = &w->o->progress;
+    w->keys++;
+    if (p->delay_us) usleep((useconds_t)p->delay_us);
+    if (p->keys && (w->keys % PROGRESS_EVERY == 0 || p->delay_us)) p->keys(p->arg, w->keys);
+}
+
 static bool write_key(void *arg, struct entry *e) {
     struct writer *w = arg;
     const struct obj *o = entry_value(e);
@@ -297,7 +305,7 @@ static bool write_key(void *arg, struct entry *e) {
         put(w, w->key);
         put_ll(w, when_ms);
     }
-    if (++w->keys % PROGRESS_EVERY == 0 && w->o->progress) w->o->progress(w->o->arg, w->keys);
+    note_key(w);
     return !w->err;
 }
 
@@ -326,7 +334,7 @@ int aof_commands_write(struct keyspace *ks, const struct scripts *functions, con
     for (int db = 0; db < ks_n_dbs(ks) && write_db(&w, ks, db); db++) {
     }
     flush(&w, 0);
-    if (o->progress) o->progress(o->arg, w.keys);
+    if (o->progress.keys) o->progress.keys(o->progress.arg, w.keys);
     buf_done(&w.buf);
     return w.err;
 }

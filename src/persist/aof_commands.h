@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "data/keyspace.h"
+#include "persist/rdb_file.h"
 
 struct scripts;
 
@@ -17,8 +18,8 @@ struct aof_commands_opts {
     int64_t timestamp_s; /* an annotation in front; 0: none */
     /* Takes the bytes. 0 or -errno, which ends the writing. */
     int (*sink)(void *arg, const void *p, size_t n);
-    void *arg;
-    void (*progress)(void *arg, uint64_t keys); /* now and then; may be NULL */
+    void *arg;                    /* sink's */
+    struct rdb_progress progress; /* with an arg of its own */
 };
 
 /* The caller holds all shards, or is a forked child that did when it was forked. functions may be NULL. 0 or -errno. */

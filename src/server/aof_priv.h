@@ -26,6 +26,7 @@ struct aof {
     _Atomic int state;             /* enum aof_state; changed by who is busy */
     struct aof_manifest *manifest; /* by who is busy */
     _Atomic bool follow;           /* the configuration was changed where it could not be followed: the cron is to */
+    _Atomic bool has_history;      /* files that aof-disable-auto-gc keeps */
     _Atomic bool replaced;         /* by aof_data_replaced: the cron is to begin anew */
     /* figures of rewrites; relaxed atomics */
     _Atomic bool scheduled;

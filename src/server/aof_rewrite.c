@@ -45,9 +45,12 @@ static int write_commands(struct server *srv, const char *path) {
         log_warning("Opening the temp file for AOF rewrite in rewriteAppendOnlyFile(): %s", strerror(err));
         return -err;
     }
+    struct saving saving;
+    snapshot_saving_init(&saving, srv);
     const struct aof_commands_opts o = { .timestamp_s = cfg_get(&cfg->aof_timestamp_enabled) ? clock_wall_ms() / 1000 : 0,
                                          .sink = rdb_file_sink_write,
-                                         .arg = &f };
+                                         .arg = &f,
+                                         .progress = snapshot_progress(&saving) };
     int r = aof_commands_write(srv->ks, srv->eng.scripts, &o);
     if (r == 0 && fsync(f.fd) != 0 && errno != EINVAL) r = -errno;
     if (close(f.fd) != 0 && r == 0) r = -errno;
@@ -58,10 +61,6 @@ static int write_commands(struct server *srv, const char *path) {
     return r;
 }
 
-static void note_keys(void *arg, uint64_t done) {
-    child_note_keys(arg, done);
-}
-
 static int write_rdb(struct server *srv, const char *path) {
     struct config *cfg = srv->cfg;
     struct rdb_file_info info;
@@ -70,8 +69,9 @@ static int write_rdb(struct server *srv, const char *path) {
     snapshot_opts(srv, &o);
     info.aof_base = true;
     o.incremental_fsync = cfg_get(&cfg->aof_rewrite_incremental_fsync);
-    int64_t delay_us = cfg_get(&cfg->rdb_key_save_delay);
-    const struct rdb_progress p = { .keys = note_keys, .arg = srv, .delay_us = delay_us > 0 ? (uint64_t)delay_us : 0 };
+    struct saving saving;
+    snapshot_saving_init(&saving, srv);
+    const struct rdb_progress p = snapshot_progress(&saving);
     char err[256] = "";
     int r = rdb_file_save(path, srv->ks, srv->eng.scripts, &info, &o, &p, err, sizeof err);
     if (r) log_warning("Write error writing append only file on disk: %s", *err ? err : strerror(-r));
@@ -119,7 +119,9 @@ static void *close_files(void *arg) {
 }
 
 void aof_delete_history(struct server *srv, struct aof_manifest *m) {
-    if (m->n_history == 0 || cfg_get(&srv->cfg->aof_disable_auto_gc)) return;
+    bool is_kept = cfg_get(&srv->cfg->aof_disable_auto_gc);
+    atomic_store(&srv->aof->has_history, m->n_history && is_kept);
+    if (m->n_history == 0 || is_kept) return;
     struct closing *c = mem_alloc(sizeof *c + sizeof(int) * (size_t)m->n_history);
     pthread_t tid;
     c->n = 0;
@@ -391,8 +393,17 @@ static bool has_grown(struct aof *a) {
     return true;
 }
 
+/* aof-disable-auto-gc was yes, and is no now. */
+static void delete_kept_history(struct server *srv) {
+    struct aof *a = srv->aof;
+    if (!atomic_load(&a->has_history) || cfg_get(&srv->cfg->aof_disable_auto_gc) || !aof_try_busy(a)) return;
+    aof_delete_history(srv, a->manifest);
+    aof_end_busy(a);
+}
+
 void aof_rewrite_cron(struct server *srv) {
     struct aof *a = srv->aof;
+    delete_kept_history(srv);
     if (child_is_active(srv)) return;
     if (atomic_load(&a->scheduled) ? !is_limited(a) : has_grown(a)) aof_rewrite_begin(srv, aof_state_of(a));
 }

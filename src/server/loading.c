@@ -16,7 +16,6 @@
 #include "server/server.h"
 #include "server/snapshot.h"
 
-#define LOG_EVERY_US 5000000
 #define LOADER_SLOT MAX_IO_THREADS /* figures.h */
 
 struct loading {
@@ -64,7 +63,7 @@ bool loading_progress(struct server *srv, uint64_t bytes, uint64_t keys) {
     struct loading *l = srv->loading;
     atomic_store_explicit(&l->loaded, bytes, memory_order_relaxed);
     int64_t now = clock_mono_us();
-    if (now - l->logged_us >= LOG_EVERY_US) {
+    if (now - l->logged_us >= PROGRESS_LOG_US) {
         uint64_t total = atomic_load(&l->total);
         l->logged_us = now;
         log_notice("Loading: %.1f%% of %.1f MB, %llu keys, %.1f seconds", total ? 100.0 * (double)bytes / (double)total : 0,

@@ -14,6 +14,8 @@
 struct server;
 struct loading;
 
+#define PROGRESS_LOG_US 5000000 /* what takes longer says in the log how far it is: loading, and saving (snapshot.h) */
+
 struct loading *loading_new(void);
 struct loading *loading_free(struct loading *l);
 

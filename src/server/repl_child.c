@@ -15,6 +15,7 @@
 #include "server/child.h"
 #include "server/repl_sync.h"
 #include "server/server.h"
+#include "server/snapshot.h"
 
 #define WINDOW_BYTES (16 << 20) /* the fastest replica may be so far ahead of the slowest */
 #define STALL_SHARE 4           /* who takes nothing for a quarter of repl-timeout, while others wait for him, is given up */
@@ -38,13 +39,11 @@ static void report(const struct repl_sync *sy, const struct fanout_sink *sinks, 
     mem_free(rep);
 }
 
-static void note_keys(void *srv, uint64_t done) {
-    child_note_keys(srv, done);
-}
-
 static int write_all(struct repl_sync *sy, struct fanout *f, const char *head, size_t head_len) {
     struct server *srv = sy->srv;
-    struct rdb_progress progress = { .arg = srv, .keys = note_keys, .delay_us = (uint64_t)sy->key_delay_us };
+    struct saving saving;
+    snapshot_saving_init(&saving, srv);
+    struct rdb_progress progress = { .arg = &saving, .keys = snapshot_saving_note, .delay_us = (uint64_t)sy->key_delay_us };
     struct rdb_out out = { .sink = fanout_write, .arg = f, .compress = sy->opts.compress, .checksum = sy->opts.checksum };
     int r = fanout_write(f, head, head_len);
     if (r == 0) r = rdb_file_write(&out, srv->ks, srv->eng.scripts, &sy->info, &progress);

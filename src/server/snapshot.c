@@ -137,16 +137,36 @@ static void note_outcome(struct server *srv, bool ok, uint64_t dirty) {
     snapshot_config_changed(srv);
 }
 
-/* ---- SAVE ---- */
+/* ---- how far it is ---- */
 
-static void write_progress(void *srv, uint64_t done) {
-    child_note_keys(srv, done);
+void snapshot_saving_init(struct saving *s, struct server *srv) {
+    int64_t now = clock_mono_us();
+    *s = (struct saving){ .srv = srv, .in_child = child_is_self(srv), .began_us = now, .logged_us = now };
+    for (int db = 0; db < ks_n_dbs(srv->ks); db++) s->total += ks_size(srv->ks, db);
 }
+
+void snapshot_saving_note(void *saving, uint64_t done) {
+    struct saving *s = saving;
+    int64_t now = clock_mono_us();
+    if (s->in_child) child_note_keys(s->srv, done); /* what a child says is not SAVE's to change */
+    if (now - s->logged_us < PROGRESS_LOG_US) return;
+    s->logged_us = now;
+    log_notice("Saving: %.1f%% of %llu keys, %.1f seconds", s->total ? 100.0 * (double)done / (double)s->total : 100.0,
+               (unsigned long long)s->total, (double)(now - s->began_us) / 1e6);
+}
+
+struct rdb_progress snapshot_progress(struct saving *s) {
+    int64_t delay_us = cfg_get(&s->srv->cfg->rdb_key_save_delay);
+    return (struct rdb_progress){ .arg = s, .keys = snapshot_saving_note, .delay_us = delay_us > 0 ? (uint64_t)delay_us : 0 };
+}
+
+/* ---- SAVE ---- */
 
 bool snapshot_save(struct server *srv) {
     struct propagate_point pt;
     struct rdb_file_info info;
     struct rdb_save_opts o;
+    struct saving saving;
     char err[1536], repl_id[REPL_ID_LEN + 1];
     char *path = snapshot_path(srv);
     uint64_t dirty = dirty_now(srv);
@@ -154,8 +174,10 @@ bool snapshot_save(struct server *srv) {
     snapshot_info(srv, &info);
     snapshot_repl_info(srv, &pt, &info, repl_id);
     snapshot_opts(srv, &o);
+    snapshot_saving_init(&saving, srv);
+    struct rdb_progress progress = snapshot_progress(&saving);
     atomic_fetch_add(&srv->snapshot->saves, 1);
-    int r = rdb_file_save(path, srv->ks, srv->eng.scripts, &info, &o, NULL, err, sizeof err);
+    int r = rdb_file_save(path, srv->ks, srv->eng.scripts, &info, &o, &progress, err, sizeof err);
     mem_free(path);
     if (r < 0) {
         log_warning("%s", err);
@@ -180,9 +202,10 @@ static bool still_wanted(void *srv) {
 int snapshot_write_in_child(struct server *srv, const char *path, const struct rdb_file_info *info,
                             const struct rdb_save_opts *opts) {
     char err[1536];
-    int64_t delay_us = cfg_get(&srv->cfg->rdb_key_save_delay);
-    struct rdb_progress p = { .arg = srv, .keys = write_progress, .delay_us = delay_us > 0 ? (uint64_t)delay_us : 0 };
+    struct saving saving;
     struct rdb_save_opts o = *opts;
+    snapshot_saving_init(&saving, srv);
+    struct rdb_progress p = snapshot_progress(&saving);
     o.may_replace = still_wanted;
     o.arg = srv;
     int r = rdb_file_save(path, srv->ks, srv->eng.scripts, info, &o, &p, err, sizeof err);

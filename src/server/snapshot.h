@@ -26,6 +26,18 @@ void snapshot_opts(struct server *srv, struct rdb_save_opts *ret);
 
 char *snapshot_path(struct server *srv); /* dbfilename, in the working directory; owned by the caller. Not in a child */
 
+/* How far the writing is: for INFO, and for the log when it takes long. In a child, or with all shards locked. */
+struct saving {
+    struct server *srv;
+    bool in_child;
+    uint64_t total; /* keys */
+    int64_t began_us, logged_us;
+};
+void snapshot_saving_init(struct saving *s, struct server *srv);
+void snapshot_saving_note(void *saving, uint64_t done); /* now and then: so many keys are written */
+/* rdb_file_write's, with `saving` as its arg: all of the above, and rdb-key-save-delay. */
+struct rdb_progress snapshot_progress(struct saving *s);
+
 /* ---- for whoever forks a child that writes the file (a full synchronisation by way of the disk) ---- */
 
 void snapshot_forked(struct server *srv); /* child_opts.forked: in the parent, under the locks */

@@ -236,6 +236,45 @@ def test_child_that_is_killed_is_a_failure(make_server):
     assert aof.leftovers(server) == []
 
 
+def test_figures_of_a_rewrite_that_runs(make_server):
+    """Whatever the base is made of."""
+    for preamble in ("yes", "no"):
+        server = make_server(directives=directives(aof_use_rdb_preamble=preamble))
+        with server.connect() as conn:
+            ok(conn, "DEBUG", "POPULATE", 100)
+            ok(conn, "CONFIG", "SET", "rdb-key-save-delay", 30000)
+            ok(conn, "BGREWRITEAOF")
+            harness.wait_for(lambda: int(conn.info("persistence")["current_save_keys_processed"]) > 10, server.env.timeout(20), what="keys")
+            info = conn.info("persistence")
+            assert info["current_save_keys_total"] == "100"
+            assert 0 < float(info["current_fork_perc"]) < 100 and int(info["current_cow_size"]) > 0, (preamble, info)
+            aof.wait_rewritten(server)
+        assert re.search(r":C .* Fork CoW for AOF rewrite: current \d+ MB, peak \d+ MB, average \d+ MB", server.log())
+        harness.wait_for(lambda: "current_fork_perc:0.00" in ok(server.connect(), "INFO", "persistence"), what="figures to be gone")
+
+
+def test_history_is_kept_as_configured(make_server):
+    server = make_server(directives=directives(aof_disable_auto_gc="yes"))
+    with server.connect() as conn:
+        ok(conn, "SET", "a", "1")
+        aof.rewrite(server)
+        ok(conn, "SET", "b", "2")
+        aof.rewrite(server)
+        kept = sorted(name for name, kind in manifest(server) if kind == "h")
+        assert kept == ["appendonly.aof.%d.%s" % (n, kind) for n in (1, 2) for kind in ("base.rdb", "incr.aof")]
+        assert set(kept) < set(os.listdir(folder(server)))
+        before = ok(conn, "DEBUG", "DIGEST")
+    again(server, signal.SIGKILL)
+    assert digest(server) == before
+    with server.connect() as conn:
+        assert set(kept) < set(os.listdir(folder(server)))
+        ok(conn, "CONFIG", "SET", "aof-disable-auto-gc", "no")
+        harness.wait_for(lambda: not set(kept) & set(os.listdir(folder(server))), server.env.timeout(20), what="history to go")
+        assert [kind for _, kind in manifest(server)] == ["b", "i"]
+    again(server)
+    assert digest(server) == before
+
+
 # ---- at run time ----
 
 def test_appendonly_is_turned_on_and_off(make_server):
@@ -555,12 +594,12 @@ def test_names_of_files(make_server):
 class Faults:
     """Faults of tests/support/io-fail.c in the append-only directory."""
 
-    def __init__(self, make_server, env, fsync, **more):
+    def __init__(self, make_server, env, fsync, match="appendonlydir", **more):
         library = env.tool("peers/io-fail.so")
         if not library or env.sanitizer:
             pytest.skip("build/peers/io-fail.so is missing (make peers)" if not library else "a sanitizer wants to be loaded first")
         self.control = None
-        os.environ.update({"LD_PRELOAD": library, "IOFAIL_MATCH": "appendonlydir"})
+        os.environ.update({"LD_PRELOAD": library, "IOFAIL_MATCH": match})
         try:
             self.path = "/tmp/kettle-iofail-%d-%d" % (os.getpid(), random.randrange(1 << 30))
             os.environ["IOFAIL_CONTROL"] = self.path
@@ -589,6 +628,71 @@ def faults(make_server, env):
     yield make
     for f in made:
         f.heal()
+
+
+@pytest.mark.parametrize("match, what, moment", [
+    ("appendonly.aof.manifest", "open %d" % errno.EACCES, "begin"),
+    ("appendonly.aof.manifest", "write %d 0" % errno.ENOSPC, "begin"),
+    ("appendonly.aof.manifest", "fsync %d" % errno.EIO, "begin"),
+    ("appendonly.aof.manifest", "rename %d" % errno.EIO, "begin"),
+    (".incr.aof", "open %d" % errno.EACCES, "begin"),
+    (".base.", "rename %d" % errno.EIO, "end"),
+    ("appendonly.aof.manifest", "open %d" % errno.EACCES, "end"),
+    ("appendonly.aof.manifest", "write %d 10" % errno.ENOSPC, "end"),
+    ("appendonly.aof.manifest", "fsync %d" % errno.EIO, "end"),
+    ("appendonly.aof.manifest", "rename %d" % errno.EIO, "end")])
+def test_a_switch_of_the_manifest_that_fails(faults, match, what, moment):
+    """Whatever of a rewrite cannot be done, the files that there are load with all that was acknowledged."""
+    f = faults("always", match=match, auto_aof_rewrite_percentage="0")
+    server = f.server
+    with server.connect() as conn:
+        conn.pipeline([("SET", "k%d" % i, i) for i in range(20)])
+        if moment == "end":
+            ok(conn, "CONFIG", "SET", "rdb-key-save-delay", 20000)
+        else:
+            f.tell(what)
+        reply = conn("BGREWRITEAOF")
+        if moment == "end":
+            assert not str(reply).startswith("ERR")
+            f.tell(what)
+            ok(conn, "SET", "meanwhile", "1")
+            harness.wait_for(lambda: conn.info("persistence")["aof_rewrite_in_progress"] == "0", server.env.timeout(30), what="its end")
+            assert conn.info("persistence")["aof_last_bgrewrite_status"] == "err"
+            ok(conn, "CONFIG", "SET", "rdb-key-save-delay", 0)
+        else:
+            assert str(reply).startswith("ERR Can't execute an AOF background rewriting"), reply
+        ok(conn, "SET", "after", "1")
+        before = ok(conn, "DEBUG", "DIGEST")
+    end(server, signal.SIGKILL)
+    f.heal()
+    server.start()
+    assert digest(server) == before
+    aof.rewrite(server)
+    assert sorted(os.listdir(folder(server))) == sorted(["appendonly.aof.manifest"] + [name for name, _ in manifest(server)])
+    assert not aof.leftovers(server)
+    again(server, signal.SIGKILL)
+    assert digest(server) == before
+
+
+@pytest.mark.parametrize("fsync, spared", [("everysec", "yes"), ("everysec", "no"), ("always", "yes")])
+def test_no_appendfsync_on_rewrite(faults, fsync, spared):
+    f = faults(fsync, no_appendfsync_on_rewrite=spared)
+    server = f.server
+    with server.connect() as conn:
+        conn.pipeline([("SET", "k%d" % i, i) for i in range(200)])
+        ok(conn, "CONFIG", "SET", "rdb-key-save-delay", 20000)
+        ok(conn, "BGSAVE")
+        f.tell("fsync %d" % errno.EIO)
+        ok(conn, "SET", "meanwhile", "1")  # with always it does not wait for an fsync
+        time.sleep(2.5)
+        assert conn.info("persistence")["rdb_bgsave_in_progress"] == "1"
+        assert ("Fail to fsync the AOF file" in server.log()) == (spared == "no")
+        f.heal()
+        harness.wait_for(lambda: conn("SET", "more", "1") == "OK", server.env.timeout(20), what="recovery")
+        harness.wait_for(lambda: conn.info("persistence")["rdb_bgsave_in_progress"] == "0", server.env.timeout(30), what="the child's end")
+        before = ok(conn, "DEBUG", "DIGEST")
+    again(server, signal.SIGKILL)
+    assert digest(server) == before
 
 
 def test_one_fsync_is_for_many_clients(faults):

@@ -40,9 +40,12 @@ def failing(make_server, env):
             handle.write("".join(line + "\n" for line in lines))
         os.rename(control + ".new", control)
 
+    server.count = control + ".count"
     server.tell, server.heal = tell, lambda: os.path.exists(control) and os.unlink(control)
     yield server
     server.heal()
+    if os.path.exists(server.count):
+        os.unlink(server.count)
 
 
 def bgsave(conn, env):
@@ -77,6 +80,31 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_last_one(failing, env, wha
     failing.start()
     with failing.connect() as conn:
         assert conn.ok("EXISTS", "kept", "more", "accepted") == 3
+
+
+# ---- fsync on the way ----
+
+@pytest.mark.parametrize("incremental", ["yes", "no"])
+@pytest.mark.parametrize("what", ["rdb", "aof", "aof of commands"])
+def test_incremental_fsync(failing, env, what, incremental):
+    """Each four megabytes go to the disk as they come, or all at the end: sync_file_range(2) is refused, and what it is replaced by
+    is counted."""
+    failing.tell("range %d" % errno.ENOSYS, "count 1")
+    with failing.connect(timeout=60) as conn:
+        conn.ok("CONFIG", "SET", "rdbcompression", "no")
+        conn.ok("CONFIG", "SET", "aof-use-rdb-preamble", "no" if what == "aof of commands" else "yes")
+        conn.ok("CONFIG", "SET", "rdb-save-incremental-fsync" if what == "rdb" else "aof-rewrite-incremental-fsync", incremental)
+        conn.ok("CONFIG", "SET", "aof-rewrite-incremental-fsync" if what == "rdb" else "rdb-save-incremental-fsync",
+                "no" if incremental == "yes" else "yes")
+        conn.ok("DEBUG", "POPULATE", 48, "key", 1 << 20)
+        if what == "rdb":
+            assert bgsave(conn, env) == "ok"
+        else:
+            conn.ok("BGREWRITEAOF")
+            harness.wait_for(lambda: conn.info("persistence")["aof_rewrite_in_progress"] == "0", env.timeout(60), what="the rewrite")
+            assert conn.info("persistence")["aof_last_bgrewrite_status"] == "ok"
+    syncs = os.path.getsize(failing.count)
+    assert syncs >= 11 if incremental == "yes" else 1 <= syncs <= 2
 
 
 # ---- MIGRATE and the log ----

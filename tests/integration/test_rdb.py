@@ -325,6 +325,26 @@ def test_what_was_acknowledged_before_the_end_is_in_the_file(start, env):
             assert again.ok("EXISTS", *["w%d:%d" % (i, k) for k in range(n)]) == n
 
 
+# ---- how far it is ----
+
+def test_what_takes_long_says_in_the_log_how_far_it_is(start, env):
+    """SAVE, BGSAVE, and the file's loading, side by side: each says so after five seconds."""
+    servers = [start(**{"rdb-key-save-delay": "50000"}) for _ in range(2)] + [start()]
+    for server, conn in servers:
+        conn.ok("DEBUG", "POPULATE", 112)
+    (saving, a), (forking, b), (loading, c) = servers
+    a.send(b"SAVE\r\n")
+    b.ok("BGSAVE")
+    c.ok("SAVE")
+    assert "Saving:" not in loading.log() + saving.log()
+    restart(loading, env, directives={"key-load-delay": "50000"}, wait=False)
+    for server, role, text in ((saving, "M", r"Saving: \d+\.\d%% of 112 keys, [56]\.\d seconds"),
+                               (forking, "C", r"Saving: \d+\.\d%% of 112 keys, [56]\.\d seconds"),
+                               (loading, "M", r"Loading: \d+\.\d%% of \d+\.\d MB, \d+ keys, [56]\.\d seconds")):
+        server.wait_log(r"\d+:%s .* %s" % (role, text.replace("%%", "%")), timeout=30)
+    assert a.read().py == "OK"
+
+
 # ---- loading ----
 
 def test_loading_is_said_to_all_and_shown(start, env):

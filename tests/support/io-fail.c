@@ -2,15 +2,21 @@
  *
  *   LD_PRELOAD=build/peers/io-fail.so IOFAIL_MATCH=appendonlydir IOFAIL_CONTROL=/tmp/x/control kettle-server ...
  *
- * Files whose path contains IOFAIL_MATCH are concerned. As long as the control file exists its lines say what happens:
+ * Files whose path, with a slash in front of it, contains IOFAIL_MATCH are concerned; as long as the control file exists its
+ * lines say what happens:
  *
  *   write ERRNO [BYTES]    write(2) takes BYTES of what it is given and fails when that is less; 0: nothing
  *   fsync ERRNO            fsync(2), fdatasync(2)
  *   truncate ERRNO         ftruncate(2)
+ *   range ERRNO            sync_file_range(2)
+ *   open ERRNO             open(2) for writing
+ *   rename ERRNO           rename(2) to such a path
  *   delay MS               fsync(2), fdatasync(2) take so much longer
+ *   count 1                each fsync(2), fdatasync(2) adds a byte to the file IOFAIL_CONTROL with .count behind it
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,23 +31,31 @@ EXPORTED ssize_t write(int fd, const void *p, size_t n);
 EXPORTED int fsync(int fd);
 EXPORTED int fdatasync(int fd);
 EXPORTED int ftruncate(int fd, off_t len);
+EXPORTED int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags);
+EXPORTED int open(const char *path, int flags, ...);
+EXPORTED int rename(const char *from, const char *to);
+
+static bool concerns_path(const char *path) {
+    char whole[512];
+    const char *match = getenv("IOFAIL_MATCH");
+    snprintf(whole, sizeof whole, "/%s", path);
+    return match && strstr(whole, match);
+}
 
 static bool concerns(int fd) {
     char link[40], path[512];
-    const char *match = getenv("IOFAIL_MATCH");
-    if (!match) return false;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, path, sizeof path - 1);
     if (n < 0) return false;
     path[n] = 0;
-    return strstr(path, match) != NULL;
+    return concerns_path(path);
 }
 
 /* The numbers behind `what` in the control file. False: there is no such line. */
 static bool told(const char *what, long *ret_first, long *ret_second) {
     char text[256];
     const char *path = getenv("IOFAIL_CONTROL");
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0) return false;
     ssize_t n = read(fd, text, sizeof text - 1);
     close(fd);
@@ -65,9 +79,19 @@ ssize_t write(int fd, const void *p, size_t n) {
     return syscall(SYS_write, fd, p, n);
 }
 
+static void count(void) {
+    char path[512];
+    snprintf(path, sizeof path, "%s.count", getenv("IOFAIL_CONTROL"));
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd < 0) return;
+    syscall(SYS_write, fd, "f", 1);
+    close(fd);
+}
+
 static bool sync_fails(int fd) {
     long value, unused;
     if (!concerns(fd)) return false;
+    if (told("count", &value, &unused)) count();
     if (told("delay", &value, &unused)) {
         struct timespec t = { value / 1000, value % 1000 * 1000000 };
         nanosleep(&t, NULL);
@@ -92,4 +116,35 @@ int ftruncate(int fd, off_t len) {
         return -1;
     }
     return (int)syscall(SYS_ftruncate, fd, len);
+}
+
+int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags) {
+    long err, unused;
+    if (concerns(fd) && told("range", &err, &unused)) {
+        errno = (int)err;
+        return -1;
+    }
+    return (int)syscall(SYS_sync_file_range, fd, from, n, flags);
+}
+
+int open(const char *path, int flags, ...) {
+    long err, unused;
+    va_list ap;
+    va_start(ap, flags);
+    unsigned mode = flags & O_CREAT ? va_arg(ap, unsigned) : 0;
+    va_end(ap);
+    if ((flags & O_ACCMODE) != O_RDONLY && concerns_path(path) && told("open", &err, &unused)) {
+        errno = (int)err;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+int rename(const char *from, const char *to) {
+    long err, unused;
+    if (concerns_path(to) && told("rename", &err, &unused)) {
+        errno = (int)err;
+        return -1;
+    }
+    return (int)syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
 }
