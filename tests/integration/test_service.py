@@ -143,9 +143,13 @@ def test_crash_report(make_server, env, where):
     if env.sanitizer:
         pytest.skip("the sanitizer reports crashes itself")
     server = make_server(directives={"io-threads": "2"}, expect_exit=-signal.SIGSEGV)
-    threads = sorted(int(t) for t in os.listdir("/proc/%d/task" % server.proc.pid))
-    names = {open("/proc/%d/task/%d/comm" % (server.proc.pid, t)).read().strip(): t for t in threads}
-    target = server.proc.pid if where == "main thread" else names["io_thd_1"]
+
+    def io_thread():
+        """It may not have its name yet."""
+        threads = sorted(int(t) for t in os.listdir("/proc/%d/task" % server.proc.pid))
+        names = {open("/proc/%d/task/%d/comm" % (server.proc.pid, t)).read().strip(): t for t in threads}
+        return names.get("io_thd_1")
+    target = server.proc.pid if where == "main thread" else wait_for(io_thread)
     assert subprocess.run(["/usr/bin/python3", "-c", "import ctypes; ctypes.CDLL(None).syscall(234, %d, %d, 11)" % (
         server.proc.pid, target)]).returncode == 0
     assert server.proc.wait(timeout=10) == -signal.SIGSEGV
