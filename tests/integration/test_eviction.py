@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """maxmemory and its policies, maxmemory-clients."""
+import time
+
 import pytest
 
 from harness import wait_for
@@ -119,3 +121,62 @@ def test_clients_that_hold_too_much_are_closed(small):
         CONFIG SET maxmemory-clients 50% => +OK
         CONFIG GET maxmemory-clients => ["maxmemory-clients", "50%"]
     """)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru"])
+def test_least_recently_used_goes_first(small, policy):
+    options = ("EX", "1000") if policy.startswith("volatile") else ()
+    old, fresh = ["old%d" % i for i in range(1000)], ["fresh%d" % i for i in range(1000)]
+    assert fill(small, old + fresh, *options) == []
+    time.sleep(2.1)  # idle times are told apart by seconds
+    for at in range(0, 1000, 100):
+        small.ok("MGET", *fresh[at:at + 100])
+    small.limit(100 << 10, policy)
+    assert fill(small, ["new%d" % i for i in range(900)], *options) == []
+    kept, lost = small.ok("EXISTS", *fresh), 1000 - small.ok("EXISTS", *old)
+    assert lost > 400 and kept > 950, (kept, lost)
+
+
+# ---- lazyfree-lazy-* ----
+
+def big(conn, name):
+    conn.ok("SADD", name, *["member%d" % i for i in range(500)])
+
+
+def test_who_frees_what_is_deleted(make_server, env):
+    """What lazyfreed_objects counts, by what each directive says."""
+    server = make_server(directives={"io-threads": "2", "databases": "2"})
+    with server.connect() as conn:
+        def freed_by(*commands):
+            conn.ok("CONFIG", "RESETSTAT")
+            for command in commands:
+                conn.ok(*command)
+            wait_for(lambda: conn.info("memory")["lazyfree_pending_objects"] == "0", env.timeout(10), what="nothing pending")
+            return int(conn.info("memory")["lazyfreed_objects"])
+
+        for lazy in ("no", "yes"):
+            conn.ok("CONFIG", "SET", "lazyfree-lazy-user-del", lazy, "lazyfree-lazy-server-del", lazy, "lazyfree-lazy-user-flush", lazy,
+                    "lazyfree-lazy-eviction", lazy)
+            wanted = int(lazy == "yes")
+            big(conn, "a")
+            assert freed_by(["DEL", "a"]) == wanted
+            big(conn, "a")
+            conn.ok("SET", "b", "x")
+            assert freed_by(["RENAME", "b", "a"]) == wanted  # the server deletes what was there
+            big(conn, "c")
+            assert freed_by(["UNLINK", "c"]) == 1  # says so itself
+            conn.ok("SET", "d", "x")
+            assert freed_by(["UNLINK", "d"]) == 0  # not worth it
+            for command, counted in ((["FLUSHDB"], lazy == "yes"), (["FLUSHDB", "ASYNC"], True), (["FLUSHDB", "SYNC"], False),
+                                     (["FLUSHALL"], lazy == "yes")):
+                conn.ok("MSET", *[x for i in range(200) for x in ("k%d" % i, "v")])
+                assert (freed_by(command) > 0) == counted, (lazy, command)
+            big(conn, "e")
+            conn.ok("CONFIG", "RESETSTAT")
+            conn.ok("CONFIG", "SET", "maxmemory-policy", "allkeys-random", "maxmemory", "1")
+            wait_for(lambda: conn.ok("DBSIZE") == 0, env.timeout(10), what="the key evicted")
+            wait_for(lambda: int(conn.info("memory")["lazyfreed_objects"]) == wanted, env.timeout(10), what="the key freed")
+            conn.ok("CONFIG", "SET", "maxmemory", "0")
+            big(conn, "f")  # always in the background
+            assert freed_by(["PEXPIRE", "f", "1"]) <= 1
+            wait_for(lambda: int(conn.info("memory")["lazyfreed_objects"]) == 1, env.timeout(10), what="the key that ran out freed")
