@@ -26,13 +26,14 @@
 #endif
 
 #include "base/bigmem.h"
+#include "base/crash.h"
 #include "base/log.h"
 
 _Noreturn static void out_of_memory(size_t size) {
     char text[96];
     int n = snprintf(text, sizeof text, "Out Of Memory allocating %zu bytes!\n", size);
     log_raw_signal_safe(text, (size_t)n);
-    abort();
+    crash_panic();
 }
 
 /* ---- blocks of many megabytes ---- */

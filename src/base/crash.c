@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -133,6 +134,20 @@ static void on_crash(int sig, siginfo_t *info, void *context) {
     }
     signal(sig, SIG_DFL);
     raise(sig); /* blocked until the handler returns */
+}
+
+static _Atomic bool exits_on_panic;
+
+void crash_exit_on_panic(bool on) {
+    atomic_store_explicit(&exits_on_panic, on, memory_order_relaxed);
+}
+
+_Noreturn void crash_panic(void) {
+    if (!atomic_load_explicit(&exits_on_panic, memory_order_relaxed)) abort();
+    void *frames[64];
+    if (!SANITIZED && installed) backtrace_symbols_fd(frames, backtrace(frames, 64), log_fd_signal_safe());
+    if (exit_hook) exit_hook();
+    _exit(1);
 }
 
 /* ---- installation ---- */

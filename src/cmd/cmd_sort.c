@@ -1,6 +1,10 @@
 /*
  * SORT, SORT_RO.
  *
+ * ALPHA without STORE is in the order of the locale (locale-collate), as in redis-server: each weight is turned into the form
+ * whose bytes have that order (strxfrm(3)), once. What is stored is in the order of bytes: it must be the same on every server
+ * that runs the command again, whatever its locale.
+ *
  * The elements are copied out first (their texts one after the other in one buffer), then weighed, then ordered, then given.
  * Where nothing is to be ordered only the elements of LIMIT are copied.
  */
@@ -8,9 +12,13 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <langinfo.h>
 #include <limits.h>
+#include <locale.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
@@ -45,7 +53,47 @@ struct sort {
     size_t n, cap;
     size_t skip, take; /* of the source's elements, when nothing is to be ordered */
     size_t seen;
+    locale_t locale; /* of ALPHA's order; 0: that of bytes */
 };
+
+/* ---- the locale ---- */
+
+/* Locales are kept once they were wanted: a SORT on another thread may be using one, and there are few. */
+struct known_locale {
+    struct known_locale *next;
+    locale_t locale; /* 0: its order is that of bytes */
+    char name[];
+};
+
+static struct known_locale *known_locales; /* the one caller's */
+static _Atomic(locale_t) order;            /* of texts */
+
+static locale_t load_locale(const char *name, bool *ret_ok) {
+    locale_t l = newlocale(LC_COLLATE_MASK, name, (locale_t)0);
+    *ret_ok = l != (locale_t)0;
+    if (!l) return l;
+    const char *real = nl_langinfo_l(_NL_LOCALE_NAME(LC_COLLATE), l);
+    if (strcmp(real, "C") != 0 && strcmp(real, "POSIX") != 0 && strncmp(real, "C.", 2) != 0) return l;
+    freelocale(l); /* the order of code points is that of their bytes, C.UTF-8's, too */
+    return (locale_t)0;
+}
+
+bool sort_set_locale(const char *name) {
+    struct known_locale *k = known_locales;
+    while (k && strcmp(k->name, name) != 0) k = k->next;
+    if (!k) {
+        bool ok;
+        locale_t l = load_locale(name, &ok);
+        if (!ok) return false;
+        k = mem_alloc(sizeof *k + strlen(name) + 1);
+        memcpy(k->name, name, strlen(name) + 1);
+        k->locale = l;
+        k->next = known_locales;
+        known_locales = k;
+    }
+    atomic_store(&order, k->locale);
+    return true;
+}
 
 /* ---- arguments ---- */
 
@@ -263,9 +311,26 @@ static bool to_score(struct slice text, double *ret) {
     return ok;
 }
 
+/* The weight in the form whose bytes have the locale's order. Like strcoll(3) in redis-server, it ends at a NUL. */
+static void add_collated(struct sort *s, struct sort_item *it, struct slice weight, struct buf *tmp) {
+    buf_clear(tmp); /* weight may be in s->text, which moves */
+    buf_append(tmp, weight.ptr, weight.len);
+    const char *text = buf_cstr(tmp);
+    size_t room = weight.len * 4 + 32, len;
+    for (;; room = len + 1) {
+        buf_reserve(&s->text, room);
+        len = strxfrm_l(s->text.data + s->text.len, text, room, s->locale);
+        if (len < room) break;
+    }
+    it->weight_off = s->text.len;
+    it->weight_len = len;
+    s->text.len += len;
+}
+
 /* The weight of each element. False: one is no number. */
 static bool weigh(struct sort *s) {
     struct lookup l = { .key = { 0 } };
+    struct buf tmp = { 0 };
     bool ok = true;
     for (size_t i = 0; i < s->n && ok; i++) {
         struct sort_item *it = &s->items[i];
@@ -274,6 +339,8 @@ static bool weigh(struct sort *s) {
         if (!it->has_weight) continue; /* a score of 0, and before every text */
         if (!s->a.alpha) {
             ok = to_score(weight, &it->score);
+        } else if (s->locale) {
+            add_collated(s, it, weight, &tmp);
         } else if (s->a.by.ptr) {
             it->weight_off = s->text.len;
             it->weight_len = weight.len;
@@ -281,13 +348,14 @@ static bool weigh(struct sort *s) {
         }
     }
     buf_done(&l.key);
+    buf_done(&tmp);
     return ok;
 }
 
 /* ---- order ---- */
 
 static struct slice weight_text(const struct sort *s, const struct sort_item *it) {
-    return s->a.by.ptr ? (struct slice){ s->text.data + it->weight_off, it->weight_len } : item_text(s, it);
+    return s->a.by.ptr || s->locale ? (struct slice){ s->text.data + it->weight_off, it->weight_len } : item_text(s, it);
 }
 
 static int item_cmp(const void *pa, const void *pb, void *arg) {
@@ -388,6 +456,7 @@ static void sort_value(struct sort *s, const struct obj *o) {
         a->alpha = true;
         a->by = (struct slice){ NULL, 0 };
     }
+    if (a->alpha && !a->store.ptr) s->locale = atomic_load_explicit(&order, memory_order_relaxed);
     limit_range(a, o ? length_of(o) : 0, &first, &n);
     s->skip = a->dont_sort ? first : 0;
     s->take = a->dont_sort ? n : SIZE_MAX;

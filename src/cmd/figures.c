@@ -25,6 +25,7 @@ struct slot {
 
 struct figures {
     int n_cmds;
+    _Atomic bool no_latency; /* latency-tracking no */
     _Atomic unsigned epoch;
     _Atomic(struct slot *) slots[FIGURES_SLOTS]; /* NULL: that thread has run nothing yet */
 };
@@ -78,12 +79,17 @@ void figures_note(struct figures *f, unsigned slot, const struct cmd *cmd, uint6
     struct cmd_figures *c = &slot_of(f, slot)->cmds[cmd->id];
     counter_add(&c->calls, 1);
     counter_add(&c->usec, usec);
+    if (__builtin_expect(atomic_load_explicit(&f->no_latency, memory_order_relaxed), 0)) return;
     struct hist *h = atomic_load_explicit(&c->latency, memory_order_relaxed);
     if (__builtin_expect(!h, 0)) {
         h = hist_new();
         atomic_store_explicit(&c->latency, h, memory_order_release);
     }
     hist_add_own(h, usec);
+}
+
+void figures_keep_latency(struct figures *f, bool on) {
+    atomic_store_explicit(&f->no_latency, !on, memory_order_relaxed);
 }
 
 void figures_count(struct figures *f, unsigned slot, uint64_t ticks) {

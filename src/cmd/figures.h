@@ -14,6 +14,8 @@ struct figures;
 
 struct figures *figures_new(int n_cmds); /* n_cmds: struct cmd.id is below it */
 struct figures *figures_free(struct figures *f);
+void figures_keep_latency(struct figures *f,
+                          bool on); /* latency-tracking: the histograms grow, or stay as they are. Any thread */
 /* One call of cmd. By the thread that owns the slot (0..FIGURES_SLOTS-1), no other. */
 void figures_note(struct figures *f, unsigned slot, const struct cmd *cmd, uint64_t usec);
 /* A command carried out; EXEC counts once, and so does each command in it for itself. ticks: of the clock (base/clock.h), 0 for

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "data/hash.h"
 #include "data/lazyfree.h"
@@ -193,7 +194,7 @@ bool ks_is_locked_by_me(const struct keyspace *ks, int shard) {
 
 _Noreturn void ks_lock_missing(const char *func, int shard) {
     log_warning("%s: shard %d is not locked by this thread", func, shard);
-    abort();
+    crash_panic();
 }
 
 /* ---- settings ---- */

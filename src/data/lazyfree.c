@@ -41,6 +41,7 @@ static void job_run(struct inbox_msg *msg, void *owner) {
 
 static void *lazyfree_main(void *arg) {
     (void)arg;
+    thread_is_background();
     for (;;) {
         while (sem_wait(&wake) == -1 && errno == EINTR) {
         }

@@ -105,6 +105,15 @@ static void note_latency(struct aof_file *f, const char *event, int64_t since_us
     if (f->hooks.latency) f->hooks.latency(f->hooks.arg, event, (uint64_t)(clock_mono_us() - since_us));
 }
 
+/* A write(2), by its own name and by what else the disk had to do (LATENCY, as redis-server's). */
+static void note_write(struct aof_file *f, int64_t since_us, bool fsync_ran) {
+    const char *beside = fsync_ran                                                  ? "aof-write-pending-fsync"
+                         : f->hooks.child_runs && f->hooks.child_runs(f->hooks.arg) ? "aof-write-active-child"
+                                                                                    : "aof-write-alone";
+    note_latency(f, beside, since_us);
+    note_latency(f, "aof-write", since_us);
+}
+
 /* errno, or 0: it works again. */
 static void set_error(struct aof_file *f, _Atomic int *which, int err) {
     if (atomic_exchange(which, err) != err && f->hooks.error) f->hooks.error(f->hooks.arg, aof_file_error(f));
@@ -243,9 +252,10 @@ static int write_all(struct aof_file *f) {
         }
         int err;
         int64_t start = clock_mono_us();
+        bool fsync_runs = atomic_load_explicit(&f->sync_since_us, memory_order_relaxed) != 0;
         if (is_always(f)) reserve_ahead(f, (int64_t)(f->out.len - f->out_off));
         size_t done = write_out(f, &err);
-        note_latency(f, "aof-write", start);
+        note_write(f, start, fsync_runs);
         if (err) {
             write_failed(f, done, err);
             return -err;
@@ -474,6 +484,7 @@ static void turn(struct aof_file *f) {
 static void *thread_main(void *arg) {
     struct aof_file *f = arg;
     pthread_setname_np(pthread_self(), "aof");
+    thread_is_background();
     while (!atomic_load(&f->stopping)) {
         sleep_until_work(f);
         if (!atomic_load(&f->stopping)) turn(f);

@@ -27,6 +27,7 @@ struct aof_file_hooks {
     void (*safe_up_to)(void *arg, uint64_t offset);
     void (*synced)(void *arg);     /* thread "aof": aof_file_fsynced has moved */
     bool (*spare_disk)(void *arg); /* no fsyncs now: no-appendfsync-on-rewrite, and a child is writing */
+    bool (*child_runs)(void *arg); /* a forked child is writing: "aof-write-active-child" */
     void (*latency)(void *arg, const char *event, uint64_t usec);
     void (*error)(void *arg, int err); /* what aof_file_error says has changed. Any thread */
     void (*fatal)(void *arg);          /* logged already; does not return */

@@ -18,6 +18,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "cmd/exec.h"
 #include "cmd/script/script.h"
@@ -62,6 +63,9 @@ static void warn_of_error(struct load *l, const char *command) {
         command);
     atomic_fetch_add_explicit(&l->srv->stats.unexpected_errors, 1, memory_order_relaxed);
     text[0] = '\0';
+    if (cfg_get(&l->srv->cfg->propagation_error_behavior) != CFG_PROPAGATION_PANIC) return;
+    log_warning("This server panicked sending an error to its AOF-loading-client after processing the command '%s'", command);
+    crash_panic();
 }
 
 static bool apply(struct load *l) {

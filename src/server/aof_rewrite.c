@@ -28,6 +28,7 @@
 #include "persist/rdb_file.h"
 #include "server/aof_priv.h"
 #include "server/child.h"
+#include "server/latency.h"
 #include "server/propagate.h"
 #include "server/snapshot.h"
 
@@ -111,10 +112,14 @@ struct closing {
     int n, fd[];
 };
 
-static void *close_files(void *arg) {
-    struct closing *c = arg;
+static void close_files(struct closing *c) {
     for (int i = 0; i < c->n; i++) close(c->fd[i]); /* where a deleted file's blocks are given back, which may take long */
     mem_free(c);
+}
+
+static void *closing_main(void *arg) {
+    thread_is_background();
+    close_files(arg);
     return NULL;
 }
 
@@ -137,7 +142,7 @@ void aof_delete_history(struct server *srv, struct aof_manifest *m) {
     }
     aof_manifest_forget_history(m);
     aof_save_manifest(srv, m);
-    if (thread_start(&tid, close_files, c) == 0)
+    if (thread_start(&tid, closing_main, c) == 0)
         pthread_detach(tid);
     else
         close_files(c);
@@ -249,11 +254,18 @@ int aof_rewrite_begin(struct server *srv, enum aof_state state) {
 
 /* ---- done ---- */
 
+static int timed_rename(struct server *srv, const char *from, const char *to) {
+    int64_t start = clock_mono_us();
+    int r = rename(from, to) == 0 ? 0 : -errno;
+    latency_note(srv, "aof-rename", (uint64_t)(clock_mono_us() - start));
+    return r;
+}
+
 static int rename_base(struct server *srv, struct aof_manifest *m, const char *temp) {
     char *filename = config_str_dup(srv->cfg, &srv->cfg->appendfilename);
     const char *name = aof_manifest_next_base(m, filename, cfg_get(&srv->cfg->aof_use_rdb_preamble));
     char *path = aof_file_path(srv, name);
-    int r = rename(temp, path) == 0 ? 0 : -errno;
+    int r = timed_rename(srv, temp, path);
     if (r)
         log_warning("Error trying to rename the temporary AOF base file %s into %s: %s", temp, name, strerror(-r));
     else
@@ -267,7 +279,7 @@ static int rename_incr(struct server *srv, struct aof_manifest *m) {
     char *filename = config_str_dup(srv->cfg, &srv->cfg->appendfilename), *temp = temp_incr(srv);
     const char *name = aof_manifest_next_incr(m, filename), *shown = strrchr(temp, '/') ? strrchr(temp, '/') + 1 : temp;
     char *path = aof_file_path(srv, name);
-    int r = rename(temp, path) == 0 ? 0 : -errno;
+    int r = timed_rename(srv, temp, path);
     if (r)
         log_warning("Error trying to rename the temporary AOF incr file %s into %s: %s", shown, name, strerror(-r));
     else

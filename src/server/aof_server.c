@@ -76,7 +76,8 @@ int64_t aof_total_size(struct server *srv, const struct aof_manifest *m) {
     int64_t all = 0;
     for (int i = 0; i < aof_manifest_count(m); i++) {
         const char *name = aof_manifest_at(m, i)->name;
-        int64_t n = aof_size_of(srv, name);
+        int64_t start = clock_mono_us(), n = aof_size_of(srv, name);
+        latency_note(srv, "aof-fstat", (uint64_t)(clock_mono_us() - start));
         if (n < 0) {
             log_warning("Unable to obtain the AOF file %s length. stat: %s", name, strerror((int)-n));
             return n;
@@ -160,6 +161,10 @@ static bool spares_disk(void *arg) {
     return cfg_get(&a->srv->cfg->no_appendfsync_on_rewrite) && child_is_active(a->srv);
 }
 
+static bool child_runs(void *arg) {
+    return child_is_active(((struct aof *)arg)->srv);
+}
+
 static void note_latency(void *arg, const char *event, uint64_t usec) {
     latency_note(((struct aof *)arg)->srv, event, usec);
 }
@@ -184,6 +189,7 @@ struct aof *aof_new(struct server *srv) {
                                           .safe_up_to = safe_up_to,
                                           .synced = synced,
                                           .spare_disk = spares_disk,
+                                          .child_runs = child_runs,
                                           .latency = note_latency,
                                           .error = note_error,
                                           .fatal = end_process };

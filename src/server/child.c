@@ -23,6 +23,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "server/latency.h"
 #include "server/propagate.h"
@@ -58,7 +59,7 @@ struct children *children_new(void) {
     void *page = mmap(NULL, sizeof *ch->report, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) {
         log_warning("Fatal: no memory for a page shared with children: %s", strerror(errno));
-        abort();
+        crash_panic();
     }
     ch->report = page;
     ch->timer.fn = timer_fired;
@@ -126,11 +127,13 @@ static void close_others(const struct child_opts *o) {
     close_from_to(from, ~0U);
 }
 
-static _Noreturn void live(struct server *srv, const struct child_opts *o, const struct propagate_point *pt, const char *title) {
+static _Noreturn void live(struct server *srv, const struct child_opts *o, const struct propagate_point *pt, const char *title,
+                           const struct process_child *asks) {
     log_set_role('C');
     set_signals();
     close_others(o);
     process_title_text(title);
+    process_child_apply(asks);
     int r = o->run(o->arg, pt);
     child_note_keys(srv, atomic_load(&srv->children->report->keys));
     _exit(r);
@@ -219,13 +222,15 @@ static pid_t fork_locked(struct server *srv, const struct child_opts *o) {
     struct children *ch = srv->children;
     struct propagate_point pt;
     char title[192];
+    struct process_child asks;
     propagate_get_point(srv, &pt);
     make_title(srv, o->kind, title, sizeof title);
+    process_child_prepare(srv, o->kind == CHILD_AOF, &asks);
     begin_report(srv);
     if (o->prepare) o->prepare(o->arg, &pt);
     int64_t start = clock_mono_us();
     pid_t pid = fork();
-    if (pid == 0) live(srv, o, &pt, title);
+    if (pid == 0) live(srv, o, &pt, title, &asks);
     int e = errno;
     uint64_t took = (uint64_t)(clock_mono_us() - start);
     if (pid < 0) return -e;

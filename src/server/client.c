@@ -571,6 +571,7 @@ const char *client_before_command(void *arg, struct session *s, const struct cmd
     (void)argv;
     if (s->applies) { /* what was carried out elsewhere; unless this server follows somebody else by now */
         *ret_postpone = s->owner && (!repl_apply_is_current(client_of(s)) || client_pause_covers(srv, cmd->flags));
+        if (s->owner && !*ret_postpone && (cmd->flags & CMD_WRITE)) refusal_check_applied(srv);
         return NULL;
     }
     if (cmd->flags & CMD_PROTECTED) {

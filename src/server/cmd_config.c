@@ -8,6 +8,9 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "base/crash.h"
+#include "cmd/cmd_sort.h"
+#include "cmd/figures.h"
 #include "cmd/script/script.h"
 #include "data/limits.h"
 #include "server/repl_link.h"
@@ -56,6 +59,8 @@ void server_apply_all(struct server *srv) {
     ks_use_lfu(srv->ks, policy == CFG_VOLATILE_LFU || policy == CFG_ALLKEYS_LFU);
     ks_lfu_params(srv->ks, (int)cfg_get(&cfg->lfu_log_factor), (int)cfg_get(&cfg->lfu_decay_time));
     scripts_set_threshold(e->scripts, cfg_get(&cfg->busy_reply_threshold));
+    figures_keep_latency(e->figures, cfg_get(&cfg->latency_tracking));
+    crash_exit_on_panic(cfg_get(&cfg->use_exit_on_panic));
     apply_limits(cfg);
     repl_apply_config(srv);
     repl_link_apply_config(srv);
@@ -115,10 +120,22 @@ static bool is_tls(const char *name) {
            strcmp(name, "tls-auto-reload-interval") != 0;
 }
 
+static bool is_oom_score(const char *name) {
+    return starts_with(name, "oom-score-adj");
+}
+
+bool server_apply_locale(struct server *srv) {
+    char *name = config_str_dup(srv->cfg, &srv->cfg->locale_collate);
+    bool ok = sort_set_locale(name ? name : "");
+    mem_free(name);
+    return ok;
+}
+
 const char *server_apply_config(void *arg, const char *const *names, int n, const char **ret_blamed) {
     struct server *srv = arg;
     struct config *cfg = srv->cfg;
-    bool tls = false, relisten = false, pass = false, title = false, clients = false, memory = false, backlog = false;
+    bool tls = false, relisten = false, pass = false, title = false, clients = false, memory = false, backlog = false,
+         oom = false, locale = false;
     for (int i = 0; i < n; i++) {
         tls |= is_tls(names[i]);
         relisten |= wants_relisten(names[i]);
@@ -127,9 +144,16 @@ const char *server_apply_config(void *arg, const char *const *names, int n, cons
         clients |= !strcmp(names[i], "maxclients");
         memory |= !strcmp(names[i], "maxmemory");
         backlog |= !strcmp(names[i], "repl-backlog-size");
+        oom |= is_oom_score(names[i]);
+        locale |= !strcmp(names[i], "locale-collate");
     }
     const char *err = NULL;
     if (tls && (err = apply_tls(srv))) *ret_blamed = first_of(names, n, is_tls);
+    if (!err && locale && !server_apply_locale(srv)) {
+        *ret_blamed = "locale-collate";
+        err = "Invalid locale name";
+    }
+    if (!err && oom && (err = process_set_oom_score(srv))) *ret_blamed = first_of(names, n, is_oom_score);
     if (!err && clients && (err = apply_maxclients(srv))) *ret_blamed = "maxclients";
     if (!err && relisten && !io_threads_relisten(srv)) {
         *ret_blamed = first_of(names, n, wants_relisten);

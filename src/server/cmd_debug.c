@@ -13,6 +13,7 @@
 #endif
 
 #include "base/alloc.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "cmd/cmd_generic.h"
@@ -351,7 +352,7 @@ static void debug_segfault(struct cmd_ctx *c) {
 static void debug_panic(struct cmd_ctx *c) {
     (void)c;
     log_warning("DEBUG PANIC called");
-    abort();
+    crash_panic();
 }
 
 static void debug_oom(struct cmd_ctx *c) {

@@ -55,7 +55,8 @@ struct config {
     cfg_int tls_prefer_chacha;        /* enum ktls_chacha */
     /* process */
     cfg_int daemonize, supervised, io_threads, databases, hz, dynamic_hz, always_show_logo, set_proc_title, loglevel,
-        syslog_enabled, syslog_facility, crash_log_enabled, crash_memcheck_enabled, disable_thp, event_loop, shutdown_timeout;
+        syslog_enabled, syslog_facility, crash_log_enabled, crash_memcheck_enabled, disable_thp, event_loop, shutdown_timeout,
+        use_exit_on_panic, oom_score_adj /* enum cfg_oom_score_adj */;
     char *pidfile, *logfile, *syslog_ident, *dir, *proc_title_template, *locale_collate;
     /* clients */
     cfg_int proto_max_bulk_len, client_query_buffer_limit, maxmemory_clients, tracking_table_max_keys;
@@ -131,6 +132,8 @@ enum cfg_maxmemory_policy {
 enum cfg_fsync { CFG_FSYNC_NO = 0, CFG_FSYNC_EVERYSEC, CFG_FSYNC_ALWAYS };
 enum cfg_diskless_load { CFG_DISKLESS_LOAD_DISABLED = 0, CFG_DISKLESS_LOAD_EMPTY, CFG_DISKLESS_LOAD_SWAPDB };
 enum cfg_supervised { CFG_SUPERVISED_NO = 0, CFG_SUPERVISED_UPSTART, CFG_SUPERVISED_SYSTEMD, CFG_SUPERVISED_AUTO };
+enum cfg_oom_score_adj { CFG_OOM_NO = 0, CFG_OOM_RELATIVE, CFG_OOM_ABSOLUTE };
+enum cfg_propagation_error { CFG_PROPAGATION_IGNORE = 0, CFG_PROPAGATION_PANIC, CFG_PROPAGATION_PANIC_ON_REPLICAS };
 enum cfg_event_loop { CFG_LOOP_AUTO = 0, CFG_LOOP_EPOLL, CFG_LOOP_URING };
 
 struct config *config_new(void);              /* Redis 7.2's defaults; io-threads: number of cores, at most 8 */

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/str.h"
+#include "base/thread.h"
 #include "server/config_priv.h"
 
 static const char *check_template(int n, const struct slice *words) {
@@ -29,7 +31,18 @@ static const char *check_oom_values(int n, const struct slice *words) {
     for (int i = 0; i < 3; i++)
         if (!str_to_ll(words[i], &v[i]) || v[i] < -2000 || v[i] > 2000)
             return "Invalid oom-score-adj-values, elements must be between -2000 and 2000.";
+    if (v[1] < v[0] || v[2] < v[1])
+        log_warning(
+            "oom-score-adj-values: a replica, or a background child, is given less than what it should outlive has. Only a "
+            "privileged process may lower its value.");
     return NULL;
+}
+
+static const char *check_cpulist(int n, const struct slice *words) {
+    cpu_set_t set;
+    (void)n;
+    if (words[0].len == 0 || thread_parse_cpus(words[0], &set) == 0) return NULL;
+    return "argument must be a list of processors, such as 0,2-5,8-20:2";
 }
 
 static const char *check_shutdown_on(int n, const struct slice *words) {
@@ -98,6 +111,8 @@ const char *directive_check(const char *name, int n, const struct slice *words) 
         { "proc-title-template", check_template },   { "oom-score-adj-values", check_oom_values },
         { "shutdown-on-sigint", check_shutdown_on }, { "shutdown-on-sigterm", check_shutdown_on },
         { "appendfilename", check_appendfilename },  { "appenddirname", check_appenddirname },
+        { "server-cpulist", check_cpulist },         { "bio-cpulist", check_cpulist },
+        { "aof-rewrite-cpulist", check_cpulist },    { "bgsave-cpulist", check_cpulist },
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (strcmp(checks[i].name, name) == 0) return checks[i].check(n, words);

@@ -72,10 +72,15 @@ static const struct dir_enum diskless_load[] = { { "disabled", CFG_DISKLESS_LOAD
                                                  { "on-empty-db", CFG_DISKLESS_LOAD_EMPTY },
                                                  { "swapdb", CFG_DISKLESS_LOAD_SWAPDB },
                                                  { 0 } };
-static const struct dir_enum oom_modes[] = { { "no", 0 }, { "yes", 1 }, { "relative", 1 }, { "absolute", 2 }, { 0 } };
+static const struct dir_enum oom_modes[] = {
+    { "no", CFG_OOM_NO }, { "yes", CFG_OOM_RELATIVE }, { "relative", CFG_OOM_RELATIVE }, { "absolute", CFG_OOM_ABSOLUTE }, { 0 }
+};
 static const struct dir_enum acl_defaults[] = { { "allchannels", 1 }, { "resetchannels", 0 }, { 0 } };
 static const struct dir_enum endpoint_types[] = { { "ip", 0 }, { "hostname", 1 }, { "unknown-endpoint", 2 }, { 0 } };
-static const struct dir_enum propagation[] = { { "ignore", 0 }, { "panic", 1 }, { "panic-on-replicas", 2 }, { 0 } };
+static const struct dir_enum propagation[] = { { "ignore", CFG_PROPAGATION_IGNORE },
+                                               { "panic", CFG_PROPAGATION_PANIC },
+                                               { "panic-on-replicas", CFG_PROPAGATION_PANIC_ON_REPLICAS },
+                                               { 0 } };
 
 const struct directive directives[] = {
     /* network */
@@ -152,7 +157,7 @@ const struct directive directives[] = {
     BOOLD("crash-log-enabled", F(crash_log_enabled), "yes", 0),
     BOOLD("crash-memcheck-enabled", F(crash_memcheck_enabled), "yes", 0),
     BOOLD("disable-thp", F(disable_thp), "yes", I),
-    BOOLD("use-exit-on-panic", NO_FIELD, "no", 0),
+    BOOLD("use-exit-on-panic", F(use_exit_on_panic), "no", 0),
     STRD("pidfile", F(pidfile), NULL, I),
     STRD("dir", F(dir), NULL, DIR_PROTECTED),
     ENUMD("event-loop", F(event_loop), loops, "auto", I),
@@ -200,7 +205,7 @@ const struct directive directives[] = {
     INTD("active-defrag-cycle-max", NO_FIELD, 1, 99, "25", 0),
     INTD("active-defrag-max-scan-fields", NO_FIELD, 1, LONG_MAX, "1000", 0),
     BOOLD("jemalloc-bg-thread", F(jemalloc_bg_thread), "yes", 0),
-    ENUMD("oom-score-adj", NO_FIELD, oom_modes, "no", 0),
+    ENUMD("oom-score-adj", F(oom_score_adj), oom_modes, "no", 0),
     { .name = "oom-score-adj-values", .kind = DIR_WORDS, .off = NO_FIELD, .def = "0 200 800", .flags = DIR_MULTI_ARG },
     /* statistics */
     INTD("slowlog-log-slower-than", F(slowlog_log_slower_than), -1, LONG_MAX, "10000", 0),

@@ -25,8 +25,9 @@
 #include "server/replication.h"
 #include "server/tracking.h"
 
-#define EXPIRE_BATCH 100       /* keys deleted under one hold of a shard's lock */
-#define EXPIRE_BUDGET_US 10000 /* of one turn of the cron */
+#define EXPIRE_BATCH 100  /* keys deleted under one hold of a shard's lock, with active-expire-effort 1 */
+#define EXPIRE_PERCENT 10 /* of the time between two turns of the cron, with effort 1 */
+#define EXPIRE_PERCENT_STEP 4
 #define REHASH_BUDGET_US 1000
 
 static void check_clients(struct io_thread *th) {
@@ -44,17 +45,32 @@ static void check_clients(struct io_thread *th) {
     }
 }
 
+static int64_t turn_us(struct server *srv) {
+    int64_t hz = cfg_get(&srv->cfg->hz);
+    return 1000000 / (hz > 0 ? hz : 10);
+}
+
+/* active-expire-effort, 1 to 10: the share of thread 0's time, which its clients do without, and for how long others wait for a
+ * shard. What is due is found without looking, so there is no effort of looking (samples, redis-server's stale share). */
+static int64_t expire_budget_us(struct server *srv, unsigned *ret_batch) {
+    int64_t more = cfg_get(&srv->cfg->active_expire_effort) - 1;
+    *ret_batch = (unsigned)(EXPIRE_BATCH + EXPIRE_BATCH / 4 * more);
+    return turn_us(srv) * (EXPIRE_PERCENT + EXPIRE_PERCENT_STEP * more) / 100;
+}
+
 static void expire_and_rehash(struct server *srv) {
     int64_t start = clock_mono_us(), now_ms = clock_wall_ms();
+    unsigned batch;
+    int64_t budget = expire_budget_us(srv, &batch);
     int n = ks_n_shards(srv->ks);
     bool capped = false;
     unsigned expired = 0;
     for (int s = 0; s < n; s++) {
         bool more = true;
-        while (more && clock_mono_us() - start < EXPIRE_BUDGET_US) {
+        while (more && clock_mono_us() - start < budget) {
             uint64_t locked = engine_lock(&srv->eng, 1ULL << s, false);
             if (!locked) return; /* a script takes long: the rest has time */
-            expired += ks_expire_cycle(srv->ks, s, now_ms, EXPIRE_BATCH, &more);
+            expired += ks_expire_cycle(srv->ks, s, now_ms, batch, &more);
             engine_unlock(&srv->eng, locked, 0);
         }
         capped |= more;
@@ -154,8 +170,7 @@ static void cron_fired(struct loop_timer *t) {
         tls_watch_tick(srv);
         shutdown_cron(srv);
     }
-    int64_t hz = cfg_get(&srv->cfg->hz);
-    loop_timer_set(th->loop, t, clock_mono_us() + 1000000 / (hz > 0 ? hz : 10));
+    loop_timer_set(th->loop, t, clock_mono_us() + turn_us(srv));
 }
 
 void cron_start(struct io_thread *th) {

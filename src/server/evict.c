@@ -163,11 +163,12 @@ static int64_t time_limit_us(struct server *srv) {
 
 /* Nothing is left to evict, but what was may still be on its way through the background thread. */
 static enum evict_result wait_for_lazyfree(struct server *srv, int64_t start_us, int64_t limit_us) {
-    while (lazyfree_pending() > 0 && clock_mono_us() - start_us < limit_us) {
-        if (!evict_is_needed(srv)) return EVICT_DONE;
+    int64_t from = clock_mono_us();
+    bool needed = true;
+    while (lazyfree_pending() > 0 && clock_mono_us() - start_us < limit_us && (needed = evict_is_needed(srv)))
         usleep(LAZY_WAIT_US);
-    }
-    return evict_is_needed(srv) ? EVICT_FAILED : EVICT_DONE;
+    latency_note(srv, "eviction-lazyfree", (uint64_t)(clock_mono_us() - from));
+    return needed && evict_is_needed(srv) ? EVICT_FAILED : EVICT_DONE;
 }
 
 static enum evict_result run(struct server *srv, unsigned slot, int64_t policy) {

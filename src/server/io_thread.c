@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -108,6 +109,13 @@ static int port_is_free(const char *addr, int port, char *err, size_t errlen) {
     return 0;
 }
 
+/* Accepted sockets have their listener's mark. */
+static void mark_socket(struct server *srv, int fd) {
+    unsigned mark = (unsigned)cfg_get(&srv->cfg->socket_mark_id);
+    if (mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0)
+        log_warning("Unable to set the socket mark of a listening socket: %s", strerror(errno));
+}
+
 static int plan_tcp(struct server *srv, struct listen_plan *plans, int port, enum listener_kind kind, bool check_free, char *err,
                     size_t errlen) {
     struct config *cfg = srv->cfg;
@@ -122,6 +130,7 @@ static int plan_tcp(struct server *srv, struct listen_plan *plans, int port, enu
                 r = fd;
                 break;
             }
+            mark_socket(srv, fd);
             struct listen_plan *p = &plans[t];
             p->fd[p->n] = fd;
             p->kind[p->n++] = kind;

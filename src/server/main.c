@@ -3,7 +3,6 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -320,8 +319,18 @@ static int start(struct server *srv, bool no_args) {
     log_start(srv, no_args);
     if (cfg_get(&cfg->crash_log_enabled)) crash_install("Kettle " KETTLE_VERSION);
     if ((r = process_raise_nofile(srv)) < 0) return r;
+    process_disable_thp(srv);
+    process_set_cpus(srv);
     if ((r = check_features(cfg)) < 0 || (r = make_engine(srv)) < 0) return r;
     server_apply_all(srv);
+    process_set_oom_score(srv);
+    if (!server_apply_locale(srv)) {
+        bool is_chosen = cfg->locale_collate && *cfg->locale_collate;
+        log_warning("%s: SORT ALPHA%s",
+                    is_chosen ? "Fatal: locale-collate is invalid" : "The environment names an unknown locale",
+                    is_chosen ? " would have no order" : " is in the order of bytes");
+        if (is_chosen) return -EINVAL;
+    }
     if ((r = server_acl_start(srv)) < 0) return r;
     process_banner(srv);
     if ((r = start_tls(srv)) < 0 || (r = io_threads_init(srv, (int)cfg_get(&cfg->io_threads))) < 0) return r;
@@ -338,7 +347,6 @@ int main(int argc, char **argv) {
     mem_thread_begin();
     static struct server server; /* one; handed down, not reached for */
     struct server *srv = &server;
-    setlocale(LC_COLLATE, "");
     int r = handle_info_args(argc, argv);
     if (r >= 0) return r;
     hash_seed_init();

@@ -38,21 +38,21 @@ void observe_update(struct server *srv) {
     pthread_mutex_unlock(&srv->observe_lock);
 }
 
-static void note_slow(struct server *srv, const struct cmd_ctx *c, uint64_t usec) {
+static void note_slow(struct server *srv, const struct cmd_ctx *c, uint64_t usec, const char *event) {
     int64_t slow = cfg_get(&srv->cfg->slowlog_log_slower_than), max = cfg_get(&srv->cfg->slowlog_max_len);
     if (slow >= 0 && usec >= (uint64_t)slow && !(c->cmd->flags & CMD_SKIP_SLOWLOG)) slowlog_add(srv->slowlog, c, usec, max);
-    latency_note(srv, c->cmd->flags & CMD_FAST ? "fast-command" : "command", usec);
+    latency_note(srv, event, usec);
 }
 
 void observe_ran(void *arg, struct cmd_ctx *c, uint64_t usec) {
     struct server *srv = arg;
     if (c->retry || !c->s->owner) return; /* on whatever thread: observe_waited comes; or loading */
-    if (!c->blocked) note_slow(srv, c, usec);
+    if (!c->blocked) note_slow(srv, c, usec, c->cmd->flags & CMD_FAST ? "fast-command" : "command");
     if (monitor_count(srv) && !(c->cmd->flags & (CMD_SKIP_MONITOR | CMD_ADMIN))) monitor_feed(srv, c);
 }
 
 void observe_waited(struct server *srv, struct cmd_ctx *c, uint64_t usec) {
-    if (usec >= atomic_load_explicit(&srv->eng.ran_from_us, memory_order_relaxed)) note_slow(srv, c, usec);
+    if (usec >= atomic_load_explicit(&srv->eng.ran_from_us, memory_order_relaxed)) note_slow(srv, c, usec, "command-unblocking");
 }
 
 /* ---- secrets ---- */

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/crash.h"
+#include "base/log.h"
 #include "server/server.h"
 
 static const char loading_text[] = "LOADING Redis is loading the dataset in memory";
@@ -75,4 +78,21 @@ const char *refusal_of_write(void *srv) {
     if (now & REFUSE_READ_ONLY) return read_only_text;
     const char *why = disk_error(now);
     return !why && (now & REFUSE_FEW_REPLICAS) ? few_text : why;
+}
+
+#define APPLIED_LOG_US 10000000
+
+/* Redis's rule: what the primary has done cannot be refused, so a replica that must not lose it ends instead. */
+void refusal_check_applied(struct server *srv) {
+    static _Atomic int64_t logged_us;
+    unsigned now = atomic_load_explicit(&srv->refusals, memory_order_relaxed);
+    if (__builtin_expect(!(now & (REFUSE_RDB_ERROR | REFUSE_AOF_ERROR)), 1)) return;
+    if (!cfg_get(&srv->cfg->replica_ignore_disk_write_errors)) {
+        log_warning("Replica was unable to write command to disk.");
+        crash_panic();
+    }
+    int64_t us = clock_mono_us(), last = atomic_load(&logged_us);
+    if (last && us - last < APPLIED_LOG_US) return;
+    atomic_store(&logged_us, us);
+    log_warning("Replica is applying a command even though it is unable to write to disk.");
 }

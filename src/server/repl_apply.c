@@ -21,6 +21,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "repl/replica_handshake.h"
 #include "server/aof_server.h"
@@ -86,6 +87,10 @@ static void warn_of_error(struct client *c, const char *command) {
                 c->s.reply.last_error, command);
     atomic_fetch_add_explicit(&c->srv->stats.unexpected_errors, 1, memory_order_relaxed);
     c->s.reply.last_error[0] = '\0';
+    const struct config *cfg = c->srv->cfg;
+    if (cfg_get(&cfg->propagation_error_behavior) == CFG_PROPAGATION_IGNORE || !cfg_get(&cfg->replica_read_only)) return;
+    log_warning("This replica panicked sending an error to its master after processing the command '%s'", command);
+    crash_panic();
 }
 
 static void broken(struct client *c) {

@@ -132,6 +132,7 @@ void repl_link_follow(struct server *srv, struct slice host, int port, bool fail
         disconnect_blocked(srv);
     }
     log_set_role('S');
+    process_set_oom_score(srv);
     repl_update_sink(r);
     client_update_expiry(srv);
     io_thread_post(&srv->threads[0], tidy_up, NULL);
@@ -158,6 +159,7 @@ void repl_link_promote(struct server *srv) {
     give_up(a);
     end_loading(srv, was_loading);
     log_set_role('M');
+    process_set_oom_score(srv);
     log_notice("Discarding previously cached master state.");
     repl_shift_id(r);
     repl_disconnect_replicas(r); /* they are to learn of the new id */

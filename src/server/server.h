@@ -240,6 +240,20 @@ void process_notify_ready(struct server *srv);
 void process_notify_stopping(struct server *srv);
 void process_notify_status(struct server *srv, const char *text); /* what systemctl status shows. Any thread; does not wait */
 void process_banner(struct server *srv);
+/* SORT ALPHA's order by locale-collate. False: there is no such locale. At start-up, and under the CONFIG SET lock. */
+bool server_apply_locale(struct server *srv);
+/* What the kernel is asked for this process (process_kernel.c). */
+void process_set_cpus(struct server *srv); /* by *-cpulist; before there are threads */
+void process_disable_thp(struct server *srv);
+/* By oom-score-adj and the role. NULL, or why not, logged. Any thread. */
+const char *process_set_oom_score(struct server *srv);
+struct process_child { /* what a forked child asks for itself: made before the fork, for it reads the configuration */
+    bool has_cpus, has_oom_score;
+    cpu_set_t cpus;
+    int oom_score;
+};
+void process_child_prepare(struct server *srv, bool is_rewrite, struct process_child *ret);
+void process_child_apply(const struct process_child *p);             /* in the child */
 void process_listen_text(struct server *srv, char *out, size_t cap); /* {listen-addr} */
 
 #endif

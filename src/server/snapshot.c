@@ -21,6 +21,7 @@
 #include "base/str.h"
 #include "cmd/figures.h"
 #include "server/child.h"
+#include "server/latency.h"
 #include "server/loading.h"
 #include "server/propagate.h"
 #include "server/refusal.h"
@@ -251,7 +252,9 @@ void snapshot_ended(struct server *srv, const char *path, int pid, int status) {
     if (!ok) {
         char temp[4096];
         rdb_file_temp_path(temp, sizeof temp, path, pid);
+        int64_t start = clock_mono_us();
         unlink(temp);
+        latency_note(srv, "rdb-unlink-temp-file", (uint64_t)(clock_mono_us() - start));
     }
     if (!child_was_killed(status)) note_outcome(srv, ok, atomic_load(&s->dirty_forked));
     snapshot_transfer_ended(srv, CHILD_RDB);

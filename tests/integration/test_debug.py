@@ -114,7 +114,22 @@ def test_scripts_may_be_allowed_more(c):
     assert "not allowed from script" in str(c.err("EVAL", script, 0))
     c.ok("DEBUG", "SET-DISABLE-DENY-SCRIPTS", "1")
     assert c.ok("EVAL", "return redis.call('debug', 'digest')['ok']", 0) == b"0" * 40
-    assert "not allowed" in str(c.err("EVAL", "return redis.call('eval', 'return 1', 0)", 0))
+    run = "return redis.call(unpack(ARGV))"
+    c.ok("FUNCTION", "LOAD", "REPLACE", "#!lua name=lib\nredis.register_function('f', function() return 1 end)")
+    for command in (["CONFIG", "SET", "timeout", "0"], ["CONFIG", "GET", "timeout"], ["SLOWLOG", "LEN"],
+                    ["LATENCY", "RESET"], ["DEBUG", "SLEEP", "0"], ["SAVE"], ["SCRIPT", "EXISTS", "0" * 40], ["FUNCTION", "LIST"],
+                    ["FUNCTION", "DUMP"]):
+        c.ok("EVAL", run, 0, *command)
+    for command in ("BGSAVE", "BGREWRITEAOF"):  # after the script
+        assert c.ok("EVAL", run, 0, command).endswith("scheduled")
+        wait_for(lambda: c.info("persistence")["rdb_bgsave_in_progress"] == c.info("persistence")["aof_rewrite_in_progress"] ==
+                 c.info("persistence")["aof_rewrite_scheduled"] == "0", what="the child's end")
+    for command in (["EVAL", "return 1", "0"], ["FCALL", "f", "0"], ["SCRIPT", "LOAD", "return 1"], ["FUNCTION", "FLUSH"], ["MULTI"],
+                    ["EXEC"], ["WATCH", "k"], ["UNWATCH"], ["SUBSCRIBE", "x"], ["MONITOR"], ["AUTH", "x"], ["HELLO", "3"], ["RESET"],
+                    ["QUIT"], ["CLIENT", "LIST"], ["CLIENT", "SETNAME", "x"], ["SHUTDOWN", "NOSAVE"], ["REPLICAOF", "NO", "ONE"],
+                    ["FAILOVER"], ["SYNC"], ["PSYNC", "?", "-1"], ["REPLCONF", "ACK", "0"]):
+        assert "not allowed from script" in str(c.err("EVAL", run, 0, *command)), command
+    c.ok("FUNCTION", "FLUSH")
     c.ok("DEBUG", "SET-DISABLE-DENY-SCRIPTS", "0")
 
 

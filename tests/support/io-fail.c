@@ -12,6 +12,7 @@
  *   open ERRNO             open(2) for writing
  *   rename ERRNO           rename(2) to such a path
  *   delay MS               fsync(2), fdatasync(2) take so much longer
+ *   slow-write MS          write(2) does; slow-stat, slow-rename, slow-unlink: these
  *   count 1                each fsync(2), fdatasync(2) adds a byte to the file IOFAIL_CONTROL with .count behind it
  */
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,6 +36,8 @@ EXPORTED int ftruncate(int fd, off_t len);
 EXPORTED int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags);
 EXPORTED int open(const char *path, int flags, ...);
 EXPORTED int rename(const char *from, const char *to);
+EXPORTED int unlink(const char *path);
+EXPORTED int stat(const char *path, struct stat *ret);
 
 static bool concerns_path(const char *path) {
     char whole[512];
@@ -69,8 +73,16 @@ static bool told(const char *what, long *ret_first, long *ret_second) {
     return false;
 }
 
+static void nap(const char *what) {
+    long ms, unused;
+    if (!told(what, &ms, &unused)) return;
+    struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
+    nanosleep(&t, NULL);
+}
+
 ssize_t write(int fd, const void *p, size_t n) {
     long err, bytes;
+    if (fd > 2 && concerns(fd)) nap("slow-write");
     if (fd > 2 && concerns(fd) && told("write", &err, &bytes)) {
         if (bytes > 0 && (size_t)bytes < n) return syscall(SYS_write, fd, p, (size_t)bytes);
         errno = (int)err;
@@ -92,10 +104,7 @@ static bool sync_fails(int fd) {
     long value, unused;
     if (!concerns(fd)) return false;
     if (told("count", &value, &unused)) count();
-    if (told("delay", &value, &unused)) {
-        struct timespec t = { value / 1000, value % 1000 * 1000000 };
-        nanosleep(&t, NULL);
-    }
+    nap("delay");
     if (!told("fsync", &value, &unused)) return false;
     errno = (int)value;
     return true;
@@ -142,9 +151,20 @@ int open(const char *path, int flags, ...) {
 
 int rename(const char *from, const char *to) {
     long err, unused;
+    if (concerns_path(to)) nap("slow-rename");
     if (concerns_path(to) && told("rename", &err, &unused)) {
         errno = (int)err;
         return -1;
     }
     return (int)syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
+}
+
+int unlink(const char *path) {
+    if (concerns_path(path)) nap("slow-unlink");
+    return (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
+int stat(const char *path, struct stat *ret) {
+    if (concerns_path(path)) nap("slow-stat");
+    return fstatat(AT_FDCWD, path, ret, 0);
 }

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "cmd/script/script_priv.h"
 
 #define LOAD_TIMEOUT_US 500000
@@ -108,7 +109,7 @@ struct registration {
 static _Noreturn int refuse(lua_State *L, const char *text) {
     api_push_error(L, text);
     lua_error(L);
-    abort();
+    crash_panic();
 }
 
 static void take_flags(lua_State *L, int idx, struct registration *g) {

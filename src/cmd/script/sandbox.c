@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "cmd/script/script_priv.h"
 #include "data/lazyfree.h"
@@ -45,7 +46,7 @@ struct vm *vm_of(lua_State *L) {
 static int panic(lua_State *L) {
     const char *text = lua_tostring(L, -1);
     log_warning("Lua: unprotected error: %s", text ? text : "(no text)");
-    abort();
+    crash_panic();
 }
 
 static void open_library(lua_State *L, const char *name, lua_CFunction open) {
@@ -145,7 +146,7 @@ struct vm *vm_new(struct scripts *sc, bool is_functions) {
     vm->L = lua_newstate(vm_alloc, vm);
     if (!vm->L || lua_cpcall(vm->L, open_all, NULL) != 0) {
         log_warning("Out of memory: no Lua interpreter");
-        abort();
+        crash_panic();
     }
     lua_atpanic(vm->L, panic);
     lua_sethook(vm->L, run_hook, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
