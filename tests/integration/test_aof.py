@@ -269,8 +269,8 @@ def test_history_is_kept_as_configured(make_server):
     with server.connect() as conn:
         assert set(kept) < set(os.listdir(folder(server)))
         ok(conn, "CONFIG", "SET", "aof-disable-auto-gc", "no")
-        harness.wait_for(lambda: not set(kept) & set(os.listdir(folder(server))), server.env.timeout(20), what="history to go")
-        assert [kind for _, kind in manifest(server)] == ["b", "i"]
+        harness.wait_for(lambda: [kind for _, kind in manifest(server)] == ["b", "i"], server.env.timeout(20), what="history to go")
+        assert not set(kept) & set(os.listdir(folder(server)))
     again(server)
     assert digest(server) == before
 
