@@ -159,7 +159,9 @@ def test_processors_that_are_not_there(make_server, env):
 @pytest.mark.parametrize("disable", ["yes", "no"])
 def test_huge_pages(make_server, disable):
     path = "/sys/kernel/mm/transparent_hugepage/enabled"
-    always = os.path.exists(path) and "[always]" in read(path)
+    if not os.path.exists(path):
+        pytest.skip("a kernel without them")
+    always = "[always]" in read(path)
     server = make_server(directives={"disable-thp": disable})
     found = re.search(r"^THP_enabled:\s*(\d)", read("/proc/%d/status" % server.proc.pid), re.M)
     if found is None:
