@@ -2,6 +2,7 @@
 """This server as a primary: Debian's redis-server and valkey-server replicate from it, in full (by a file, by sockets) and in part,
 in plaintext and over TLS, with load; WAIT, min-replicas, limits, replicas that freeze."""
 import ctypes
+import errno
 import glob
 import os
 import re
@@ -462,9 +463,14 @@ def options_of_sockets(pid, option):
     process = os.pidfd_open(pid)
     try:
         for name in os.listdir("/proc/%d/fd" % pid):
-            if not os.readlink("/proc/%d/fd/%s" % (pid, name)).startswith("socket:"):
-                continue
+            try:
+                if not os.readlink("/proc/%d/fd/%s" % (pid, name)).startswith("socket:"):
+                    continue
+            except FileNotFoundError:
+                continue  # closed meanwhile
             fd = libc.syscall(438, process, int(name), 0)  # pidfd_getfd
+            if fd < 0 and ctypes.get_errno() == errno.EBADF:
+                continue
             if fd < 0:
                 return None
             with socket.socket(fileno=fd) as sock:
