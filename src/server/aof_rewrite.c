@@ -47,11 +47,10 @@ static int write_commands(struct server *srv, const char *path) {
         return -err;
     }
     struct saving saving;
-    snapshot_saving_init(&saving, srv);
     const struct aof_commands_opts o = { .timestamp_s = cfg_get(&cfg->aof_timestamp_enabled) ? clock_wall_ms() / 1000 : 0,
                                          .sink = rdb_file_sink_write,
                                          .arg = &f,
-                                         .progress = snapshot_progress(&saving) };
+                                         .progress = snapshot_progress(&saving, srv) };
     int r = aof_commands_write(srv->ks, srv->eng.scripts, &o);
     if (r == 0 && fsync(f.fd) != 0 && errno != EINVAL) r = -errno;
     if (close(f.fd) != 0 && r == 0) r = -errno;
@@ -71,8 +70,7 @@ static int write_rdb(struct server *srv, const char *path) {
     info.aof_base = true;
     o.incremental_fsync = cfg_get(&cfg->aof_rewrite_incremental_fsync);
     struct saving saving;
-    snapshot_saving_init(&saving, srv);
-    const struct rdb_progress p = snapshot_progress(&saving);
+    const struct rdb_progress p = snapshot_progress(&saving, srv);
     char err[256] = "";
     int r = rdb_file_save(path, srv->ks, srv->eng.scripts, &info, &o, &p, err, sizeof err);
     if (r) log_warning("Write error writing append only file on disk: %s", *err ? err : strerror(-r));

@@ -100,30 +100,32 @@ static void set_rate(_Atomic uint64_t *rate, uint64_t before, uint64_t now, int6
     if (now >= before) atomic_store(rate, (now - before) * 1000000 / (uint64_t)dt_us);
 }
 
-static void sample_rates(struct server *srv, int64_t dt_us) {
+static void set_rates(struct server *srv, uint64_t ops, const struct server_traffic *t, const struct server_turns *turns,
+                      int64_t dt_us) {
     struct server_stats *s = &srv->stats;
     const struct server_traffic *last = &srv->last_traffic;
-    struct server_traffic t;
-    struct server_turns turns;
-    server_traffic_get(srv, &t);
-    server_turns_get(srv, &turns);
-    set_rate(&s->inst_ops, srv->last_ops, figures_commands(srv->eng.figures), dt_us);
-    set_rate(&s->inst_in, last->in, t.in, dt_us);
-    set_rate(&s->inst_out, last->out, t.out, dt_us);
-    set_rate(&s->inst_repl_in, last->repl_in, t.repl_in, dt_us);
-    set_rate(&s->inst_repl_out, last->repl_out, t.repl_out, dt_us);
-    set_rate(&s->inst_turns, srv->last_turns.n, turns.n, dt_us);
-    uint64_t n = turns.n - srv->last_turns.n;
-    atomic_store(&s->inst_turn_us, n ? (turns.busy_us - srv->last_turns.busy_us) / n : 0);
+    set_rate(&s->inst_ops, srv->last_ops, ops, dt_us);
+    set_rate(&s->inst_in, last->in, t->in, dt_us);
+    set_rate(&s->inst_out, last->out, t->out, dt_us);
+    set_rate(&s->inst_repl_in, last->repl_in, t->repl_in, dt_us);
+    set_rate(&s->inst_repl_out, last->repl_out, t->repl_out, dt_us);
+    set_rate(&s->inst_turns, srv->last_turns.n, turns->n, dt_us);
+    uint64_t n = turns->n - srv->last_turns.n;
+    atomic_store(&s->inst_turn_us, n ? (turns->busy_us - srv->last_turns.busy_us) / n : 0);
 }
 
 static void sample(struct server *srv) {
     int64_t now = clock_mono_us(), dt = now - srv->last_sample_us;
     if (dt < 1000000) return;
-    if (srv->last_sample_us) sample_rates(srv, dt);
-    srv->last_ops = figures_commands(srv->eng.figures);
-    server_traffic_get(srv, &srv->last_traffic);
-    server_turns_get(srv, &srv->last_turns);
+    uint64_t ops = figures_commands(srv->eng.figures);
+    struct server_traffic traffic;
+    struct server_turns turns;
+    server_traffic_get(srv, &traffic);
+    server_turns_get(srv, &turns);
+    if (srv->last_sample_us) set_rates(srv, ops, &traffic, &turns, dt);
+    srv->last_ops = ops;
+    srv->last_traffic = traffic;
+    srv->last_turns = turns;
     srv->last_sample_us = now;
     sample_cpu(srv);
     tls_tickets_cron(&srv->tls);

@@ -22,11 +22,11 @@ enum refusal {
 void refusal_set(struct server *srv, enum refusal why, bool on); /* any thread */
 /* For hooks.before. flags: the command's, or those of all that is queued. NULL: it may run, unless *ret_postpone is set. Else the
  * error, which may be in memory of the calling thread. */
+const char *refusal_of(struct server *srv, const struct cmd *cmd, unsigned flags, bool *ret_postpone);
+bool refusal_is_stale(void *srv); /* hooks.is_stale */
 /* A write comes from the primary: with errors on the disk the process ends, or goes on and says so
  * (replica-ignore-disk-write-errors). Thread 0. */
 void refusal_check_applied(struct server *srv);
-const char *refusal_of(struct server *srv, const struct cmd *cmd, unsigned flags, bool *ret_postpone);
-bool refusal_is_stale(void *srv); /* hooks.is_stale */
 /* hooks.no_writes: the same for a write inside a script. */
 const char *refusal_of_write(void *srv);
 /* B: the text after "MISCONF Errors writing to the AOF file: "; set before REFUSE_AOF_ERROR is. Copied. */

@@ -42,8 +42,7 @@ static void report(const struct repl_sync *sy, const struct fanout_sink *sinks, 
 static int write_all(struct repl_sync *sy, struct fanout *f, const char *head, size_t head_len) {
     struct server *srv = sy->srv;
     struct saving saving;
-    snapshot_saving_init(&saving, srv);
-    struct rdb_progress progress = { .arg = &saving, .keys = snapshot_saving_note, .delay_us = (uint64_t)sy->key_delay_us };
+    struct rdb_progress progress = snapshot_progress(&saving, srv);
     struct rdb_out out = { .sink = fanout_write, .arg = f, .compress = sy->opts.compress, .checksum = sy->opts.checksum };
     int r = fanout_write(f, head, head_len);
     if (r == 0) r = rdb_file_write(&out, srv->ks, srv->eng.scripts, &sy->info, &progress);

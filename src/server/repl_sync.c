@@ -195,7 +195,6 @@ static void send_file(struct repl_sync *sy, int fd, uint64_t size) {
 /* What the child is to know: it cannot ask then. All shard locks are held. */
 void repl_sync_look_up(struct repl_sync *sy, const struct propagate_point *pt) {
     const struct config *cfg = sy->srv->cfg;
-    int64_t delay_us = cfg_get(&cfg->rdb_key_save_delay);
     snapshot_info(sy->srv, &sy->info);
     snapshot_opts(sy->srv, &sy->opts);
     sy->info.version = 10; /* Redis 7.0's, who would not even look at what 7.2 writes, though nothing in it is new to him */
@@ -205,7 +204,6 @@ void repl_sync_look_up(struct repl_sync *sy, const struct propagate_point *pt) {
     sy->info.repl_offset = (int64_t)sy->offset;
     sy->info.repl_stream_db = pt->repl_db < 0 ? 0 : pt->repl_db; /* -1: the next change is preceded by SELECT */
     sy->timeout_us = cfg_get(&cfg->repl_timeout) * 1000000;
-    sy->key_delay_us = delay_us > 0 ? delay_us : 0;
 }
 
 static void file_prepare(void *arg, const struct propagate_point *pt) {

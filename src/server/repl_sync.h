@@ -51,7 +51,7 @@ struct repl_sync { /* thread 0's */
     int file_fd, file_errno; /* of the file at that path, once it is written; -1, and why */
     struct rdb_file_info info;
     struct rdb_save_opts opts;
-    int64_t timeout_us, key_delay_us;
+    int64_t timeout_us;
 };
 
 /* ---- repl_sync.c ---- */

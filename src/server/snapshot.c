@@ -140,13 +140,7 @@ static void note_outcome(struct server *srv, bool ok, uint64_t dirty) {
 
 /* ---- how far it is ---- */
 
-void snapshot_saving_init(struct saving *s, struct server *srv) {
-    int64_t now = clock_mono_us();
-    *s = (struct saving){ .srv = srv, .in_child = child_is_self(srv), .began_us = now, .logged_us = now };
-    for (int db = 0; db < ks_n_dbs(srv->ks); db++) s->total += ks_size(srv->ks, db);
-}
-
-void snapshot_saving_note(void *saving, uint64_t done) {
+static void note_saved(void *saving, uint64_t done) {
     struct saving *s = saving;
     int64_t now = clock_mono_us();
     if (s->in_child) child_note_keys(s->srv, done); /* what a child says is not SAVE's to change */
@@ -156,9 +150,11 @@ void snapshot_saving_note(void *saving, uint64_t done) {
                (unsigned long long)s->total, (double)(now - s->began_us) / 1e6);
 }
 
-struct rdb_progress snapshot_progress(struct saving *s) {
-    int64_t delay_us = cfg_get(&s->srv->cfg->rdb_key_save_delay);
-    return (struct rdb_progress){ .arg = s, .keys = snapshot_saving_note, .delay_us = delay_us > 0 ? (uint64_t)delay_us : 0 };
+struct rdb_progress snapshot_progress(struct saving *ret, struct server *srv) {
+    int64_t now = clock_mono_us(), delay_us = cfg_get(&srv->cfg->rdb_key_save_delay);
+    *ret = (struct saving){ .srv = srv, .in_child = child_is_self(srv), .began_us = now, .logged_us = now };
+    for (int db = 0; db < ks_n_dbs(srv->ks); db++) ret->total += ks_size(srv->ks, db);
+    return (struct rdb_progress){ .arg = ret, .keys = note_saved, .delay_us = delay_us > 0 ? (uint64_t)delay_us : 0 };
 }
 
 /* ---- SAVE ---- */
@@ -175,8 +171,7 @@ bool snapshot_save(struct server *srv) {
     snapshot_info(srv, &info);
     snapshot_repl_info(srv, &pt, &info, repl_id);
     snapshot_opts(srv, &o);
-    snapshot_saving_init(&saving, srv);
-    struct rdb_progress progress = snapshot_progress(&saving);
+    struct rdb_progress progress = snapshot_progress(&saving, srv);
     atomic_fetch_add(&srv->snapshot->saves, 1);
     int r = rdb_file_save(path, srv->ks, srv->eng.scripts, &info, &o, &progress, err, sizeof err);
     mem_free(path);
@@ -205,8 +200,7 @@ int snapshot_write_in_child(struct server *srv, const char *path, const struct r
     char err[1536];
     struct saving saving;
     struct rdb_save_opts o = *opts;
-    snapshot_saving_init(&saving, srv);
-    struct rdb_progress p = snapshot_progress(&saving);
+    struct rdb_progress p = snapshot_progress(&saving, srv);
     o.may_replace = still_wanted;
     o.arg = srv;
     int r = rdb_file_save(path, srv->ks, srv->eng.scripts, info, &o, &p, err, sizeof err);

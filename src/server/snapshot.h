@@ -33,10 +33,8 @@ struct saving {
     uint64_t total; /* keys */
     int64_t began_us, logged_us;
 };
-void snapshot_saving_init(struct saving *s, struct server *srv);
-void snapshot_saving_note(void *saving, uint64_t done); /* now and then: so many keys are written */
-/* rdb_file_write's, with `saving` as its arg: all of the above, and rdb-key-save-delay. */
-struct rdb_progress snapshot_progress(struct saving *s);
+/* rdb_file_write's, with *ret as its arg: all of the above from now on, and rdb-key-save-delay. */
+struct rdb_progress snapshot_progress(struct saving *ret, struct server *srv);
 
 /* ---- for whoever forks a child that writes the file (a full synchronisation by way of the disk) ---- */
 
