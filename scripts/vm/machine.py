@@ -66,6 +66,7 @@ class Machine:
         self.folder = tempfile.mkdtemp(prefix="kettle-vm-")
         self.info = dict(info, kind=kernel.kind, rekey=kernel.rekey, dir=kernel.dir, writable=[self.folder] + args.writable)
         environment = environment_for(args)
+        environment["KETTLE_VM"] = kernel.name  # tests ask: time goes otherwise there
         if self.info["kind"] == "uml":
             # The leak check traces its own process, which hangs in such a kernel. Freed memory that is kept back touches ever
             # new pages, each a mapping on the host, until these are used up (vm.max_map_count) and the machine stands still.

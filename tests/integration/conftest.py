@@ -12,6 +12,7 @@ Fixtures for tests: `server` (one per file and transport, shared), `c` (a connec
 an empty keyspace), `make_server` (a server with its own configuration), `env`.
 """
 import os
+import shutil
 import subprocess
 import sys
 
@@ -121,6 +122,16 @@ def server(env, transport, kernel_guard):
         instance.check_kernel_tls()
     finally:
         instance.stop()
+
+
+@pytest.fixture(scope="module")
+def redis_server(env):
+    """Debian's redis-server, to compare with."""
+    if not shutil.which("redis-server"):
+        pytest.skip("no redis-server to compare with")
+    instance = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
+    yield instance
+    instance.stop()
 
 
 @pytest.fixture

@@ -1,22 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """DEBUG and MEMORY: what test suites of clients and operators use."""
 import random
-import shutil
 
 import pytest
 
-import harness
 from harness import wait_for
 from resp import encode, run
-
-
-@pytest.fixture(scope="module")
-def redis_server(env):
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server to compare with")
-    instance = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
-    yield instance
-    instance.stop()
 
 
 def random_writes(seed):

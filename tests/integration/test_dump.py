@@ -1,23 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """DUMP and RESTORE: here and back, to and from redis-server; what is refused."""
-import shutil
 import time
 
 import pytest
 
-import harness
 from resp import run
 
 BAD = "ERR DUMP payload version or checksum are wrong"
-
-
-@pytest.fixture(scope="module")
-def redis_server(env):
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server to exchange with")
-    instance = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
-    yield instance
-    instance.stop()
 
 
 def value(i, large):

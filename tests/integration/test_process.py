@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Directives about the process and its threads: processors, the out-of-memory killer's score, huge pages, socket marks, panics."""
-import ctypes
 import glob
 import os
 import re
@@ -13,7 +12,6 @@ import harness
 from test_config import refused
 
 SO_MARK = 36
-SYS_PIDFD_GETFD = 438
 
 
 def read(path):
@@ -170,21 +168,9 @@ def test_huge_pages(make_server, disable):
     assert ("transparent huge pages are enabled" in server.log()) == (always and disable == "no")
 
 
-def listening_sockets(pid):
-    """The server's own, by pidfd_getfd(2)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    pidfd = os.pidfd_open(pid)
-    for fd in map(int, os.listdir("/proc/%d/fd" % pid)):
-        copy = libc.syscall(SYS_PIDFD_GETFD, pidfd, fd, 0)
-        if copy < 0:
-            pytest.skip("pidfd_getfd: " + os.strerror(ctypes.get_errno()))
-        try:
-            with socket.socket(fileno=copy) as sock:
-                if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    yield sock.getsockopt(socket.SOL_SOCKET, SO_MARK)
-        except OSError:
-            continue
-    os.close(pidfd)
+def marks_of_listeners(pid):
+    return [sock.getsockopt(socket.SOL_SOCKET, SO_MARK) for sock in harness.sockets_of(pid)
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
 
 
 def test_sockets_are_marked(make_server, env):
@@ -199,11 +185,11 @@ def test_sockets_are_marked(make_server, env):
     server = make_server(directives={"socket-mark-id": "7", "io-threads": "2"})
     with server.connect() as conn:
         assert conn.ok("CONFIG", "GET", "socket-mark-id")[1] == b"7"
-        marks = list(listening_sockets(server.proc.pid))
+        marks = marks_of_listeners(server.proc.pid)
         assert marks == [7 if may else 0] * 2
         assert ("Unable to set the socket mark" in server.log()) != may
         conn.ok("CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2")
-        harness.wait_for(lambda: list(listening_sockets(server.proc.pid)) == [7 if may else 0] * 4, env.timeout(10),
+        harness.wait_for(lambda: marks_of_listeners(server.proc.pid) == [7 if may else 0] * 4, env.timeout(10),
                          what="new listeners")
 
 

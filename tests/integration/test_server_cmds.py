@@ -2,13 +2,11 @@
 """Server commands: COMMAND *, CONFIG *, INFO, TIME, LOLWUT, DEBUG, MEMORY, SHUTDOWN."""
 import os
 import re
-import shutil
 import signal
 import time
 
 import pytest
 
-import harness
 from harness import wait_for
 from resp import ReplyError, encode, run
 
@@ -17,15 +15,6 @@ SYNTAX = "-ERR syntax error"
 
 def arity(name):
     return "-ERR wrong number of arguments for '%s' command" % name
-
-
-@pytest.fixture(scope="module")
-def redis_server(env):
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server to compare with")
-    instance = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
-    yield instance
-    instance.stop()
 
 
 # Everything this stage of Kettle has, with arity and flags as Redis gives them.
