@@ -51,6 +51,7 @@ void engine_init(struct engine *e, struct keyspace *ks, struct cmd_table *t) {
     e->table = t;
     atomic_store(&e->proto_max_bulk_len, 512ULL << 20);
     atomic_store(&e->ran_from_us, UINT64_MAX);
+    e->keep_below_us = KEEP_BELOW_US;
     e->errors = mem_zalloc(sizeof *e->errors);
     e->figures = figures_new(cmd_ids(t));
     e->effects = mem_calloc(FIGURES_SLOTS, sizeof *e->effects);
@@ -226,9 +227,13 @@ void dispatch_unlock(struct cmd_ctx *c) {
     c->locked = 0;
 }
 
+void engine_move_gate(struct engine *e) {
+    atomic_fetch_add(&e->gate, 1);
+}
+
 /* A command that held its locks before this one got them has done its work; one that gets them later sees the gate moved. */
 void dispatch_close_gate(struct cmd_ctx *c) {
-    atomic_fetch_add_explicit(&c->eng->gate, 1, memory_order_release);
+    engine_move_gate(c->eng);
     if (dispatch_lock(c, ks_all_mask(ks_n_shards(c->ks)))) dispatch_unlock(c);
 }
 
@@ -282,7 +287,7 @@ static bool may_take_long(const struct session *s, const struct cmd *cmd) {
 }
 
 static bool keep_lock(const struct cmd_ctx *c) {
-    return c->s->in_row && c->usec < KEEP_BELOW_US && !c->blocked && !c->is_stale && ks_keep(c->ks, c->locked);
+    return c->s->in_row && c->usec < c->eng->keep_below_us && !c->blocked && !c->is_stale && ks_keep(c->ks, c->locked);
 }
 
 /* After the command. False when the gate moved before the locks were held: nothing was done. */

@@ -81,11 +81,12 @@ struct engine {
     struct scripts *scripts; /* interpreters, cached scripts, functions */
     struct acl *acl;         /* users; NULL: none, everything is allowed */
     _Atomic uint64_t acl_version; /* moves with every change of a user; 0: no users */
-    /* Moved by dispatch_close_gate: what hooks.before allowed under an older value must be asked again. */
+    /* Moved by engine_move_gate: what hooks.before allowed under an older value must be asked again. */
     _Atomic uint64_t gate;
     /* settings read by commands; relaxed atomics, CONFIG SET writes them */
     _Atomic uint64_t proto_max_bulk_len;
     _Atomic uint64_t ran_from_us; /* hooks.ran is called for commands that took so long; UINT64_MAX: never */
+    uint64_t keep_below_us;       /* of a row of commands, a lock is kept after one that took less. Set before threads run */
     _Atomic bool notify_on;       /* hooks.notify is wanted */
     _Atomic bool allow_noscript;  /* DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may run DEBUG and what administers the server */
     _Atomic bool auth_required;   /* the default user has a password */
@@ -115,6 +116,8 @@ enum dispatch_result dispatch_continue(struct engine *e, struct session *s);
 uint64_t engine_lock(struct engine *e, uint64_t mask, bool creates);
 /* Serves the blocked clients whose keys have become ready, and unlocks. slot: of the calling thread. */
 void engine_unlock(struct engine *e, uint64_t locked, unsigned slot);
+/* What hooks.before allowed until now is asked again by whoever has not got its locks yet. */
+void engine_move_gate(struct engine *e);
 /* For CMD_SELF_LOCK commands: c->locked follows. False: a script holds the locks for long; dispatch_reply_busy. */
 bool dispatch_lock(struct cmd_ctx *c, uint64_t mask) __attribute__((warn_unused_result));
 void dispatch_reply_busy(struct cmd_ctx *c);

@@ -364,7 +364,7 @@ void debug_loadaof(struct cmd_ctx *c) {
         return;
     }
     loading_begin(srv, 0, false);
-    atomic_fetch_add(&c->eng->gate, 1);
+    engine_move_gate(c->eng);
     ks_touch_watched_all(c->ks, -1);
     ks_flush(c->ks, -1, false);
     scripts_flush_libraries(c->eng->scripts, false);

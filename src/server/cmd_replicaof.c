@@ -101,7 +101,7 @@ static void replicaof_command(struct cmd_ctx *c) {
     bool refused = is_failing_over(c, srv); /* it may have begun before the locks were taken */
     if (!refused && no_one) end_replication(c, srv);
     if (!refused && !no_one) follow(c, srv, c->argv[1], (int)port);
-    atomic_fetch_add_explicit(&c->eng->gate, 1, memory_order_release); /* what was let through under the old role asks again */
+    engine_move_gate(c->eng); /* what was let through under the old role asks again */
     dispatch_unlock(c);
     if (!refused) reply_ok(c->r);
 }

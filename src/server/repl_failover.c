@@ -222,7 +222,7 @@ static void begin(struct cmd_ctx *c, struct repl *r, const struct request *q) {
     f->before_all = atomic_load(&srv->pause_all);
     client_pause_begin(srv, clock_wall_ms() + PAUSE_MS, false);
     atomic_store(&f->state, FAILOVER_WAIT_FOR_SYNC);
-    atomic_fetch_add_explicit(&c->eng->gate, 1, memory_order_release); /* what was let through before the pause looks again */
+    engine_move_gate(c->eng); /* what was let through before the pause looks again */
 }
 
 /* With all shards locked, as REPLICAOF changes the role: so of the two, and of two FAILOVERs, the later one sees the other. */

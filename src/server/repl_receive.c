@@ -214,7 +214,7 @@ static void free_old(struct repl_attempt *a) {
 /* Whoever was let through before, SAVE among them, looks again, and finds LOADING. */
 static void begin_load(struct repl_attempt *a) {
     link_step_begin_load(a);
-    atomic_fetch_add(&a->srv->eng.gate, 1);
+    engine_move_gate(&a->srv->eng);
 }
 
 /* A file of the data set before is not wanted any more, and its child would cost memory for each page that the new one takes. */

@@ -53,7 +53,7 @@ static void log_result(struct repl *r) {
 /* No write is under way any more when this returns, but for a script that takes long. */
 static void pause_writes(struct server *srv) {
     client_pause_begin(srv, clock_wall_ms() + PAUSE_MS, false);
-    atomic_fetch_add(&srv->eng.gate, 1);
+    engine_move_gate(&srv->eng);
     uint64_t locked = engine_lock(&srv->eng, ks_all_mask(ks_n_shards(srv->ks)), false);
     if (locked) engine_unlock(&srv->eng, locked, 0);
 }

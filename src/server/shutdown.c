@@ -53,7 +53,7 @@ static bool finish(struct server *srv, unsigned flags) {
         }
     }
     refusal_set(srv, REFUSE_ENDING, true);
-    atomic_fetch_add(&srv->eng.gate, 1); /* who was let through before looks again */
+    engine_move_gate(&srv->eng); /* who was let through before looks again */
     return true;
 }
 
