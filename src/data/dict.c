@@ -425,6 +425,20 @@ bool dict_each(struct dict *d, bool (*fn)(void *arg, void *item), void *arg) {
     return go_on;
 }
 
+void dict_stats_add(const struct dict *d, int table, struct dict_stats *s) {
+    const struct dict_table *t = &d->t[table];
+    s->used += t->used;
+    s->chains += table_n(t);
+    s->places += (table_n(t) + t->n_children) * SLOTS;
+    for (uint64_t i = 0; i < table_n(t); i++) {
+        uint64_t len = 0;
+        for (const struct dict_bucket *b = &t->buckets[i]; b; b = bucket_child(b)) len += bucket_count(b);
+        if (len) s->in_use++;
+        if (len > s->longest) s->longest = len;
+        s->of_len[len < DICT_STATS_CHAINS ? len : DICT_STATS_CHAINS - 1]++;
+    }
+}
+
 static uint64_t reverse_bits(uint64_t v) {
     v = (v >> 1 & 0x5555555555555555ULL) | (v & 0x5555555555555555ULL) << 1;
     v = (v >> 2 & 0x3333333333333333ULL) | (v & 0x3333333333333333ULL) << 2;

@@ -84,6 +84,17 @@ static inline bool dict_is_rehashing(const struct dict *d) {
 uint64_t dict_n_buckets(const struct dict *d); /* of both tables, overflow not counted */
 size_t dict_mem(const struct dict *d);         /* bytes of the tables */
 
+/* How well filled a table is, for DEBUG. Sums: several dicts may be added to one. Looks at every bucket. */
+#define DICT_STATS_CHAINS 50
+struct dict_stats {                     /* zeroed: nothing yet */
+    uint64_t places;                    /* for items: in chains' first buckets and those that overflow */
+    uint64_t used, chains, in_use;      /* items; chains, and how many of them hold any */
+    uint64_t longest;                   /* items of the fullest chain */
+    uint64_t of_len[DICT_STATS_CHAINS]; /* chains by their number of items; the last: those and more */
+};
+void dict_stats_add(const struct dict *d, int table,
+                    struct dict_stats *s); /* table 1: where a rehashing moves to, if there is one */
+
 /* Calls fn for every item until it returns false; false then. fn may change neither the dict nor free items. */
 bool dict_each(struct dict *d, bool (*fn)(void *arg, void *item), void *arg);
 /* One step of a cursor walk: calls fn for some items, returns the next cursor, 0 at the end. Start with 0. Every item present

@@ -26,6 +26,8 @@
 #include "base/slice.h"
 #include "data/object.h"
 
+struct dict_stats;
+
 #define KS_MAX_SHARDS 64
 #define KS_NO_EXPIRE (-1)
 
@@ -297,5 +299,7 @@ struct ks_stats {
 void ks_stats_get(const struct keyspace *ks, struct ks_stats *ret); /* relaxed sums */
 void ks_stats_reset(struct keyspace *ks);
 size_t ks_overhead_bytes(const struct keyspace *ks, int db); /* tables, without entries; approximate, no lock */
+/* Of the tables of all shards (dict_stats_add), all of which are locked. */
+void ks_table_stats(const struct keyspace *ks, int db, int table, struct dict_stats *ret);
 
 #endif

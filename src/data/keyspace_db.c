@@ -3,6 +3,7 @@
 #include "data/keyspace_priv.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -49,6 +50,14 @@ size_t ks_overhead_bytes(const struct keyspace *ks, int db) {
         if (sd) bytes += sizeof(*sd) + atomic_load_explicit(&sd->table_bytes, memory_order_relaxed);
     }
     return bytes;
+}
+
+void ks_table_stats(const struct keyspace *ks, int db, int table, struct dict_stats *ret) {
+    memset(ret, 0, sizeof *ret);
+    for (int i = 0; i < ks->n_shards; i++) {
+        const struct shard_db *sd = shard_db_get(ks, i, db);
+        if (sd) dict_stats_add(&sd->dict, table, ret);
+    }
 }
 
 /* ---- flush ---- */

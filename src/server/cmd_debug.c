@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "cmd/cmd_generic.h"
+#include "data/dict.h"
 #include "data/list.h"
 #include "data/listpack.h"
 #include "data/hash.h"
@@ -207,46 +208,76 @@ static void debug_populate(struct cmd_ctx *c) {
     reply_ok(c->r);
 }
 
-static void put_table(struct buf *out, const char *name, uint64_t slots, uint64_t used) {
-    buf_printf(out, "[%s HT]\nHash table 0 stats (main hash table):\n", name);
-    if (used == 0) {
+/* What is no table of chains has places and items only. */
+static void put_table(struct buf *out, int table, const struct dict_stats *s, bool full) {
+    buf_printf(out, "Hash table %d stats (%s):\n", table, table ? "rehashing target" : "main hash table");
+    if (s->used == 0) {
         buf_append_cstr(out, "No stats available for empty dictionaries\n");
         return;
     }
-    buf_printf(out, " table size: %llu\n number of elements: %llu\n", (unsigned long long)slots, (unsigned long long)used);
+    buf_printf(out, " table size: %llu\n number of elements: %llu\n", (unsigned long long)s->places, (unsigned long long)s->used);
+    if (!full || !s->in_use) return;
+    buf_printf(out,
+               " different slots: %llu\n max chain length: %llu\n avg chain length (counted): %.02f\n"
+               " avg chain length (computed): %.02f\n Chain length distribution:\n",
+               (unsigned long long)s->in_use, (unsigned long long)s->longest, (double)s->used / (double)s->in_use,
+               (double)s->used / (double)s->in_use);
+    for (int i = 0; i < DICT_STATS_CHAINS; i++) {
+        if (!s->of_len[i]) continue;
+        buf_printf(out, "   %s%d: %llu (%.02f%%)\n", i == DICT_STATS_CHAINS - 1 ? ">= " : "", i, (unsigned long long)s->of_len[i],
+                   (double)s->of_len[i] * 100 / (double)s->chains);
+    }
+}
+
+static bool wants_full(const struct cmd_ctx *c) {
+    return c->argc == 4 && slice_ieq(c->argv[3], "full");
+}
+
+static void reply_text(struct cmd_ctx *c, struct buf *out) {
+    reply_verbatim(c->r, out->data, out->len, "txt");
+    buf_done(out);
 }
 
 static void debug_htstats(struct cmd_ctx *c) {
     int64_t db;
+    bool full = wants_full(c);
     if (!cmd_arg_ll(c, c->argv[2], &db, NULL)) return;
     if (db < 0 || db >= ks_n_dbs(c->ks)) {
         reply_error(c->r, "ERR Out of range database");
         return;
     }
     struct buf out = { 0 };
+    struct dict_stats s;
     if (!lock_all(c)) return;
-    put_table(&out, "Dictionary", ks_overhead_bytes(c->ks, (int)db) / sizeof(void *), ks_size(c->ks, (int)db));
-    put_table(&out, "Expires", ks_expires(c->ks, (int)db), ks_expires(c->ks, (int)db));
+    buf_append_cstr(&out, "[Dictionary HT]\n");
+    for (int table = 0; table < 2; table++) {
+        ks_table_stats(c->ks, (int)db, table, &s);
+        if (table == 0 || s.chains) put_table(&out, table, &s, full);
+    }
+    uint64_t n = ks_expires(c->ks, (int)db);
+    buf_append_cstr(&out, "[Expires HT]\n");
+    put_table(&out, 0, &(struct dict_stats){ .places = n, .used = n }, full);
     dispatch_unlock(c);
-    reply_verbatim(c->r, out.data, out.len, "txt");
-    buf_done(&out);
+    reply_text(c, &out);
 }
 
 static void debug_htstats_key(struct cmd_ctx *c) {
+    bool full = wants_full(c);
     if (!lock_key(c, c->argv[2])) return;
     struct entry *e = find_key(c, c->argv[2]);
     const struct obj *o = e ? entry_value(e) : NULL;
     const struct dict *d = o && o->enc == OBJ_ENC_HASHTABLE ? (o->type == OBJ_HASH ? hash_dict(o) : set_dict(o)) : NULL;
+    struct buf out = { 0 };
     if (d) {
-        struct buf out = { 0 };
-        put_table(&out, "Dictionary", dict_n_buckets(d) * 7, dict_size(d)); /* seven places a bucket */
-        reply_verbatim(c->r, out.data, out.len, "txt");
-        buf_done(&out);
+        for (int table = 0; table <= dict_is_rehashing(d); table++) {
+            struct dict_stats s = { 0 };
+            dict_stats_add(d, table, &s);
+            put_table(&out, table, &s, full);
+        }
+        reply_text(c, &out);
     } else if (o && o->enc == OBJ_ENC_SKIPLIST) {
-        struct buf out = { 0 };
-        put_table(&out, "Dictionary", zset_len(o), zset_len(o));
-        reply_verbatim(c->r, out.data, out.len, "txt");
-        buf_done(&out);
+        put_table(&out, 0, &(struct dict_stats){ .places = zset_len(o), .used = zset_len(o) }, full);
+        reply_text(c, &out);
     } else if (e) {
         reply_error(c->r, "ERR The value stored at the specified key is not represented using an hash table");
     }
@@ -447,7 +478,7 @@ static const char *const help_lines[] = {
     "ERROR <string>",
     "    Replies an error with that text.",
     "HTSTATS <dbid> [full]",
-    "    Sizes of a database's tables.",
+    "    Sizes of a database's tables; full: how long their chains are.",
     "HTSTATS-KEY <key> [full]",
     "    The same of the table of a value.",
     "LISTPACK <key>",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """DEBUG and MEMORY: what test suites of clients and operators use."""
 import random
+import re
 
 import pytest
 
@@ -76,6 +77,11 @@ def test_subcommands(c):
     assert "ql_nodes:7 " in c.ok("DEBUG", "OBJECT", "l") and "encoding:quicklist" in c.ok("DEBUG", "OBJECT", "l")
     assert b"number of elements: 300" in c.ok("DEBUG", "HTSTATS-KEY", "s")
     assert b"number of elements: 9" in c.ok("DEBUG", "HTSTATS", "0")
+    assert b"chain" not in c.ok("DEBUG", "HTSTATS", "0") + c.ok("DEBUG", "HTSTATS-KEY", "s")
+    for text, n in ((c.ok("DEBUG", "HTSTATS", "0", "full"), 9), (c.ok("DEBUG", "HTSTATS-KEY", "s", "FULL"), 300)):
+        chains = re.findall(rb"^   (\d+): (\d+) \(", text.split(b"[Expires HT]")[0], re.M)
+        assert sum(int(length) * int(count) for length, count in chains) == n, text
+        assert b"max chain length: %s\n" % chains[-1][0] in text or b"rehashing target" in text
     assert any("DIGEST" in str(line) for line in c.ok("DEBUG", "HELP"))
 
 
