@@ -586,7 +586,7 @@ static void report_accepted(struct uring_acceptor *ua, int fd) {
 
 /* What the kernel accepts in one go is not ours to say: the rest comes in the next turns. */
 static void queue_accepted(struct uring_be *be, struct uring_acceptor *ua, int fd) {
-    if (ua->q_len == ua->q_cap) {
+    if (!ua->queue || ua->q_len == ua->q_cap) {
         ua->q_cap = ua->q_cap ? ua->q_cap * 2 : 64;
         ua->queue = mem_realloc(ua->queue, ua->q_cap * sizeof(int));
     }

@@ -269,7 +269,7 @@ static void debug_htstats_key(struct cmd_ctx *c) {
     const struct dict *d = o && o->enc == OBJ_ENC_HASHTABLE ? (o->type == OBJ_HASH ? hash_dict(o) : set_dict(o)) : NULL;
     struct buf out = { 0 };
     if (d) {
-        for (int table = 0; table <= dict_is_rehashing(d); table++) {
+        for (int table = 0, n = dict_is_rehashing(d) ? 2 : 1; table < n; table++) {
             struct dict_stats s = { 0 };
             dict_stats_add(d, table, &s);
             put_table(&out, table, &s, full);
