@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import Server, wait_for
+from harness import ROOT, Server, wait_for
 from replication import directives, follow, wait_link
 from resp import encode
 from test_config import refused
@@ -63,6 +63,7 @@ def texts(reply):
 def test_alpha_is_in_the_order_of_the_locale(make_server, german, monkeypatch):
     monkeypatch.setenv("LOCPATH", german)
     monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("LSAN_OPTIONS", "suppressions=" + os.path.join(ROOT, "tests/support/lsan.supp"))
     server = make_server()
     by_bytes, by_locale = sorted(WORDS, key=str.encode), ["Ähre", "apfel", "äpfel", "birne", "Birne", "zebra", "Zoo"]
     with server.connect() as conn:

@@ -205,9 +205,9 @@ def test_a_panic_may_exit(make_server):
 
 
 def test_a_panic_aborts(make_server, env):
-    server = make_server(directives={"use-exit-on-panic": "yes"}, expect_exit=-signal.SIGABRT)
     if env.sanitizer:
         pytest.skip("the sanitizer has its own report")
+    server = make_server(directives={"use-exit-on-panic": "yes"}, expect_exit=-signal.SIGABRT)
     server.ok_sanitizer = True  # there is a report of ours
     with server.connect() as conn:
         conn.ok("CONFIG", "SET", "use-exit-on-panic", "no")
