@@ -37,9 +37,9 @@ OBJ := $(OUT)/obj
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
         -Wimplicit-fallthrough -Wwrite-strings -Wcast-qual
 OPT_release := -O2 -g
-OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-OPT_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
-OPT_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_asan := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_tsan := -O1 -g1 -fsanitize=thread -fno-omit-frame-pointer
+OPT_fuzz := -O1 -g1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SAN := $(OPT_$(VARIANT))
 
 # Scripts, in the server only: Lua and what of Lua's modules Debian has as libraries.
@@ -93,6 +93,11 @@ UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(UNIT_SRC))
 
 .PHONY: all
 all: $(PROGRAMS) $(LIBRARIES) $(EXAMPLES) $(OUT)/peers/ktls-peer
+
+# What a compiler warns of, without building anything: a second one's opinion.
+.PHONY: syntax
+syntax:
+	@printf '%s\n' $(foreach l,$(LAYERS),$(call src,$(l))) $(wildcard docs/examples/*.c) | xargs -P2 -n4 $(CC) $(K_CFLAGS) -DHAVE_JEMALLOC $(CFLAGS) -fsyntax-only
 
 # A changed compiler or flag rebuilds everything of this variant.
 $(OBJ)/.flags: FORCE
@@ -274,6 +279,7 @@ help:
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS (60) seconds'
 	@echo 'make faults      FAULT_CYCLES (10000) connections with faults: here, with ASan, in VMs, under valgrind'
 	@echo 'make lint        clang-format, cppcheck, clang-tidy'
+	@echo 'make syntax      warnings only: make syntax CC=clang'
 	@echo 'make layers      include rules of docs/ARCHITECTURE.md, libktls stands alone'
 	@echo 'make check       all tests, as CI runs them (scripts/check)'
 	@echo 'make install     PREFIX=/usr/local LIBDIR=PREFIX/lib DESTDIR='
