@@ -57,7 +57,8 @@ static bool is_ping(const struct cmd *cmd) {
 }
 
 const char *refusal_of(struct server *srv, const struct cmd *cmd, unsigned flags, bool *ret_postpone) {
-    unsigned now = atomic_load_explicit(&srv->refusals, memory_order_relaxed);
+    /* Acquire: what loading put where no shard's lock is taken to look, functions, is seen by who no longer finds LOADING. */
+    unsigned now = atomic_load_explicit(&srv->refusals, memory_order_acquire);
     if (__builtin_expect(now == 0, 1)) return NULL;
     if ((now & (REFUSE_RDB_ERROR | REFUSE_AOF_ERROR)) && ((flags & CMD_WRITE) || is_ping(cmd))) return disk_error(now);
     if ((now & REFUSE_FEW_REPLICAS) && (flags & CMD_WRITE)) return few_text;

@@ -752,7 +752,7 @@ def test_a_primary_that_talks_nonsense(make_peer, env, transport, name, load):
         wait_for(lambda: primary.served >= 2, env.timeout(20), what="another attempt")
         with replica.connect() as c:
             if load == "swapdb":
-                assert c.ok("GET", "mine") == b"1"
+                wait_for(lambda: c("GET", "mine") == b"1", env.timeout(20), what="the old data, between attempts")
             c.ok("REPLICAOF", "NO", "ONE")
     if load == "swapdb" and name == "no-rdb":
         assert "MASTER <-> REPLICA sync: Discarding temporary DB in background" in replica.log()
