@@ -18,7 +18,6 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/crash.h"
 #include "base/log.h"
 #include "cmd/exec.h"
 #include "cmd/script/script.h"
@@ -26,6 +25,7 @@
 #include "persist/rdb_file.h"
 #include "server/aof_priv.h"
 #include "server/loading.h"
+#include "server/refusal.h"
 
 #define CHECK_TOOL "kettle-check-aof"
 #define REPORT_EVERY (1 << 20) /* bytes between reports of progress */
@@ -54,20 +54,6 @@ static bool belongs_here(const struct cmd *cmd) {
     return false;
 }
 
-/* What was logged had been done: an error says that the file, or what came before in it, is not what was written. */
-static void warn_of_error(struct load *l, const char *command) {
-    char *text = l->s.reply.last_error;
-    if (!text[0]) return;
-    log_warning(
-        "== CRITICAL == This server is sending an error to its AOF-loading-client: '%s' after processing the command '%s'", text,
-        command);
-    atomic_fetch_add_explicit(&l->srv->stats.unexpected_errors, 1, memory_order_relaxed);
-    text[0] = '\0';
-    if (cfg_get(&l->srv->cfg->propagation_error_behavior) != CFG_PROPAGATION_PANIC) return;
-    log_warning("This server panicked sending an error to its AOF-loading-client after processing the command '%s'", command);
-    crash_panic();
-}
-
 static bool apply(struct load *l) {
     struct engine *e = &l->srv->eng;
     const struct cmd *cmd = cmd_lookup_argv(e->table, l->r.argc, l->r.argv);
@@ -86,7 +72,8 @@ static bool apply(struct load *l) {
     enum dispatch_result d = dispatch(e, &l->s, l->r.argc, l->r.argv);
     while (d == DISPATCH_SUSPENDED) d = dispatch_continue(e, &l->s);
     obuf_clear(&l->out);
-    warn_of_error(l, cmd->full_name);
+    refusal_note_applied(l->srv, &l->s.reply, "server", "AOF-loading-client", cmd->full_name,
+                         cfg_get(&l->srv->cfg->propagation_error_behavior) == CFG_PROPAGATION_PANIC);
     return true;
 }
 

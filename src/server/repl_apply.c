@@ -21,10 +21,10 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/crash.h"
 #include "base/log.h"
 #include "repl/replica_handshake.h"
 #include "server/aof_server.h"
+#include "server/refusal.h"
 #include "server/repl_link.h"
 #include "server/replica.h"
 
@@ -80,17 +80,8 @@ static bool is_getack(const struct resp_parser *p) {
     return p->argc >= 2 && slice_ieq(p->argv[0], "replconf") && slice_ieq(p->argv[1], "getack");
 }
 
-/* A replica that replies an error to its primary has other data than the primary, or knows less. */
-static void warn_of_error(struct client *c, const char *command) {
-    if (!c->s.reply.last_error[0]) return;
-    log_warning("== CRITICAL == This replica is sending an error to its master: '%s' after processing the command '%s'",
-                c->s.reply.last_error, command);
-    atomic_fetch_add_explicit(&c->srv->stats.unexpected_errors, 1, memory_order_relaxed);
-    c->s.reply.last_error[0] = '\0';
-    const struct config *cfg = c->srv->cfg;
-    if (cfg_get(&cfg->propagation_error_behavior) == CFG_PROPAGATION_IGNORE || !cfg_get(&cfg->replica_read_only)) return;
-    log_warning("This replica panicked sending an error to its master after processing the command '%s'", command);
-    crash_panic();
+static bool panics_on_error(const struct config *cfg) {
+    return cfg_get(&cfg->propagation_error_behavior) != CFG_PROPAGATION_IGNORE && cfg_get(&cfg->replica_read_only);
 }
 
 static void broken(struct client *c) {
@@ -118,7 +109,7 @@ static bool run_one(struct client *c) {
             return false;
         }
         const struct cmd *cmd = atomic_load_explicit(&c->s.last_cmd, memory_order_relaxed);
-        warn_of_error(c, cmd ? cmd->full_name : "?");
+        refusal_note_applied(c->srv, &c->s.reply, "replica", "master", cmd ? cmd->full_name : "?", panics_on_error(c->srv->cfg));
         if (d == DISPATCH_SUSPENDED) client_suspend(c);
     }
     resp_parser_let_go(&c->parser);

@@ -77,11 +77,6 @@ def fails_to_start(server):
     return server.log()[mark:]
 
 
-def digest(server):
-    with server.connect() as conn:
-        return conn.ok("DEBUG", "DIGEST")
-
-
 def info(server, *sections):
     with server.connect() as conn:
         return conn.info(*(sections or ("persistence",)))

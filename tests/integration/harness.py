@@ -30,6 +30,12 @@ def free_port(family=socket.AF_INET, host="127.0.0.1"):
         return sock.getsockname()[1]
 
 
+def digest(server):
+    """Of the data set, as redis-server makes it."""
+    with server.connect(timeout=60) as conn:
+        return conn.ok("DEBUG", "DIGEST")
+
+
 def wait_for(predicate, timeout=10.0, step=0.02, what="condition"):
     deadline = time.monotonic() + timeout
     while True:

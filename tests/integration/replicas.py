@@ -10,6 +10,7 @@ import threading
 import time
 
 import harness
+from harness import digest
 from resp import ReplyError, encode
 
 sys.path.append(os.path.join(harness.ROOT, "perf"))
@@ -47,11 +48,6 @@ class Replica(harness.Server):
     def dataset(self):
         with self.connect(timeout=60) as conn:
             return conn.ok("DEBUG", "DIGEST")
-
-
-def digest(server):
-    with server.connect(timeout=60) as conn:
-        return conn.ok("DEBUG", "DIGEST")
 
 
 def differences(primary, replica, limit=5):

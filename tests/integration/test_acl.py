@@ -600,13 +600,11 @@ def test_help_and_unknown(acl):
     assert acl.err("ACL") == "ERR wrong number of arguments for 'acl' command"
 
 
-@pytest.fixture(scope="module")
-def reference(env, transport):
-    if transport != "tcp" or not shutil.which("redis-server"):
-        pytest.skip("once is enough, and redis-server is what to compare with")
-    instance = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
-    yield instance
-    instance.stop()
+@pytest.fixture
+def reference(redis_server, transport):
+    if transport != "tcp":
+        pytest.skip("once is enough")
+    return redis_server
 
 
 def test_same_as_reference(reference, env, acl):

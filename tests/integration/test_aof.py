@@ -15,8 +15,9 @@ import pytest
 import aof
 import crash_aof
 import harness
+from harness import digest
 import replicas
-from aof import again, digest, directives, end, folder, manifest, ok, path_of, read, write
+from aof import again, directives, end, folder, manifest, ok, path_of, read, write
 
 ROUNDS = int(os.environ.get("AOF_ROUNDS", "2"))      # of the crash matrix; 200 by hand
 CUT_STEP = int(os.environ.get("AOF_CUT_STEP", "331"))  # between truncations of the last 4 KiB; 1 by hand

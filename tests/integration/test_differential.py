@@ -5,7 +5,6 @@ each protocol; scripts/check sets 15 over tcp, 60 seconds in all), KETTLE_DIFF_S
 valkey-server is the one installed, or the one that perf/bench/peers.py has unpacked (scripts/check asks it to).
 """
 import os
-import shutil
 import time
 
 import pytest
@@ -21,15 +20,6 @@ SEED = int(os.environ.get("KETTLE_DIFF_SEED", "1"))
 
 
 @pytest.fixture(scope="module")
-def reference(env):
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server to compare with")
-    instance = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
-    yield instance
-    instance.stop()
-
-
-@pytest.fixture(scope="module")
 def valkey(env):
     path = replicas.program("valkey-server")
     if not path:
@@ -42,7 +32,7 @@ def valkey(env):
     instance.stop()
 
 
-@pytest.mark.parametrize("peer", ["reference", "valkey"])
+@pytest.mark.parametrize("peer", ["redis_server", "valkey"])
 def test_replies_are_the_same(request, server, proto, peer):
     reference = request.getfixturevalue(peer)
     deadline = time.monotonic() + SECONDS
@@ -65,13 +55,13 @@ def replies(conn, commands):
 
 
 @pytest.mark.parametrize("session", edges.SESSIONS, ids=lambda session: session.__name__)
-def test_edge_cases(reference, server, proto, session):
+def test_edge_cases(redis_server, server, proto, session):
     commands = [split_args(command) if isinstance(command, str) else [differential.as_bytes(word) for word in command]
                 for command in session()]
     got = []
-    for side in (reference, server):
+    for side in (redis_server, server):
         with side.connect(proto=proto) as conn:
             conn.ok("FLUSHALL")
             got.append(replies(conn, commands))
     wrong = [(command, *pair) for command, *pair in zip(commands, *got) if pair[0] != pair[1]]
-    assert not wrong, "%d differ; command, reference, server:\n%s" % (len(wrong), "\n".join("%r\n  %s\n  %s" % w for w in wrong[:20]))
+    assert not wrong, "%d differ; command, redis-server, this server:\n%s" % (len(wrong), "\n".join("%r\n  %s\n  %s" % w for w in wrong[:20]))

@@ -6,7 +6,8 @@ import pytest
 
 import harness
 import replicas
-from replicas import Load, Replica, digest
+from harness import digest
+from replicas import Load, Replica
 from resp import encode, run
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Functions' payloads, which go between this server and redis-server; scripts and functions that take long."""
 import re
-import shutil
 import struct
 import time
 
@@ -31,21 +30,12 @@ def with_version(payload, version):
     return body + struct.pack("<Q", crc64(body))
 
 
-@pytest.fixture(scope="module")
-def reference(env):
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server to compare with")
-    instance = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
-    yield instance
-    instance.stop()
-
-
 def by_name(reply):
     return sorted(reply, key=lambda lib: dict(zip(lib[::2], lib[1::2]))[b"library_name"])
 
 
-def test_dump_goes_both_ways(reference, server):
-    with reference.connect() as theirs, server.connect() as ours:
+def test_dump_goes_both_ways(redis_server, server):
+    with redis_server.connect() as theirs, server.connect() as ours:
         for conn in (theirs, ours):
             conn.ok("FUNCTION", "FLUSH")
         for code in LIBRARIES:

@@ -1,22 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Scripts and functions: several hundred of them beside redis-server, and what 7.2 has that Debian's 7.0 has not."""
 import hashlib
-import shutil
 
 import pytest
 
-import harness
 import script_cases
 from resp import encode, run
-
-
-@pytest.fixture(scope="module")
-def reference(env):
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server to compare with")
-    instance = harness.Server(harness.Env("redis-server", False, env.certs), "tcp")
-    yield instance
-    instance.stop()
 
 
 @pytest.fixture
@@ -33,9 +22,9 @@ def empty(conn):
 
 
 @pytest.mark.parametrize("session", range(len(script_cases.SESSIONS)))
-def test_replies_are_redis_servers(reference, server, session):
+def test_replies_are_redis_servers(redis_server, server, session):
     got = []
-    for side in (reference, server):
+    for side in (redis_server, server):
         with side.connect() as conn:
             empty(conn)
             replies = []
@@ -46,7 +35,7 @@ def test_replies_are_redis_servers(reference, server, session):
             conn("HELLO", "2")
             empty(conn)
     wrong = [(command, *pair) for command, *pair in zip(script_cases.SESSIONS[session], *got) if pair[0] != pair[1]]
-    assert not wrong, "%d differ; command, reference, server:\n%s" % (
+    assert not wrong, "%d differ; command, redis_server, server:\n%s" % (
         len(wrong), "\n".join("%r\n  %s\n  %s" % w for w in wrong[:20]))
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness import wait_for
-from resp import ReplyError, encode, run
+from resp import encode, run
 
 WRONGTYPE = "-WRONGTYPE Operation against a key holding the wrong kind of value"
 NOTINT = "-ERR value is not an integer or out of range"
