@@ -28,9 +28,11 @@ static bool lock_all(struct cmd_ctx *c) {
     return false;
 }
 
+static const char saving_text[] = "ERR Background save already in progress";
+
 static bool is_saving(struct cmd_ctx *c) {
     if (!child_is_saving(server_of(c))) return false;
-    reply_error(c->r, "ERR Background save already in progress");
+    reply_error(c->r, saving_text);
     return true;
 }
 
@@ -53,7 +55,7 @@ static void start_bgsave(struct cmd_ctx *c) {
     if (r == 0)
         reply_simple(c->r, "Background saving started");
     else
-        reply_error(c->r, r == -EEXIST ? "ERR Background save already in progress" : "ERR");
+        reply_error(c->r, r == -EEXIST ? saving_text : "ERR");
 }
 
 static void bgsave_command(struct cmd_ctx *c) {
@@ -63,7 +65,7 @@ static void bgsave_command(struct cmd_ctx *c) {
     if (c->argc > 1 && !schedule) {
         cmd_syntax_error(c);
     } else if (child_is_saving(srv)) {
-        reply_error(c->r, "ERR Background save already in progress");
+        reply_error(c->r, saving_text);
     } else if (c->in_exec || (kind != CHILD_NONE && schedule)) {
         snapshot_schedule(srv);
         reply_simple(c->r, "Background saving scheduled");
@@ -105,6 +107,8 @@ static bool parse_reload(struct cmd_ctx *c, struct reload *ret) {
 /* All shards locked. NULL, or the error. */
 static const char *reload(struct cmd_ctx *c, const struct reload *how) {
     struct server *srv = server_of(c);
+    if (!how->no_save && child_is_saving(srv))
+        return saving_text; /* its file would take the place of this one, or go to replicas */
     if (!how->no_save && !snapshot_save(srv)) return "ERR";
     struct rdb_load_opts o = {
         .now_ms = c->now_ms,

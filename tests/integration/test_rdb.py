@@ -124,6 +124,7 @@ def test_bgsave_is_of_its_moment(start, env):
     conn.ok("BGSAVE")
     assert conn.err("BGSAVE") == "ERR Background save already in progress"
     assert conn.err("SAVE") == "ERR Background save already in progress"
+    assert conn.err("DEBUG", "RELOAD") == "ERR Background save already in progress"
     conn.pipeline([words for i in range(100) for words in (("SET", "key:%d" % i, "changed"), ("SET", "later:%d" % i, "new"))])
     info = persistence(conn)
     assert info["rdb_bgsave_in_progress"] == "1" and int(info["current_save_keys_total"]) >= 1000
