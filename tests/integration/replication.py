@@ -155,6 +155,14 @@ class Load:
             c.ok("PEXPIRE", "w:%d" % ((i + 1) % 50), "50")
 
 
+def settle(server):
+    """After Load: nothing is about to run out any more, which would be news to replicas."""
+    with server.connect() as c:
+        for db in range(3):
+            c.ok("SELECT", str(db))
+            wait_for(lambda: not any(0 <= c.ok("PTTL", "w:%d" % i) <= 1000 for i in range(50)), what="keys to run out")
+
+
 class FakePrimary:
     """Accepts connections, one after the other, and gives each to `script(conn)`; over TLS where the transport is."""
 

@@ -12,7 +12,7 @@ import pytest
 
 import harness
 from harness import wait_for
-from replication import (KINDS, FakePrimary, Load, digest, directives, fill, follow, link_is_up, peer_env, replication, stats,
+from replication import (KINDS, FakePrimary, Load, digest, directives, fill, follow, link_is_up, peer_env, replication, settle, stats,
                          wait_link, wait_same)
 from resp import ReplyError, encode
 
@@ -551,6 +551,7 @@ def test_partial_synchronization_after_failover(make_peer):
         wait_link(replica)
     with Load(a):
         time.sleep(0.3)
+    settle(a)
     for replica in (b, third):
         wait_same(a, replica)
     old = replication(a)["master_replid"]
