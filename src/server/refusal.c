@@ -98,14 +98,14 @@ void refusal_check_applied(struct server *srv) {
     log_warning("Replica is applying a command even though it is unable to write to disk.");
 }
 
-void refusal_note_applied(struct server *srv, struct reply *r, const char *who, const char *to, const char *command,
+void refusal_note_applied(struct server *srv, struct reply *r, const char *who, const char *whom, const char *command,
                           bool panics) {
     if (!r->last_error[0]) return;
-    log_warning("== CRITICAL == This %s is sending an error to its %s: '%s' after processing the command '%s'", who, to,
+    log_warning("== CRITICAL == This %s is sending an error to its %s: '%s' after processing the command '%s'", who, whom,
                 r->last_error, command);
     atomic_fetch_add_explicit(&srv->stats.unexpected_errors, 1, memory_order_relaxed);
     r->last_error[0] = '\0';
     if (!panics) return;
-    log_warning("This %s panicked sending an error to its %s after processing the command '%s'", who, to, command);
+    log_warning("This %s panicked sending an error to its %s after processing the command '%s'", who, whom, command);
     crash_panic();
 }

@@ -28,9 +28,10 @@ bool refusal_is_stale(void *srv); /* hooks.is_stale */
  * (replica-ignore-disk-write-errors). Thread 0. */
 void refusal_check_applied(struct server *srv);
 /* After a command of a log that this server applies: an error in reply says that it has other data than the log's writer, or
- * knows less. It is logged, counted in unexpected_error_replies and cleared; with panics the server ends. who: "server",
- * "replica"; to to whom it replied ("master"). */
-void refusal_note_applied(struct server *srv, struct reply *r, const char *who, const char *to, const char *command, bool panics);
+ * knows less. It is logged, counted in unexpected_error_replies and cleared; with panics the server ends. who ("server",
+ * "replica") replied it to whom ("master"). */
+void refusal_note_applied(struct server *srv, struct reply *r, const char *who, const char *whom, const char *command,
+                          bool panics);
 /* hooks.no_writes: the same for a write inside a script. */
 const char *refusal_of_write(void *srv);
 /* B: the text after "MISCONF Errors writing to the AOF file: "; set before REFUSE_AOF_ERROR is. Copied. */
