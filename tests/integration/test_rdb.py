@@ -149,7 +149,7 @@ def test_bgsave_schedule_and_inside_of_a_transaction(start):
     assert abs(conn.ok("LASTSAVE") - time.time()) < 600
 
 
-def test_clients_end_while_a_child_saves(start):
+def test_clients_end_while_a_child_saves(start, env):
     """A client's connection ends when the server closes it, although a child was forked while it was open."""
     server, conn = start(**{"rdb-key-save-delay": "100000"})
     conn.ok("DEBUG", "POPULATE", 200)
@@ -161,8 +161,11 @@ def test_clients_end_while_a_child_saves(start):
     assert persistence(conn)["rdb_bgsave_in_progress"] == "1"
     child = [int(p) for p in os.listdir("/proc") if p.isdigit() and is_child(int(p), server.proc.pid)]
     assert len(child) == 1
-    with open("/proc/%d/cmdline" % child[0], "rb") as handle:
-        assert b"kettle-rdb-bgsave" in handle.read()
+
+    def title():
+        with open("/proc/%d/cmdline" % child[0], "rb") as handle:
+            return handle.read()
+    wait_for(lambda: b"kettle-rdb-bgsave" in title(), env.timeout(5), what="the child to have its title")
 
 
 def is_child(pid, parent):
